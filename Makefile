@@ -1,0 +1,57 @@
+# The entry points. Each makes what it needs: a .venv with the package, and the extra packages of that target.
+# PYTHON=python3.12 make test chooses another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp)
+
+.PHONY: help demo test lint format bench sanitize clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four rivals
+	$(BIN)/rmsprop race digits
+
+test: $(VENV)/.test ## every test, offline
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.test ## ruff, mypy, import-linter, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror cpp/*/*.cpp cpp/*/*.hpp
+
+format: $(VENV)/.test ## rewrite the sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i cpp/*/*.cpp cpp/*/*.hpp
+
+bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; BENCH=--quick for a minute
+	$(BIN)/python -m bench $(BENCH)
+
+sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behaviour sanitizers
+	bench/sanitize.sh $(BIN)/python
+
+clean: ## remove what was built; runs/ stays
+	rm -rf $(VENV) build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+
+# Rebuilt when the C++ changes; Python sources are used in place.
+$(VENV)/.built: $(SOURCES) requirements/constraints.txt | $(VENV)/bin/python
+	$(PIP) "scikit-build-core>=0.10" "nanobind>=2.4" cmake ninja
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.built
+	$(PIP) --no-build-isolation --editable ".[lab]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.built requirements/test.txt
+	$(PIP) --no-build-isolation --editable ".[lab,dev]" -r requirements/test.txt
+	@touch $@

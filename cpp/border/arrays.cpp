@@ -1,0 +1,241 @@
+#include "arrays.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace border {
+namespace {
+
+// The part of the DLPack 1.2 ABI that is read here (https://dmlc.github.io/dlpack/latest/c_api.html).
+struct DLDevice {
+    std::int32_t type, id;
+};
+struct DLDataType {
+    std::uint8_t code, bits;
+    std::uint16_t lanes;
+};
+struct DLTensor {
+    void* data;
+    DLDevice device;
+    std::int32_t ndim;
+    DLDataType dtype;
+    std::int64_t* shape;
+    std::int64_t* strides;
+    std::uint64_t byte_offset;
+};
+struct ExchangeHeader {
+    std::uint32_t major, minor;
+    ExchangeHeader* previous;
+};
+struct Exchange {
+    ExchangeHeader header;
+    void* managed_tensor_allocator;
+    void* managed_tensor_from_object;
+    void* managed_tensor_to_object;
+    int (*tensor_from_object)(void* object, DLTensor* out);
+    void* current_work_stream;
+};
+constexpr std::int32_t kCpu = 1;
+
+struct TensorType {
+    PyObject* type;
+    const Exchange* exchange;
+};
+std::vector<TensorType> g_tensor_types;  // under the GIL; two entries: Tensor and Parameter
+
+Element element_of(DLDataType t) {
+    if (t.lanes != 1) return Element::other;
+    switch (t.code << 8 | t.bits) {
+        case 2 << 8 | 32: return Element::float32;
+        case 2 << 8 | 64: return Element::float64;
+        case 2 << 8 | 16: return Element::float16;
+        case 4 << 8 | 16: return Element::bfloat16;
+        case 1 << 8 | 8: return Element::uint8;
+        case 0 << 8 | 16: return Element::bits16;
+        case 0 << 8 | 64: return Element::int64;
+        default: return Element::other;
+    }
+}
+
+Element element_of(const char* format, std::ptrdiff_t item_size) {
+    if (format == nullptr) return Element::uint8;
+    if (*format == '@' || *format == '=' || *format == '<') ++format;  // '<' is native on the machines compiled for
+    if (format[0] == '\0' || format[1] != '\0') return Element::other;
+    switch (format[0]) {
+        case 'f': return Element::float32;
+        case 'd': return Element::float64;
+        case 'e': return Element::float16;
+        case 'B': return Element::uint8;
+        case 'h':
+        case 'H': return Element::bits16;
+        case 'l':
+        case 'q': return item_size == 8 ? Element::int64 : Element::other;
+        default: return Element::other;
+    }
+}
+
+template <class Numbers>
+std::string tuple_text(const Numbers* numbers, int n) {
+    std::string text = "(";
+    for (int i = 0; i < n; ++i) text += (i ? ", " : "") + std::to_string(numbers[i]);
+    return text + (n == 1 ? ",)" : ")");
+}
+
+}  // namespace
+
+const char* name_of(Element element) {
+    switch (element) {
+        case Element::float32: return "float32";
+        case Element::float64: return "float64";
+        case Element::bfloat16: return "bfloat16";
+        case Element::float16: return "float16";
+        case Element::uint8: return "uint8";
+        case Element::bits16: return "int16";
+        case Element::int64: return "int64";
+        default: return "another dtype";
+    }
+}
+
+View::View(View&& other) noexcept {
+    std::memcpy(shape, other.shape, sizeof shape);
+    std::memcpy(strides, other.strides, sizeof strides);
+    data = other.data;
+    element = other.element;
+    read_only = other.read_only;
+    ndim = other.ndim;
+    size = other.size;
+    item_size = other.item_size;
+    dtype_name = std::move(other.dtype_name);
+    buffer_ = other.buffer_;
+    holds_buffer_ = std::exchange(other.holds_buffer_, false);
+}
+
+View::~View() {
+    if (holds_buffer_) PyBuffer_Release(&buffer_);
+}
+
+bool View::open(PyObject* object, std::string& why) {
+    PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+    const Exchange* exchange = nullptr;
+    for (const TensorType& known : g_tensor_types)
+        if (known.type == type) exchange = known.exchange;
+    if (exchange == nullptr) return open_buffer(object, why);
+
+    DLTensor t;
+    if (exchange->tensor_from_object(object, &t) != 0) {
+        PyErr_Clear();
+        why = "a tensor without dense memory of its own";
+        return false;
+    }
+    if (t.device.type != kCpu) {
+        why = "a tensor that is not on the CPU";
+        return false;
+    }
+    if (t.ndim > kMaxDims) {
+        why = "an array of more than 8 dimensions";
+        return false;
+    }
+    data = static_cast<char*>(t.data) + t.byte_offset;
+    element = element_of(t.dtype);
+    if (element == Element::other)
+        dtype_name = "dtype code " + std::to_string(t.dtype.code) + " of " + std::to_string(t.dtype.bits) + " bits";
+    ndim = t.ndim;
+    item_size = t.dtype.bits / 8;
+    size = 1;
+    for (int i = 0; i < ndim; ++i) {
+        shape[i] = t.shape[i];
+        strides[i] = t.strides[i];
+        size *= shape[i];
+    }
+    return true;
+}
+
+bool View::open_buffer(PyObject* object, std::string& why) {
+    if (!PyObject_CheckBuffer(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
+        why = std::string("a ") + Py_TYPE(object)->tp_name + ", expected a NumPy array";
+        return false;
+    }
+    if (PyObject_GetBuffer(object, &buffer_, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
+        PyErr_Clear();
+        why = "an array whose dtype has no buffer format, expected float32 or float64";
+        return false;
+    }
+    holds_buffer_ = true;
+    if (buffer_.ndim > kMaxDims) {
+        why = "an array of more than 8 dimensions";
+        return false;
+    }
+    data = buffer_.buf;
+    item_size = buffer_.itemsize;
+    element = element_of(buffer_.format, item_size);
+    if (element == Element::other) dtype_name = std::string("dtype '") + buffer_.format + "'";
+    read_only = buffer_.readonly != 0;
+    ndim = buffer_.ndim;
+    size = 1;
+    for (int i = 0; i < ndim; ++i) {
+        shape[i] = buffer_.shape[i];
+        size *= shape[i];
+        if (buffer_.strides[i] % item_size != 0) {
+            why = "an array with strides that are not multiples of its item size";
+            return false;
+        }
+        strides[i] = buffer_.strides[i] / item_size;
+    }
+    return true;
+}
+
+bool View::dense() const {
+    if (reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(item_size) != 0) return false;
+    if (size <= 1) return true;
+    std::int64_t expected = 1;
+    int i = ndim - 1;
+    for (; i >= 0; --i) {
+        if (shape[i] == 1) continue;
+        if (strides[i] != expected) break;
+        expected *= shape[i];
+    }
+    if (i < 0) return true;  // C order, by far the most frequent
+    int order[kMaxDims];
+    int n = 0;
+    for (int k = 0; k < ndim; ++k)
+        if (shape[k] != 1) order[n++] = k;
+    std::sort(order, order + n, [&](int a, int b) { return strides[a] < strides[b]; });
+    expected = 1;
+    for (int k = 0; k < n; ++k) {
+        if (strides[order[k]] != expected) return false;
+        expected *= shape[order[k]];
+    }
+    return true;
+}
+
+bool View::same_shape(const View& other) const {
+    return ndim == other.ndim && std::equal(shape, shape + ndim, other.shape);
+}
+
+bool View::same_layout(const View& other) const {
+    if (size <= 1) return true;
+    for (int i = 0; i < ndim; ++i)
+        if (shape[i] != 1 && strides[i] != other.strides[i]) return false;
+    return true;
+}
+
+std::string View::shape_text() const { return tuple_text(shape, ndim); }
+std::string View::layout_text() const { return "strides " + tuple_text(strides, ndim) + " in elements"; }
+
+void register_tensor_type(PyObject* type, PyObject* exchange) {
+    const auto* api = static_cast<const Exchange*>(PyCapsule_GetPointer(exchange, "dlpack_exchange_api"));
+    if (api == nullptr) return;  // the Python error is set
+    if (api->header.major != 1 || api->tensor_from_object == nullptr) {
+        PyErr_Format(PyExc_ImportError, "DLPack exchange API of major version %u, expected 1 with tensor_from_object",
+                     api->header.major);
+        return;
+    }
+    for (const TensorType& known : g_tensor_types)
+        if (known.type == type) return;
+    Py_INCREF(type);
+    g_tensor_types.push_back({type, api});
+}
+
+}  // namespace border

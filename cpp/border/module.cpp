@@ -1,0 +1,108 @@
+// rmsprop._core: the table of contents of the compiled module.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "arrays.hpp"
+#include "step.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+const std::map<std::string, rmsprop::Isa> kIsas = {
+    {"baseline", rmsprop::Isa::baseline}, {"avx2", rmsprop::Isa::avx2}, {"avx512", rmsprop::Isa::avx512}};
+
+template <class Enum>
+Enum choice(const char* what, const std::string& name, const std::vector<const char*>& names) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found == names.end()) border::refuse("RuleError", std::string(what) + ": '" + name + "' is not known");
+    return static_cast<Enum>(found - names.begin());
+}
+
+void init_rule(border::Rule* self, double rho, double eps, const std::string& eps_mode, bool centered, double var_floor,
+               bool bias_correction, const std::string& buffer, double momentum, const std::string& nesterov,
+               double weight_decay, const std::string& weight_decay_mode, bool maximize, const std::string& rounding) {
+    new (self) border::Rule{
+        rho,
+        eps,
+        var_floor,
+        momentum,
+        weight_decay,
+        choice<border::Rule::Eps>("eps_mode", eps_mode, {"outside", "inside", "max"}),
+        choice<border::Rule::Buffer>("buffer", buffer, {"none", "unit", "lr"}),
+        choice<border::Rule::Decay>("weight_decay_mode", weight_decay_mode,
+                                    {"none", "l2", "decoupled", "decoupled_corrected", "in_buffer"}),
+        centered,
+        bias_correction,
+        nesterov == "post",
+        maximize,
+        choice<rmsprop::Rounding>("rounding", rounding, {"nearest", "stochastic", "compensated"}),
+    };
+}
+
+double step(const border::Rule& rule, nb::list params, nb::list grads, nb::tuple buffers, nb::object steps, double lr,
+            double lr_max, double grad_scale, double max_norm, double norm_eps, bool check_finite, int threads,
+            std::uint64_t seed, std::uint64_t first, nb::object names) {
+    const border::Call call{lr, lr_max, grad_scale, max_norm, norm_eps, check_finite, threads, seed, first};
+    return border::step(rule, params, grads, buffers, steps, call, names);
+}
+
+std::string isa() {
+    for (const auto& [name, isa] : kIsas)
+        if (isa == rmsprop::current_isa()) return name;
+    return "";
+}
+
+std::vector<std::string> isas() {
+    std::vector<std::string> names;
+    for (const auto& [name, isa] : kIsas)
+        if (rmsprop::has_isa(isa)) names.push_back(name);
+    return names;
+}
+
+void set_isa(const std::string& name) {
+    const auto found = kIsas.find(name);
+    if (found == kIsas.end() || !rmsprop::has_isa(found->second))
+        border::refuse("InputError", "isa: '" + name + "', expected one of _core.isas()");
+    rmsprop::set_isa(found->second);
+}
+
+void register_tensor_type(nb::object type, nb::object exchange) {
+    border::register_tensor_type(type.ptr(), exchange.ptr());
+    if (PyErr_Occurred()) throw nb::python_error();
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.doc() = "The compiled step. cpp/kernel computes, cpp/border checks; rmsprop.reference is the specification.";
+    nb::class_<border::Rule>(m, "Rule", "The switches of rmsprop.Rule, read once.")
+        .def("__init__", &init_rule, nb::kw_only(), "rho"_a, "eps"_a, "eps_mode"_a, "centered"_a, "var_floor"_a,
+             "bias_correction"_a, "buffer"_a, "momentum"_a, "nesterov"_a, "weight_decay"_a, "weight_decay_mode"_a,
+             "maximize"_a, "rounding"_a = "nearest");
+    m.def("step", &step, "rule"_a, "params"_a, "grads"_a, "buffers"_a, "steps"_a, "lr"_a, "lr_max"_a = 0.0,
+          "grad_scale"_a = 1.0, "max_norm"_a = 0.0, "norm_eps"_a = 0.0, "check_finite"_a = false, "threads"_a = 0,
+          "seed"_a = 0, "first"_a = 0, "names"_a = nb::none(),
+          "Do one step in place; return the global norm of the gradients, or NaN where nothing asked for it.");
+    m.def("check", &border::check, "rule"_a, "params"_a, "buffers"_a, "names"_a = nb::none(),
+          "Refuse parameters and buffers that no step could take; reads and writes no element.");
+    m.def("global_norm", &border::global_norm, "grads"_a, "threads"_a = 0,
+          "Return the square root of the sum of all squares, the same for every thread count.");
+    m.def("move_bytes", &border::move_bytes, "params"_a, "grads"_a, "squares"_a, "threads"_a = 1,
+          "Move the bytes of a plain step and compute next to nothing: the limit bench/ measures against.");
+    m.def("register_tensor_type", &register_tensor_type, "type"_a, "exchange"_a,
+          "Let tensors of exactly this type in, through their DLPack C exchange API.");
+    m.def("set_threads", &border::set_threads, "threads"_a, "Set the default number of threads; 0: OpenMP's own.");
+    m.def("threads", &border::threads, "Return the default number of threads.");
+    m.def("isa", &isa, "Return the instruction set in use.");
+    m.def("isas", &isas, "Return the instruction sets that this machine can run.");
+    m.def("set_isa", &set_isa, "name"_a, "Use this instruction set; the results are the same bits.");
+    border::set_threads(0);
+}

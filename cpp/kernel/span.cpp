@@ -1,0 +1,318 @@
+// The arithmetic, compiled once per instruction set (CMakeLists.txt defines RMSPROP_ISA_NAMESPACE and the flags).
+//
+// The loops are plain C++ that the compiler turns into vector code: one source for every instruction set, and one
+// IEEE operation per line of reference.py. Switches that do not change which arrays are touched are numbers (adding 0,
+// multiplying by 1) or selects, which cost nothing beside a division and a square root.
+#include "span.hpp"
+
+#include "storage.hpp"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace rmsprop {
+namespace RMSPROP_ISA_NAMESPACE {
+namespace {
+
+/// Round to nearest and keep subnormals while in scope, whatever another library left in this thread's state.
+class Ieee {
+public:
+#if defined(__SSE2__)
+    Ieee() : before_(_mm_getcsr()) { _mm_setcsr(0x1F80); }
+    ~Ieee() { _mm_setcsr(before_); }
+
+private:
+    unsigned before_;
+#elif defined(__aarch64__)
+    Ieee() {
+        asm volatile("mrs %0, fpcr" : "=r"(before_));
+        asm volatile("msr fpcr, %0" ::"r"(std::uint64_t{0}));
+    }
+    ~Ieee() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+
+private:
+    std::uint64_t before_;
+#endif
+public:
+    Ieee(const Ieee&) = delete;
+    Ieee& operator=(const Ieee&) = delete;
+};
+
+inline float root_of(float x) { return __builtin_sqrtf(x); }
+inline double root_of(double x) { return __builtin_sqrt(x); }
+inline float magnitude_of(float x) { return __builtin_fabsf(x); }
+inline double magnitude_of(double x) { return __builtin_fabs(x); }
+inline float signed_like(float x, float s) { return __builtin_copysignf(x, s); }
+inline double signed_like(double x, double s) { return __builtin_copysign(x, s); }
+
+template <class T>
+struct Limits;
+template <>
+struct Limits<float> {
+    static constexpr float saturation = 0x1p63f, largest = 0x1.fffffep127f;
+};
+template <>
+struct Limits<double> {
+    static constexpr double saturation = 0x1p511, largest = 0x1.fffffffffffffp1023;
+};
+
+/// `Numbers`, rounded once to the type of the arithmetic.
+template <class T>
+struct Rounded {
+    T scale, l2, var_floor, eps_inside, eps_outside, eps_floor, in_buffer, momentum, lr_inside, lr_outside, keep;
+    T rho, fresh, first;
+    bool nesterov, use_l2, use_in_buffer;
+
+    Rounded(const Numbers& n, const Tensor& t)
+        : scale(T(n.scale)),
+          l2(T(n.l2)),
+          var_floor(T(n.var_floor)),
+          eps_inside(T(n.eps_inside)),
+          eps_outside(T(n.eps_outside)),
+          eps_floor(T(n.eps_floor)),
+          in_buffer(T(n.in_buffer)),
+          momentum(T(n.momentum)),
+          lr_inside(T(n.lr_inside)),
+          lr_outside(T(n.lr_outside)),
+          keep(T(n.keep)),
+          rho(T(t.rho)),
+          fresh(T(t.fresh)),
+          first(T(t.first)),
+          nesterov(n.nesterov),
+          use_l2(n.use_l2),
+          use_in_buffer(n.use_in_buffer) {}
+};
+
+/// One step on n elements; `mean` only when Centered, `buffer` only when Buffered. Plain leaves out the operations that
+/// `is_plain` and `within_range` have shown to change nothing here.
+template <class T, bool Centered, bool Buffered, bool Plain>
+void span(T* __restrict param, const T* __restrict grad, T* __restrict square, T* __restrict mean, T* __restrict buffer,
+          std::ptrdiff_t n, const Rounded<T> c) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const T p = param[i];
+        T g = grad[i] * c.scale;
+        if constexpr (!Plain) {
+            g = c.use_l2 ? g + c.l2 * p : g;
+            const T size = magnitude_of(g);
+            const bool beyond = size > Limits<T>::saturation && size <= Limits<T>::largest;
+            g = beyond ? signed_like(Limits<T>::saturation, g) : g;
+        }
+
+        T s;
+        if constexpr (Centered) {
+            const T before = mean[i];
+            const T deviation = g - before;
+            const T move = c.fresh * deviation;
+            T after = before + move;
+            after = (after == before && move != T(0)) ? g : after;
+            mean[i] = after;
+            s = c.rho * (square[i] + move * deviation);
+            square[i] = s;
+            if constexpr (!Plain) s = s + c.first * (after * after);
+        } else {
+            s = c.rho * square[i] + c.fresh * (g * g);
+            square[i] = s;
+        }
+
+        T u;
+        if constexpr (Plain) {
+            u = g / (root_of(s + c.eps_inside) + c.eps_outside);
+        } else {
+            s = (s < c.var_floor) ? c.var_floor : s;
+            T d = root_of(s + c.eps_inside) + c.eps_outside;
+            d = (d < c.eps_floor) ? c.eps_floor : d;
+            u = (d == T(0)) ? T(0) : g / d;
+            u = c.use_in_buffer ? u + c.in_buffer * p : u;
+        }
+
+        T move = c.lr_inside * u;
+        if constexpr (Buffered) {
+            const T b = c.momentum * buffer[i] + move;
+            buffer[i] = b;
+            move = c.nesterov ? move + c.momentum * b : b;
+            move = c.lr_outside * move;
+        }
+        param[i] = c.keep * p - move;
+    }
+}
+
+template <class T, bool Plain>
+void any_span(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
+              const Rounded<T>& c) {
+    if (numbers.centered) {
+        if (numbers.buffered) span<T, true, true, Plain>(param, grad, square, mean, buffer, n, c);
+        else span<T, true, false, Plain>(param, grad, square, mean, buffer, n, c);
+    } else if (numbers.buffered) {
+        span<T, false, true, Plain>(param, grad, square, mean, buffer, n, c);
+    } else {
+        span<T, false, false, Plain>(param, grad, square, mean, buffer, n, c);
+    }
+}
+
+/// Whether the guards and the rarer switches are all idle: no floor is set, and no denominator can be 0.
+template <class T>
+bool is_plain(const Rounded<T>& c) {
+    return !c.use_l2 && !c.use_in_buffer && c.first == T(0) && c.var_floor == T(0) && c.eps_floor == T(0) &&
+           (c.eps_inside > T(0) || c.eps_outside > T(0));
+}
+
+/// Whether no gradient of the chunk has to be cut. The bits of magnitudes order like the magnitudes.
+template <class T, class Bits>
+bool within_range(const T* grad, std::ptrdiff_t n, T scale) {
+    Bits largest = 0;
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        Bits b;
+        std::memcpy(&b, &grad[i], sizeof b);
+        b &= ~Bits{0} >> 1;
+        largest = b > largest ? b : largest;
+    }
+    T size;
+    std::memcpy(&size, &largest, sizeof size);
+    return size * magnitude_of(scale) <= Limits<T>::saturation;
+}
+
+template <class T>
+T* past(T* base, std::ptrdiff_t i) {
+    return base == nullptr ? nullptr : base + i;
+}
+
+template <class T, class Bits>
+void any_length(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
+                const Rounded<T>& c) {
+    constexpr std::ptrdiff_t kChunk = 4 * kBlock;  // the gradients are still in the first-level cache when read again
+    const bool plain = is_plain(c);
+    for (std::ptrdiff_t i = 0; i < n; i += kChunk) {
+        const std::ptrdiff_t m = n - i < kChunk ? n - i : kChunk;
+        if (plain && within_range<T, Bits>(grad + i, m, c.scale))
+            any_span<T, true>(param + i, grad + i, square + i, past(mean, i), past(buffer, i), m, numbers, c);
+        else any_span<T, false>(param + i, grad + i, square + i, past(mean, i), past(buffer, i), m, numbers, c);
+    }
+}
+
+template <class T>
+T* at(void* base, std::ptrdiff_t i) {
+    return base == nullptr ? nullptr : static_cast<T*>(base) + i;
+}
+template <class T>
+const T* at(const void* base, std::ptrdiff_t i) {
+    return static_cast<const T*>(base) + i;
+}
+
+/// Read one block of a parameter or gradient as float32; float32 itself is not copied.
+float* widen(void* base, Dtype dtype, std::ptrdiff_t i, std::ptrdiff_t n, float* scratch) {
+    switch (dtype) {
+        case Dtype::float32: return at<float>(base, i);
+        case Dtype::bfloat16: load_bfloat16(at<u16>(base, i), scratch, n); return scratch;
+        default: load_float16(at<u16>(base, i), scratch, n); return scratch;
+    }
+}
+
+/// The key's purposes: each array draws its own random bits.
+enum : u32 { kParam, kSquare, kMean, kBuffer };
+
+void store_param(const Tensor& t, std::ptrdiff_t i, std::ptrdiff_t n, const float* values) {
+    u16* to = at<u16>(t.param, i);
+    const u32 key = block_key(t.key, i / kBlock, kParam);
+    if (t.dtype == Dtype::bfloat16) {
+        switch (t.rounding) {
+            case Rounding::nearest: return store_bfloat16(values, to, n);
+            case Rounding::stochastic: return store_bfloat16_stochastic(values, to, n, key);
+            case Rounding::compensated: return store_compensated(values, to, t.lost + i, n);
+        }
+    }
+    if (t.rounding == Rounding::stochastic) return store_float16_stochastic(values, to, n, key);
+    store_float16(values, to, n);
+}
+
+/// Blocks whose arrays are not all float32: widened to the stack, stepped there, narrowed back.
+void staged(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
+            const Rounded<float>& c) {
+    float p_[kBlock], g_[kBlock], s_[kBlock], m_[kBlock], b_[kBlock];
+    const bool code8 = t.state == Dtype::code8;
+    const Dtype narrow = code8 ? Dtype::bfloat16 : t.state;  // of mean and buffer
+    for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
+        const std::ptrdiff_t n = end - i < kBlock ? end - i : kBlock;
+        const std::ptrdiff_t block = i / kBlock;
+        float* p = p_;
+        if (t.rounding == Rounding::compensated) load_compensated(at<u16>(t.param, i), t.lost + i, p_, n);
+        else p = widen(t.param, t.dtype, i, n, p_);
+        const float* g = widen(const_cast<void*>(t.grad), t.dtype, i, n, g_);
+        float* s = s_;
+        if (code8) load_code8(at<std::uint8_t>(t.square, i), t.square_max[block], s_, n);
+        else s = widen(t.square, t.state, i, n, s_);
+        float* m = numbers.centered ? widen(t.mean, narrow, i, n, m_) : nullptr;
+        float* b = numbers.buffered ? widen(t.buffer, narrow, i, n, b_) : nullptr;
+
+        any_length<float, u32>(p, g, s, m, b, n, numbers, c);
+
+        if (p == p_) store_param(t, i, n, p);
+        if (code8)
+            t.square_max[block] = store_code8(s, at<std::uint8_t>(t.square, i), n, block_key(t.key, block, kSquare));
+        else if (s == s_) store_bfloat16_square(s, at<u16>(t.square, i), n, block_key(t.key, block, kSquare));
+        if (m == m_) store_bfloat16_stochastic(m, at<u16>(t.mean, i), n, block_key(t.key, block, kMean));
+        if (b == b_) store_bfloat16_stochastic(b, at<u16>(t.buffer, i), n, block_key(t.key, block, kBuffer));
+    }
+}
+
+void step_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers) {
+    const Ieee ieee;
+    if (t.dtype == Dtype::float64) {
+        any_length<double, std::uint64_t>(
+            at<double>(t.param, begin), at<double>(t.grad, begin), at<double>(t.square, begin),
+            at<double>(t.mean, begin), at<double>(t.buffer, begin), end - begin, numbers, Rounded<double>(numbers, t));
+        return;
+    }
+    const Rounded<float> c(numbers, t);
+    if (t.dtype == Dtype::float32 && t.state == Dtype::float32)
+        any_length<float, u32>(at<float>(t.param, begin), at<float>(t.grad, begin), at<float>(t.square, begin),
+                               at<float>(t.mean, begin), at<float>(t.buffer, begin), end - begin, numbers, c);
+    else staged(t, begin, end, numbers, c);
+}
+
+/// Sixteen interleaved sums, so that the order of the additions is the same for every vector width.
+constexpr std::ptrdiff_t kLanes = 16;
+
+template <class T>
+void add_squares(const T* x, std::ptrdiff_t n, double* __restrict lanes) {
+    std::ptrdiff_t i = 0;
+    for (; i + kLanes <= n; i += kLanes)
+        for (std::ptrdiff_t j = 0; j < kLanes; ++j) lanes[j] += double(x[i + j]) * double(x[i + j]);
+    for (; i < n; ++i) lanes[i % kLanes] += double(x[i]) * double(x[i]);
+}
+
+double squares_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end) {
+    const Ieee ieee;
+    double lanes[kLanes] = {};
+    if (t.dtype == Dtype::float64) {
+        add_squares(at<double>(t.grad, begin), end - begin, lanes);
+    } else if (t.dtype == Dtype::float32) {
+        add_squares(at<float>(t.grad, begin), end - begin, lanes);
+    } else {
+        float g[kBlock];
+        for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
+            const std::ptrdiff_t n = end - i < kBlock ? end - i : kBlock;
+            add_squares(widen(const_cast<void*>(t.grad), t.dtype, i, n, g), n, lanes);
+        }
+    }
+    double sum = 0;
+    for (double lane : lanes) sum += lane;
+    return sum;
+}
+
+void move_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end) {
+    float* __restrict p = at<float>(t.param, begin);
+    const float* __restrict g = at<float>(t.grad, begin);
+    float* __restrict s = at<float>(t.square, begin);
+    for (std::ptrdiff_t i = 0; i < end - begin; ++i) {
+        p[i] += g[i];
+        s[i] += g[i];
+    }
+}
+
+}  // namespace
+
+const Functions functions{step_range, squares_range, move_range};
+
+}  // namespace RMSPROP_ISA_NAMESPACE
+}  // namespace rmsprop

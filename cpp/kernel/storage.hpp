@@ -1,0 +1,200 @@
+// Number formats narrower than the arithmetic, read into and written from blocks of float32.
+//
+// Every conversion is a loop of plain integer and float operations that the compiler turns into vector code. Finite
+// values stay finite: what rounding would carry to infinity becomes the largest finite number. NaN stays NaN.
+//
+// bfloat16  the upper half of a float32.
+// float16   IEEE binary16, subnormals included.
+// code8     for a quantity that is never negative and ranges widely, in blocks of kBlock with the block's maximum M as
+//           float32. Code 0 is zero; code c in 1..255 is the float32 whose bits are bits(M) - (255 - c) * kCodeStep.
+//           The bits of a positive float32 are piecewise linear in its logarithm, so the codes are 2**-40 M ... M in
+//           steps of 8 to 16 %. A value below the smallest code takes that code, so nothing that is not zero becomes
+//           zero: a mean square rounded to zero would let the next step explode.
+//
+// Statistics are rounded stochastically, each to one of its two neighbours with the expectation equal to the value.
+// Rounded to nearest, an average that moves by less than half a spacing per step would never move at all.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "step.hpp"
+
+namespace rmsprop {
+namespace RMSPROP_ISA_NAMESPACE {
+
+using u16 = std::uint16_t;
+using u32 = std::uint32_t;
+using i32 = std::int32_t;
+
+inline u32 bits_of(float x) {
+    u32 b;
+    std::memcpy(&b, &x, sizeof b);
+    return b;
+}
+
+inline float float_of(u32 b) {
+    float x;
+    std::memcpy(&x, &b, sizeof x);
+    return x;
+}
+
+/// 32 random bits that depend on the key and the element's index alone (the finaliser of MurmurHash3).
+inline u32 random_bits(u32 key, u32 index) {
+    u32 x = (index ^ key) * 0x9E3779B1u + key;
+    x ^= x >> 16;
+    x *= 0x85EBCA6Bu;
+    x ^= x >> 13;
+    x *= 0xC2B2AE35u;
+    return x ^ (x >> 16);
+}
+
+/// The key of one block for one purpose (parameter, square, mean, buffer).
+inline u32 block_key(std::uint64_t key, std::int64_t block, u32 purpose) {
+    std::uint64_t x = key + 0x9E3779B97F4A7C15u * (static_cast<std::uint64_t>(block) * 4 + purpose + 1);
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return static_cast<u32>(x >> 32);
+}
+
+// ---- bfloat16 ------------------------------------------------------------------------------------------------------
+
+inline u16 bfloat16_bits(u32 bits, u32 rounded_up_by) {
+    const u32 magnitude = bits & 0x7FFFFFFFu;
+    u32 upper = (bits + rounded_up_by) >> 16;
+    upper = ((upper & 0x7FFFu) >= 0x7F80u) ? ((bits >> 16) & 0x8000u) | 0x7F7Fu : upper;  // finite stays finite
+    upper = (magnitude >= 0x7F800000u) ? (bits >> 16) | (magnitude > 0x7F800000u ? 0x40u : 0u) : upper;
+    return static_cast<u16>(upper);
+}
+
+inline void load_bfloat16(const u16* from, float* to, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = float_of(static_cast<u32>(from[i]) << 16);
+}
+
+inline void store_bfloat16(const float* from, u16* to, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const u32 b = bits_of(from[i]);
+        to[i] = bfloat16_bits(b, 0x7FFFu + ((b >> 16) & 1u));
+    }
+}
+
+inline void store_bfloat16_stochastic(const float* from, u16* to, std::ptrdiff_t n, u32 key) {
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+        to[i] = bfloat16_bits(bits_of(from[i]), random_bits(key, static_cast<u32>(i)) & 0xFFFFu);
+}
+
+/// As above for a statistic that is never negative: what is not zero does not become zero.
+inline void store_bfloat16_square(const float* from, u16* to, std::ptrdiff_t n, u32 key) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const u32 b = bits_of(from[i]);
+        const u16 rounded = bfloat16_bits(b, random_bits(key, static_cast<u32>(i)) & 0xFFFFu);
+        to[i] = (rounded == 0 && b != 0) ? u16{1} : rounded;
+    }
+}
+
+/// Read a bfloat16 parameter together with the 16 bits it lost: the float32 it stands for, exactly.
+inline void load_compensated(const u16* from, const u16* lost, float* to, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        // The upper half was rounded to nearest, ties away from zero, so the lower half is a signed correction.
+        const i32 correction = static_cast<std::int16_t>(lost[i]);
+        to[i] = float_of((static_cast<u32>(from[i]) << 16) + static_cast<u32>(correction));
+    }
+}
+
+inline void store_compensated(const float* from, u16* to, u16* lost, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        u32 b = bits_of(from[i]);
+        const u32 magnitude = b & 0x7FFFFFFFu;
+        // Beyond the largest bfloat16 half a spacing would carry to infinity: such a value is cut.
+        b = (magnitude > 0x7F7F7FFFu && magnitude < 0x7F800000u) ? (b & 0x80000000u) | 0x7F7F7FFFu : b;
+        b = (magnitude > 0x7F800000u) ? 0x7FC00000u : b;
+        to[i] = static_cast<u16>((b + 0x8000u) >> 16);
+        lost[i] = static_cast<u16>(b & 0xFFFFu);
+    }
+}
+
+// ---- float16 -------------------------------------------------------------------------------------------------------
+
+inline void load_float16(const u16* from, float* to, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const u32 h = from[i];
+        const u32 magnitude = (h & 0x7FFFu) << 13;
+        const float scaled = float_of(magnitude) * 0x1p112f;  // exact; makes subnormals normal
+        const u32 b = (magnitude >= 0x0F800000u) ? magnitude | 0x7F800000u : bits_of(scaled);
+        to[i] = float_of(b | ((h & 0x8000u) << 16));
+    }
+}
+
+inline u16 float16_bits(u32 bits, u32 rounded_up_by, float subnormal) {
+    const u32 magnitude = bits & 0x7FFFFFFFu;
+    const u32 normal = (magnitude + rounded_up_by - 0x38000000u) >> 13;
+    const u32 small = static_cast<u32>(static_cast<i32>(subnormal));
+    u32 h = (magnitude < 0x38800000u) ? small : normal;
+    h = (h > 0x7BFFu || magnitude >= 0x47800000u) ? 0x7BFFu : h;  // finite stays finite
+    h = (magnitude >= 0x7F800000u) ? (magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u) : h;
+    return static_cast<u16>(h | ((bits >> 16) & 0x8000u));
+}
+
+inline void store_float16(const float* from, u16* to, std::ptrdiff_t n) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const u32 b = bits_of(from[i]);
+        const u32 magnitude = b & 0x7FFFFFFFu;
+        // A subnormal float16 is a whole number of 2**-24; adding and subtracting 2**23 rounds to whole, ties to even.
+        const u32 small = magnitude < 0x38800000u ? magnitude : 0u;
+        const float whole = (float_of(small) * 0x1p24f + 0x1p23f) - 0x1p23f;
+        to[i] = float16_bits(b, 0xFFFu + ((magnitude >> 13) & 1u), whole);
+    }
+}
+
+inline void store_float16_stochastic(const float* from, u16* to, std::ptrdiff_t n, u32 key) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const u32 b = bits_of(from[i]);
+        const u32 magnitude = b & 0x7FFFFFFFu;
+        const u32 random = random_bits(key, static_cast<u32>(i));
+        const float uniform = static_cast<float>(static_cast<i32>(random >> 19)) * 0x1p-13f;  // [0, 1) in 13 bits
+        const u32 small = magnitude < 0x38800000u ? magnitude : 0u;
+        const float whole = float_of(small) * 0x1p24f + uniform;  // truncated below
+        to[i] = float16_bits(b, random & 0x1FFFu, whole);
+    }
+}
+
+// ---- code8 ---------------------------------------------------------------------------------------------------------
+
+/// Distance of neighbouring codes in the bits of a float32: 40 octaves in 254 steps.
+inline constexpr i32 kCodeStep = (40 << 23) / 254;
+
+inline float decode8(i32 code, i32 max_bits) {
+    const i32 b = max_bits - (255 - code) * kCodeStep;
+    return code == 0 ? 0.0f : float_of(static_cast<u32>(b < 1 ? 1 : b));
+}
+
+inline void load_code8(const std::uint8_t* from, float max, float* to, std::ptrdiff_t n) {
+    const i32 max_bits = static_cast<i32>(bits_of(max));
+    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = decode8(from[i], max_bits);
+}
+
+/// Write a block and return its maximum.
+inline float store_code8(const float* from, std::uint8_t* to, std::ptrdiff_t n, u32 key) {
+    // The bits of floats that are not negative order like the floats, NaN above infinity: an integer maximum.
+    i32 max_bits = 0;
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const i32 b = static_cast<i32>(bits_of(from[i]));
+        max_bits = b > max_bits ? b : max_bits;
+    }
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const float x = from[i];
+        const i32 b = static_cast<i32>(bits_of(x));
+        const i32 steps = static_cast<i32>(static_cast<float>(max_bits - b) * (1.0f / kCodeStep));
+        i32 below = 254 - steps;  // `below` and `below + 1` enclose x
+        below = below < 1 ? 1 : below;
+        const float low = decode8(below, max_bits);
+        const float high = decode8(below + 1, max_bits);
+        const float uniform =
+            static_cast<float>(static_cast<i32>(random_bits(key, static_cast<u32>(i)) >> 8)) * 0x1p-24f;
+        const i32 code = below + (uniform * (high - low) < x - low ? 1 : 0);
+        to[i] = static_cast<std::uint8_t>(b == 0 ? 0 : code);
+    }
+    return float_of(static_cast<u32>(max_bits));
+}
+
+}  // namespace RMSPROP_ISA_NAMESPACE
+}  // namespace rmsprop

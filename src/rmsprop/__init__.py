@@ -1,0 +1,65 @@
+"""RMSprop, whole: one update rule for every dialect, one compiled kernel, thin front ends.
+
+    import numpy as np, rmsprop
+    params = {"w": np.zeros(3)}
+    optimizer = rmsprop.RMSprop(params, lr=0.01)
+    optimizer.step({"w": np.ones(3)})
+
+`rmsprop.torch`, `rmsprop.jax` and `rmsprop.keras` are the front ends of those frameworks; importing `rmsprop` loads none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rmsprop import errors, reference
+from rmsprop._step import compiled, set_threads, threads
+from rmsprop.errors import RMSpropError
+from rmsprop.numpy import RMSprop
+from rmsprop.rule import Rule
+
+if TYPE_CHECKING:
+    from rmsprop.dialects import dialect
+    from rmsprop.minimize import minimize, scipy_method
+    from rmsprop.recipes import recipe
+    from rmsprop.trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RMSprop",
+    "RMSpropError",
+    "Rule",
+    "Trace",
+    "compiled",
+    "dialect",
+    "errors",
+    "minimize",
+    "recipe",
+    "reference",
+    "scipy_method",
+    "set_threads",
+    "threads",
+]
+
+# Loaded when first asked for, so that `import rmsprop` costs little more than NumPy.
+_LAZY = {
+    "Trace": "rmsprop.trace",
+    "dialect": "rmsprop.dialects",
+    "minimize": "rmsprop.minimize",
+    "recipe": "rmsprop.recipes",
+    "scipy_method": "rmsprop.minimize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rmsprop' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,6 @@
+"""`python -m rmsprop` is the `rmsprop` command."""
+
+from rmsprop.cli import main
+
+if __name__ == "__main__":
+    main()

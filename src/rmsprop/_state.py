@@ -1,0 +1,138 @@
+"""The saved state: checked against the optimizer it is for, written and read as safetensors (no pickle).
+
+A file holds the arrays `params...`, `mean_sq...` (and so on, one per buffer and leaf) and `steps`; its metadata hold the
+rule as JSON, the counters, and a checksum of the arrays' bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop._files import replacing
+from rmsprop.errors import FileError, RuleError, StateError
+from rmsprop.rule import Rule
+
+__all__ = ["State", "check_arrays", "checked", "read", "write"]
+
+Array = NDArray[Any]
+_FORMAT = "rmsprop-numpy-1"
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A state whose every part has been checked."""
+
+    count: int
+    lr_max: float
+    steps: Array
+    buffers: Mapping[str, Array]
+
+
+def checked(state: Mapping[str, Any], *, rule: Rule, buffers: Mapping[str, Array], count: int) -> State:
+    """Return `state` as a `State`, or say what does not fit `rule`, `buffers` (name -> array) and `count` leaves.
+
+    Raises:
+        StateError: The first thing that does not fit, by name.
+    """
+    missing = [key for key in ("rule", "count", "lr_max", "steps", "buffers") if key not in state]
+    if missing:
+        raise StateError(f"state: {missing[0]!r} is missing; expected what state_dict() returned")
+    try:
+        theirs = Rule.from_json(state["rule"])
+    except RuleError as error:
+        raise StateError(f"state['rule']: {error}") from error
+    for switch, (mine, other) in rule.difference(theirs).items():
+        raise StateError(f"state: saved with {switch}={other!r}, but this optimizer has {switch}={mine!r}")
+    steps = np.asarray(state["steps"])
+    if steps.shape != (count,) or steps.dtype.kind not in "iu" or (steps < 0).any():
+        raise StateError(f"state['steps']: {steps.dtype} of shape {steps.shape}, expected int64 of shape ({count},)")
+    if int(state["count"]) < 0 or not math.isfinite(state["lr_max"]):
+        raise StateError("state: 'count' and 'lr_max' must be finite and at least 0")
+    check_arrays(state["buffers"], buffers)
+    return State(int(state["count"]), float(state["lr_max"]), steps, state["buffers"])
+
+
+def check_arrays(given: Mapping[str, Array], mine: Mapping[str, Array]) -> None:
+    """Refuse arrays whose names, shapes or dtypes are not those of `mine`.
+
+    Raises:
+        StateError: The first that differs, by name.
+    """
+    for key, array in mine.items():
+        if key not in given:
+            raise StateError(f"state: {key} is missing")
+        theirs = np.asarray(given[key])
+        if theirs.shape != array.shape:
+            raise StateError(f"state: {key} has shape {theirs.shape}, expected {array.shape}")
+        if theirs.dtype != array.dtype:
+            raise StateError(f"state: {key} is {theirs.dtype}, expected {array.dtype}")
+    extra = [key for key in given if key not in mine]
+    if extra:
+        raise StateError(f"state: {extra[0]} belongs to no parameter of this optimizer")
+
+
+def write(path: str | Path, state: Mapping[str, Any], params: Mapping[str, Array]) -> None:
+    """Write state and parameters to `path`, whole or not at all."""
+    from safetensors.numpy import save_file
+
+    arrays = {**params, **state["buffers"], "steps": state["steps"]}
+    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    metadata = {
+        "format": _FORMAT,
+        "rule": state["rule"],
+        "count": str(state["count"]),
+        "lr_max": float(state["lr_max"]).hex(),
+        "checksum": _checksum(arrays),
+    }
+    with replacing(path) as temporary:
+        save_file(arrays, str(temporary), metadata)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return (state, params) from a file that `write` made.
+
+    Raises:
+        FileError: Truncated, corrupt, or not made by `write`.
+        FileNotFoundError: There is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FileError(f"{path}: not a whole safetensors file ({error})") from error
+    if metadata.get("format") != _FORMAT:
+        raise FileError(f"{path}: a safetensors file, but not one that rmsprop.RMSprop.save wrote")
+    if metadata.get("checksum") != _checksum(arrays):
+        raise FileError(f"{path}: corrupt: the checksum of its arrays does not match")
+    steps = arrays.pop("steps")
+    params = {name: array for name, array in arrays.items() if name.startswith("params")}
+    state = {
+        "rule": metadata["rule"],
+        "count": int(metadata["count"]),
+        "lr_max": float.fromhex(metadata["lr_max"]),
+        "steps": steps,
+        "buffers": {name: array for name, array in arrays.items() if name not in params},
+    }
+    return state, params
+
+
+def _checksum(arrays: Mapping[str, Array]) -> str:
+    total = 0
+    for name in sorted(arrays):
+        total = zlib.crc32(name.encode(), total)
+        total = zlib.crc32(np.ascontiguousarray(arrays[name]).data, total)
+    return f"{total:08x}"

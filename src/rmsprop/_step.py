@@ -1,0 +1,96 @@
+"""The compiled step, or the plain one in its place: one calling form for the front ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop.rule import Rule
+
+_PURE = os.environ.get("RMSPROP_PURE_PYTHON", "") not in ("", "0")
+core: Any
+try:
+    if _PURE:
+        raise ImportError
+    core = importlib.import_module("rmsprop._core")
+except ImportError:
+    from rmsprop import _plain as core
+
+    if not _PURE:
+        warnings.warn(
+            "rmsprop runs without its compiled module: the same results, several times slower. To build it, install "
+            "a C++17 compiler and reinstall: pip install --force-reinstall --no-cache-dir rmsprop",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+__all__ = ["bind", "check", "compiled", "effective_lr", "handle", "mean_square"]
+
+Array = NDArray[Any]
+
+
+def compiled() -> bool:
+    """Whether the compiled module is in use; `RMSPROP_PURE_PYTHON=1` in the environment prevents it."""
+    return core.__name__ == "rmsprop._core"
+
+
+def handle(rule: Rule, *, rounding: str = "nearest") -> Any:
+    """Return the rule as the step wants it."""
+    switches = dataclasses.asdict(rule)
+    init = switches.pop("init")
+    made = core.Rule(**switches, rounding=rounding)
+    if not compiled():
+        made.rule = rule.replace(init=init)
+    return made
+
+
+def bind(rule: Rule) -> Callable[..., float]:
+    """Return the step of one rule: step(params, grads, buffers, steps, lr, lr_max, ...) -> norm of the gradients.
+
+    The arguments are those of `_core.step`; arrays are lists in one order, written in place.
+    """
+    return partial(core.step, handle(rule))
+
+
+def check(rule: Rule, params: list[Array], buffers: tuple[list[Array], ...], names: list[str]) -> None:
+    """Refuse parameters and buffers that no step could take. Reads and writes no element."""
+    core.check(handle(rule), params, buffers, names)
+
+
+def mean_square(rule: Rule, buffers: Mapping[str, Array]) -> Array:
+    """Return the moving average of grad**2 of one parameter: v = s + m^2 where the rule keeps the variance s."""
+    if rule.centered:
+        return buffers["grad_var"] + buffers["mean_grad"] ** 2
+    return buffers["mean_sq"].copy()
+
+
+def effective_lr(rule: Rule, buffers: Mapping[str, Array], lr: float) -> Array:
+    """Return lr / denominator of one parameter: what multiplies the gradient in a step."""
+    square = np.maximum(buffers["grad_var" if rule.centered else "mean_sq"], rule.var_floor)
+    match rule.eps_mode:
+        case "outside":
+            denominator = np.sqrt(square) + rule.eps
+        case "inside":
+            denominator = np.sqrt(square + rule.eps)
+        case _:
+            denominator = np.maximum(np.sqrt(square), rule.eps)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return lr / denominator
+
+
+def set_threads(threads: int) -> None:
+    """Set the default number of threads of a step; 0: one per core. The bits of the results do not depend on it."""
+    core.set_threads(threads)
+
+
+def threads() -> int:
+    """Return the default number of threads of a step."""
+    return core.threads()

@@ -1,0 +1,12 @@
+"""Minimize a function of an array with RMSprop or a rival, with SciPy's calling form and SciPy's result.
+
+One step costs the calls of `fun` and `jac` and little else: whatever was not asked for (tolerances, callback, trace) is
+not looked at. Objective and gradient are evaluated at the same point and batch, x[0] to x[steps], so a run of `steps`
+steps calls each of them steps + 1 times, and the result's `fun` and `jac` are those of the result's `x`.
+"""
+
+from rmsprop.minimize._minimize import minimize
+from rmsprop.minimize._scipy import scipy_method
+from rmsprop.minimize._stopping import Status
+
+__all__ = ["Status", "minimize", "scipy_method"]

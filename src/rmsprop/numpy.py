@@ -1,0 +1,275 @@
+"""RMSprop for NumPy arrays and nested dicts, lists and tuples of them.
+
+The formula is that of `rmsprop.rule`; this file gathers arrays and hands them to the compiled step, or to
+`reference.step` where the package was installed without a compiler.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop import _state, _step
+from rmsprop._tree import flatten, leaves_like, unflatten
+from rmsprop.errors import InputError, InputTypeError, StateError
+from rmsprop.rule import Rule
+
+__all__ = ["RMSprop"]
+
+LearningRate = float | Callable[[int], float]
+
+
+class RMSprop:
+    """Update arrays in place by the rule of the family that `rule` names.
+
+    v <- rho v + (1 - rho) g^2;  p <- p - lr g / sqrt(v + eps), and what the switches of `rmsprop.Rule` add.
+
+    Args:
+        params: An array, or nested dicts, lists and tuples of arrays; float32 or float64, dense (C or Fortran order or
+            any permutation of the axes), writable, none sharing memory with another. Written by every step.
+        lr: Learning rate, at least 0: a number, or a function of the step's number, counted from 0.
+        rule: The member of the family. Default: rho 0.9, eps 1e-8 inside the root, mean_sq from zero.
+        max_norm: Scale the gradients down to this global norm where theirs is larger; in units of grad.
+        check_finite: Refuse gradients with NaN or infinity before anything changes (costs one more read of them).
+        threads: Threads of one step. Default: all cores from 65,536 elements on, else one. The bits do not depend on it.
+
+    Attributes:
+        params: The tree that was passed.
+        rule: The rule. Read only.
+        lr: The learning rate or its function; assign to change it.
+        steps: Steps done per leaf, int64; a leaf whose gradient was None has done fewer.
+        buffers: The statistics, a list of arrays in leaf order for each name in `rule.buffers`.
+        grad_norm: Global norm of the last gradients before clipping; NaN unless `max_norm` or `check_finite` asked.
+
+    Raises:
+        InputError: An array with gaps, read-only, or sharing memory; an empty tree; a number out of its domain.
+        InputTypeError: A leaf that is no NumPy array, or of another dtype.
+
+    Example:
+        >>> import numpy as np, rmsprop
+        >>> params = {"w": np.array([0.2, 0.4, 0.6]), "b": np.zeros(1)}
+        >>> optimizer = rmsprop.RMSprop(params, lr=0.01)
+        >>> optimizer.step({"w": np.array([-0.5, 0.3, 0.24]), "b": None})
+        >>> print(params["w"])
+        [0.23162277 0.36837724 0.56837725]
+
+    Differs: torch.optim.RMSprop has rho 0.99 and eps outside the root; tf.keras has eps 1e-7; TensorFlow 1 starts
+    mean_sq at one. `rmsprop.dialect(name)` gives the rule of each.
+
+    Source: G. Hinton, "Neural networks for machine learning", lecture 6e; the switches: `rmsprop.dialects`.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: LearningRate,
+        rule: Rule | None = None,
+        max_norm: float | None = None,
+        check_finite: bool = False,
+        threads: int = 0,
+    ) -> None:
+        self.params = params
+        self.rule = Rule() if rule is None else rule
+        if not isinstance(self.rule, Rule):
+            raise InputTypeError(f"rule: a {type(rule).__name__}, expected a rmsprop.Rule")
+        self.lr = lr
+        self.max_norm = _norm(max_norm)
+        self.check_finite = bool(check_finite)
+        self.threads = _count(threads)
+        self.grad_norm = math.nan
+        self.lr_max = 0.0
+        leaves, paths, self._structure = flatten(params)
+        self._names = [path.removeprefix("params") for path in paths]
+        if not leaves:
+            raise InputError("params: no array in the tree, expected at least one")
+        for leaf, path in zip(leaves, paths):
+            _check_leaf(leaf, path)
+        self._leaves: list[NDArray[Any]] = leaves
+        self._step = _step.bind(self.rule)
+        self.steps = np.zeros(len(leaves), np.int64)
+        self._count = 0
+        self.buffers: dict[str, list[NDArray[Any]]] = {
+            name: [np.zeros_like(leaf) for leaf in leaves] for name in self.rule.buffers
+        }
+        self._buffer_lists = tuple(self.buffers.values())
+        self._fill()
+        _step.check(self.rule, self._leaves, self._buffer_lists, self._names)
+
+    def step(self, grads: Any, lr: float | None = None) -> None:
+        """Do one step in place.
+
+        Args:
+            grads: A tree built like `params`, each leaf of its parameter's shape, dtype and memory order, or None to
+                leave the parameter and its statistics alone. Read.
+            lr: This step's learning rate, in place of the one given at construction.
+
+        Raises:
+            InputError: Another structure, shape or memory order, shared memory, an lr out of its domain, or, with
+                `check_finite`, a gradient that is not finite. Nothing has changed then.
+            InputTypeError: A leaf that is no array, or of another dtype. Nothing has changed then.
+        """
+        leaves = [grads] if self._structure is None else leaves_like(self._structure, grads)
+        if lr is None:
+            lr = self.lr(self._count) if callable(self.lr) else self.lr
+        try:
+            lr = float(lr)
+        except (TypeError, ValueError):
+            raise InputTypeError(f"lr: {lr!r}, expected a number") from None
+        lr_max = max(self.lr_max, lr)
+        self.grad_norm = self._step(
+            self._leaves,
+            leaves,
+            self._buffer_lists,
+            self.steps,
+            lr,
+            lr_max,
+            1.0,
+            self.max_norm,
+            0.0,
+            self.check_finite,
+            self.threads,
+            0,
+            0,
+            self._names,
+        )
+        self.lr_max = lr_max
+        self._count += 1
+
+    @property
+    def step_count(self) -> int:
+        """Calls of `step` so far: what a function `lr` is called with next."""
+        return self._count
+
+    def effective_lr(self) -> Any:
+        """Return lr / denominator for every element, as a tree like `params`: the factor of the gradient in a step.
+
+        The denominator is that of the last step (bias correction included); before the first step it is that of the
+        rule's start. It is infinite where the denominator is 0, which a step treats as an update of 0.
+        """
+        lr = float(self.lr(max(self._count - 1, 0)) if callable(self.lr) else self.lr)
+        return unflatten(self._structure, [_step.effective_lr(self.rule, b, lr) for b in self._per_leaf()])
+
+    def mean_square(self) -> Any:
+        """Return the moving average of grad**2 as a tree like `params`; from variance and mean where centered."""
+        return unflatten(self._structure, [_step.mean_square(self.rule, b) for b in self._per_leaf()])
+
+    def reset_state(self) -> None:
+        """Forget all statistics and counts, as if no step had been done; parameters stay."""
+        self._count = 0
+        self.lr_max = 0.0
+        self.steps[:] = 0
+        self._fill()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the whole state: what `load_state_dict` needs to go on with the same bits.
+
+        Keys: "rule" (JSON), "count", "lr_max", "steps" (int64 array) and "buffers", which maps "mean_sq['layer']" and
+        so on to arrays.
+        """
+        return {
+            "rule": self.rule.to_json(),
+            "count": self._count,
+            "lr_max": self.lr_max,
+            "steps": self.steps.copy(),
+            "buffers": {key: array.copy(order="K") for key, array in self._named_buffers().items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `state_dict` returned.
+
+        Raises:
+            StateError: Another rule (the switches are named), other parameters, shapes or dtypes, missing entries.
+                Nothing has changed then.
+        """
+        if not isinstance(state, Mapping):
+            raise StateError(f"state: a {type(state).__name__}, expected what state_dict() returned")
+        loaded = _state.checked(state, rule=self.rule, buffers=self._named_buffers(), count=len(self._leaves))
+        for key, array in self._named_buffers().items():
+            array[...] = loaded.buffers[key]
+        self.steps[:] = loaded.steps
+        self._count = loaded.count
+        self.lr_max = loaded.lr_max
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters and state to a safetensors file, whole or not at all.
+
+        Raises:
+            OSError: The disk is full or the folder cannot be written; a file that stood there survives.
+        """
+        params = {f"params{name}": leaf for name, leaf in zip(self._names, self._leaves)}
+        _state.write(path, self.state_dict(), params)
+
+    def load(self, path: str | Path) -> None:
+        """Read parameters and state back, in place, from a file that `save` wrote.
+
+        Raises:
+            FileError: The file is truncated, corrupt or of another kind. Nothing has changed then.
+            StateError: It belongs to other parameters or another rule. Nothing has changed then.
+            FileNotFoundError: There is no such file.
+        """
+        state, params = _state.read(path)
+        mine = {f"params{name}": leaf for name, leaf in zip(self._names, self._leaves)}
+        _state.check_arrays(params, mine)
+        self.load_state_dict(state)
+        for key, leaf in mine.items():
+            leaf[...] = params[key]
+
+    def __repr__(self) -> str:
+        elements = sum(leaf.size for leaf in self._leaves)
+        lr = "a function" if callable(self.lr) else f"{self.lr:g}"
+        return f"RMSprop({len(self._leaves)} arrays, {elements:,} elements, lr={lr}, {self.rule!r})"
+
+    def _fill(self) -> None:
+        for name, arrays in self.buffers.items():
+            for array in arrays:
+                array[...] = self.rule.init_value if name in ("mean_sq", "grad_var") else 0.0
+
+    def _per_leaf(self) -> list[dict[str, NDArray[Any]]]:
+        return [dict(zip(self.buffers, arrays)) for arrays in zip(*self._buffer_lists)]
+
+    def _named_buffers(self) -> dict[str, NDArray[Any]]:
+        return {f"{kind}{name}": a for kind, arrays in self.buffers.items() for name, a in zip(self._names, arrays)}
+
+    @property
+    def lr(self) -> LearningRate:
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: LearningRate) -> None:
+        if not callable(lr):
+            if isinstance(lr, bool) or not isinstance(lr, numbers.Real):
+                raise InputTypeError(f"lr: {lr!r}, expected a number or a function of the step")
+            if not math.isfinite(lr) or lr < 0:
+                raise InputError(f"lr: {float(lr)}, expected a finite number of at least 0")
+            lr = float(lr)
+        self._lr = lr
+
+
+def _check_leaf(leaf: object, path: str) -> None:
+    if not isinstance(leaf, np.ndarray):
+        raise InputTypeError(f"{path}: {type(leaf).__name__}, expected a NumPy array")
+    if leaf.dtype not in (np.float32, np.float64):
+        raise InputTypeError(f"{path}: {leaf.dtype}, expected float32 or float64")
+
+
+def _norm(max_norm: float | None) -> float:
+    if max_norm is None:
+        return 0.0
+    if isinstance(max_norm, bool) or not isinstance(max_norm, numbers.Real):
+        raise InputTypeError(f"max_norm: {max_norm!r}, expected a number or None")
+    if not math.isfinite(max_norm) or max_norm <= 0:
+        raise InputError(f"max_norm: {float(max_norm)}, expected a finite number above 0, or None for no clipping")
+    return float(max_norm)
+
+
+def _count(threads: int) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral) or threads < 0:
+        raise InputError(f"threads: {threads!r}, expected a whole number of at least 0 (0: the default)")
+    return int(threads)

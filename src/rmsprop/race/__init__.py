@@ -1,0 +1,17 @@
+"""Races: train a real task with RMSprop and its rivals side by side, and say honestly who won.
+
+`rmsprop race digits` is the way in for most; the same in Python:
+
+    >>> from rmsprop.race import Settings, get, race
+    >>> digits = get("digits")
+    >>> results = race(digits, Settings.of(digits, rivals=("adam", "rmsprop"), seeds=2, epochs=1, quick=True))
+    >>> len(results.trials)
+    10
+"""
+
+from rmsprop.race.folder import Folder
+from rmsprop.race.record import Results, Settings
+from rmsprop.race.run import race
+from rmsprop.race.task import get, names
+
+__all__ = ["Folder", "Results", "Settings", "get", "names", "race"]

@@ -1,0 +1,172 @@
+"""Show a race while it runs, and its table at the end.
+
+On a terminal a table is redrawn in place, ten times a second at most and only between epochs: no thread of the display
+runs beside a timed step. Anywhere else (a pipe, a log) there is a line per optimizer and stage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from rmsprop.race import contestant
+from rmsprop.race.record import Results
+from rmsprop.race.run import Began, Chosen, Ended, Epoch, Event
+from rmsprop.race.task import Task
+from rmsprop.race.verdict import Row, step_note
+
+__all__ = ["Display", "final_table"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SECONDS_PER_FRAME = 0.1
+
+
+class Display:
+    """A listener for `rmsprop.race.run.race`, used as a context manager.
+
+    Args:
+        task: What is raced.
+        console: Where to write.
+    """
+
+    def __init__(self, task: Task, console: Console) -> None:
+        self._task = task
+        self._console = console
+        self._live: Live | None = None
+        self._drawn = 0.0
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+            auto_refresh=False,
+        )
+        self._bar = self._progress.add_task("tuning", total=None)
+        self._rivals: tuple[str, ...] = ()
+        self._stage: dict[str, str] = {}
+        self._rate: dict[str, str] = {}
+        self._curve: dict[str, list[float]] = {}
+        self._finals: dict[str, list[float]] = {}
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live = Live(self._picture(), console=self._console, auto_refresh=False, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event and draw, if the last drawing is long enough ago."""
+        match event:
+            case Began(settings, trials, done):
+                self._rivals = settings.rivals
+                self._stage = dict.fromkeys(settings.rivals, "waits")
+                self._progress.update(self._bar, total=trials, completed=done)
+                if done:
+                    self._console.print(f"Going on: {done} of {trials} trials were done before.")
+                elif self._live is None:
+                    self._console.print(f"Tuning {len(settings.rivals)} optimizers, {trials} trials in all ...")
+            case Epoch(job, epoch, score, _):
+                rival = job.rival
+                if epoch == 1:
+                    self._curve[rival] = []
+                self._curve[rival].append(score)
+                what = f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
+                self._stage[rival] = f"{what}, epoch {epoch}"
+            case Chosen(rival, lr):
+                self._rate[rival] = f"{lr:g}"
+                self._stage[rival] = "tuned"
+                self._progress.update(self._bar, description="racing")
+                if self._live is None:
+                    self._console.print(f"  {contestant.get(rival).label}: lr {lr:g}")
+            case Ended(trial):
+                self._progress.advance(self._bar)
+                if trial.job.phase == "final":
+                    self._end(trial.job.rival, trial.job.seed, None if trial.diverged else trial.score[-1])
+        self._draw()
+
+    def _end(self, rival: str, seed: int, score: float | None) -> None:
+        if score is not None:
+            self._finals.setdefault(rival, []).append(score)
+        if self._live is None:
+            reached = "diverged" if score is None else self._task.metric.text(score)
+            self._console.print(f"  seed {seed}, {contestant.get(rival).label}: {reached}")
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if self._live is not None and now - self._drawn > _SECONDS_PER_FRAME:
+            self._drawn = now
+            self._live.update(self._picture(), refresh=True)
+
+    def _picture(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
+        for heading in ("optimizer", "now", "this trial", "lr", f"test {self._task.metric.name}"):
+            table.add_column(heading, no_wrap=True, ratio=1 if heading == "this trial" else None)
+        for rival in self._rivals:
+            runner = contestant.get(rival)
+            scores = self._finals.get(rival, [])
+            mean = f"{self._task.metric.text(sum(scores) / len(scores))} ({len(scores)})" if scores else ""
+            table.add_row(
+                Text(runner.label, style=f"bold {runner.dark}"),
+                self._stage[rival],
+                Text(self._spark(self._curve.get(rival, [])), style=runner.dark),
+                self._rate.get(rival, ""),
+                mean,
+            )
+        return Group(self._progress, table)
+
+    def _spark(self, curve: Sequence[float]) -> str:
+        """Draw a curve with block characters; a fraction from 0 to 1, anything else from its least to its greatest."""
+        low, high = (0.0, 1.0) if self._task.metric.percent else (min(curve, default=0.0), max(curve, default=1.0))
+        span = (high - low) or 1.0
+        heights = (min(max((value - low) / span, 0.0), 1.0) for value in curve[-40:])
+        return "".join(_BARS[round(height * (len(_BARS) - 1))] for height in heights)
+
+
+def final_table(task: Task, results: Results, table: Sequence[Row]) -> RenderableType:
+    """Return the table that ends a race, best first, with its footnotes."""
+    metric = task.metric
+    seeds = table[0].seeds if table else 0
+    drawn = Table(
+        title=f"{task.title}: {seeds} seed{'s' if seeds != 1 else ''}, {results.settings.epochs} epochs",
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    drawn.add_column("optimizer", no_wrap=True)
+    for heading in ("lr", f"test {metric.name}", "worst", "loss", "step"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for row in table:
+        worst = metric.text(min(row.scores, key=metric.goodness)) if row.scores else "-"
+        drawn.add_row(
+            Text(row.label, style="bold"),
+            f"{row.lr:g}{'*' if row.at_edge else ''}",
+            row.text(metric) + (f" ({row.diverged} diverged)" if row.diverged and row.scores else ""),
+            worst,
+            f"{row.loss:.3g}",
+            f"{row.step_us:.1f} µs",
+        )
+    notes = [step_note(results)]
+    if any(row.at_edge for row in table):
+        notes.append("* at the edge of the grid of learning rates: a better one may lie beyond.")
+    return Group(drawn, *(Text(note, style="dim") for note in notes))

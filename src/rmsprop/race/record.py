@@ -1,0 +1,243 @@
+"""What a race leaves behind.
+
+`results.json` holds the settings, the versions and every curve of every trial, so that the report can be redrawn and a
+broken-off race can go on. Everything else in it (the chosen rates, the table, the verdict) follows from the trials and
+is written for readers only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any, Literal
+
+from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.race import contestant
+from rmsprop.race.task import Split, Task
+
+__all__ = ["Diverged", "Job", "Phase", "Results", "Settings", "Trial"]
+
+FORMAT = 1
+FIRST_TUNING_SEED = 1000
+
+Phase = Literal["tuning", "final"]
+Key = tuple[str, str, float, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What was asked for. Two races may be joined if only `rivals` and `seeds` differ.
+
+    Attributes:
+        task: The task's name.
+        rivals: The optimizers, RMSprop among them or not, in the order asked for.
+        seeds: Of the reported trials.
+        tuning_seeds: Of the trials that choose the learning rate; none of `seeds`.
+        epochs: Per trial.
+        grid: The learning rates tried, ascending.
+    """
+
+    task: str
+    rivals: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tuning_seeds: tuple[int, ...]
+    epochs: int
+    grid: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.seeds or not self.tuning_seeds or not self.rivals or not self.grid:
+            raise InputError("a race needs at least one optimizer, one seed, one tuning seed and one learning rate")
+        if set(self.seeds) & set(self.tuning_seeds):
+            raise InputError(f"seeds {self.seeds} and tuning_seeds {self.tuning_seeds} overlap: that would be a leak")
+        if self.epochs < 1:
+            raise InputError(f"epochs={self.epochs}, expected at least 1")
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        *,
+        rivals: tuple[str, ...] | None = None,
+        seeds: int | None = None,
+        epochs: int | None = None,
+        quick: bool = False,
+    ) -> Settings:
+        """Fill in the task's budget for what is None.
+
+        Raises:
+            InputError: No seed, no epoch, or so many seeds that they would meet the tuning seeds.
+        """
+        budget = task.quick if quick else task.budget
+        count = budget.seeds if seeds is None else seeds
+        if not 1 <= count <= FIRST_TUNING_SEED:
+            raise InputError(f"seeds={count}, expected 1 to {FIRST_TUNING_SEED}")
+        return cls(
+            task=task.name,
+            rivals=contestant.DEFAULT if rivals is None else rivals,
+            seeds=tuple(range(count)),
+            tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
+            epochs=budget.epochs if epochs is None else epochs,
+            grid=budget.grid,
+        )
+
+    def refuse_another_protocol(self, other: Settings, *, where: object) -> None:
+        """Raise StateError if `other`, found in `where`, was run by other rules than these."""
+        for name in ("task", "epochs", "grid", "tuning_seeds"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise StateError(
+                    f"{where} holds a race with {name}={theirs}, this one asks for {mine}: "
+                    "resume it without changing that, or race into another --out"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One trial to be run."""
+
+    phase: Phase
+    rival: str
+    lr: float
+    seed: int
+
+    @property
+    def key(self) -> Key:
+        """What tells it from every other trial of the race."""
+        return (self.phase, self.rival, self.lr, self.seed)
+
+    @property
+    def split(self) -> Split:
+        """What it is scored on: rates are chosen on the validation examples, reported numbers come from the test."""
+        return "valid" if self.phase == "tuning" else "test"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diverged:
+    """Where a loss stopped being a number: the step, counted from 1, and the tensor in which it began."""
+
+    step: int
+    tensor: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial that was run.
+
+    Attributes:
+        job: Which one.
+        score: The metric on the job's split, before the first epoch and after each.
+        loss: The mean loss on that split, likewise.
+        train_loss: The mean over each epoch's batches, each before its step.
+        steps: How many steps were taken.
+        step_seconds: Time within `step` alone, all steps together.
+        seconds: The whole trial: data, model, steps and scoring.
+        diverged: None if every loss was finite.
+    """
+
+    job: Job
+    score: tuple[float, ...]
+    loss: tuple[float, ...]
+    train_loss: tuple[float, ...]
+    steps: int
+    step_seconds: float
+    seconds: float
+    diverged: Diverged | None = None
+
+    def __post_init__(self) -> None:
+        curves = (*self.score, *self.loss, *self.train_loss, self.step_seconds, self.seconds)
+        if not self.score or not len(self.score) == len(self.loss) == len(self.train_loss) + 1:
+            raise ValueError("curves of different lengths")
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in curves):
+            raise ValueError("a number that is not finite")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists and numbers, the job's fields first."""
+        fields = {**dataclasses.asdict(self.job), "split": self.job.split, **dataclasses.asdict(self)}
+        del fields["job"]
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Trial:
+        """Read what `to_dict` wrote."""
+        if fields["phase"] not in ("tuning", "final"):
+            raise ValueError(f"unknown phase {fields['phase']!r}")
+        job = Job(
+            phase=fields["phase"],
+            rival=contestant.get(fields["rival"]).name,
+            lr=float(fields["lr"]),
+            seed=int(fields["seed"]),
+        )
+        return cls(
+            job=job,
+            score=tuple(fields["score"]),
+            loss=tuple(fields["loss"]),
+            train_loss=tuple(fields["train_loss"]),
+            steps=int(fields["steps"]),
+            step_seconds=fields["step_seconds"],
+            seconds=fields["seconds"],
+            diverged=Diverged(**fields["diverged"]) if fields["diverged"] else None,
+        )
+
+
+@dataclasses.dataclass(kw_only=True)
+class Results:
+    """Everything known of one race so far; trials are added as they end.
+
+    Attributes:
+        settings: What was asked for.
+        data: "fingerprint" and "sizes" of `rmsprop.race.task.Data`.
+        environment: Versions and machine, name -> text.
+        trials: Key -> trial.
+    """
+
+    settings: Settings
+    data: dict[str, Any]
+    environment: dict[str, str]
+    trials: dict[Key, Trial] = dataclasses.field(default_factory=dict)
+
+    def add(self, trial: Trial) -> None:
+        """Keep a finished trial."""
+        self.trials[trial.job.key] = trial
+
+    def to_json(self, extra: dict[str, Any]) -> str:
+        """Write everything, `extra` (what follows from the trials) before the long curves."""
+        document = {
+            "format": FORMAT,
+            "settings": dataclasses.asdict(self.settings),
+            "data": self.data,
+            "environment": self.environment,
+            **extra,
+            "trials": [trial.to_dict() for trial in self.trials.values()],
+        }
+        return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: object) -> Results:
+        """Read what `to_json` wrote.
+
+        Args:
+            text: The document.
+            where: Its file, for the message.
+
+        Raises:
+            FileError: Truncated, corrupt, or something else than a race.
+        """
+        try:
+            document = json.loads(text)
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']!r}, expected {FORMAT}")
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in document["settings"].items()
+            }
+            results = cls(
+                settings=Settings(**fields), data=dict(document["data"]), environment=dict(document["environment"])
+            )
+            for trial in document["trials"]:
+                results.add(Trial.from_dict(trial))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise FileError(
+                f"{where} is not a race's results ({reason}): race without --resume, which keeps it under another name"
+            ) from error
+        return results

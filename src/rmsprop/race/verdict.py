@@ -1,0 +1,219 @@
+"""From trials to a table and one honest sentence.
+
+Two optimizers are called a tie if their means lie no further apart than the larger of their two spreads, where the
+spread is the sample standard deviation over seeds. One seed has no spread, so it gives no winner. A trial that
+diverged is worse than any that did not, and its optimizer cannot win or tie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+
+from rmsprop.race import contestant
+from rmsprop.race.record import Results, Trial
+from rmsprop.race.run import best_rate
+from rmsprop.race.task import Metric, Task
+
+__all__ = ["Row", "facts", "rows", "sentence", "step_note"]
+
+SUBJECT = "rmsprop"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One optimizer's line of the table, over the seeds that every optimizer has finished.
+
+    Attributes:
+        rival: Its name.
+        lr: The learning rate that tuning chose.
+        at_edge: That rate is the first or last of the grid: a wider grid might serve it better.
+        scores: The test metric after the last epoch, a number per seed that did not diverge.
+        spread: Their sample standard deviation; NaN if there are fewer than two.
+        loss: Mean test loss after the last epoch.
+        train_loss: Mean training loss of the last epoch.
+        step_us: Microseconds per step, the median over trials.
+        seconds: A whole trial, the median.
+        diverged: How many seeds ended in a loss that is not finite.
+    """
+
+    rival: str
+    lr: float
+    at_edge: bool
+    scores: tuple[float, ...]
+    loss: float
+    train_loss: float
+    step_us: float
+    seconds: float
+    diverged: int = 0
+
+    @property
+    def label(self) -> str:
+        """Its name for a reader."""
+        return contestant.get(self.rival).label
+
+    @property
+    def seeds(self) -> int:
+        """How many trials the row speaks of."""
+        return len(self.scores) + self.diverged
+
+    @property
+    def mean(self) -> float:
+        """The mean of `scores`; NaN if all diverged."""
+        return statistics.fmean(self.scores) if self.scores else math.nan
+
+    @property
+    def spread(self) -> float:
+        """The sample standard deviation of `scores`."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
+
+    def text(self, metric: Metric) -> str:
+        """Write mean and spread: `97.35 % ± 0.40`."""
+        if not self.scores:
+            return "diverged"
+        spread = "" if math.isnan(self.spread) else f" ± {metric.gap_text(self.spread).removesuffix(' points')}"
+        return metric.text(self.mean) + spread
+
+
+def rows(task: Task, results: Results) -> list[Row]:
+    """Return the table, best first, over the seeds that every optimizer has finished."""
+    rates = {rival: best_rate(task, results, rival) for rival in results.settings.rivals}
+    found: dict[str, list[Trial]] = {}
+    common = [
+        seed
+        for seed in results.settings.seeds
+        if all(lr is not None and ("final", rival, lr, seed) in results.trials for rival, lr in rates.items())
+    ]
+    for rival, lr in rates.items():
+        if lr is not None and common:
+            found[rival] = [results.trials["final", rival, lr, seed] for seed in common]
+    grid = results.settings.grid
+    table = [
+        _row(rival, trials, at_edge=len(grid) > 2 and trials[0].job.lr in (grid[0], grid[-1]))
+        for rival, trials in found.items()
+    ]
+    return sorted(table, key=lambda row: (row.diverged, -task.metric.goodness(row.mean), row.loss))
+
+
+def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool) -> Row:
+    sound = [trial for trial in trials if trial.diverged is None]
+    return Row(
+        rival=rival,
+        lr=trials[0].job.lr,
+        at_edge=at_edge,
+        scores=tuple(trial.score[-1] for trial in sound),
+        loss=statistics.fmean(trial.loss[-1] for trial in sound) if sound else math.nan,
+        train_loss=statistics.fmean(trial.train_loss[-1] for trial in sound) if sound else math.nan,
+        step_us=statistics.median(1e6 * trial.step_seconds / max(trial.steps, 1) for trial in trials),
+        seconds=statistics.median(trial.seconds for trial in trials),
+        diverged=len(trials) - len(sound),
+    )
+
+
+def ties(best: Row, other: Row, metric: Metric) -> bool:
+    """Whether `other` lies within the spread of `best`."""
+    if best.diverged or other.diverged or not best.scores or not other.scores:
+        return False
+    spreads = [spread for spread in (best.spread, other.spread) if not math.isnan(spread)]
+    # A hair more than the spread: equal numbers reach this line by different roundings.
+    return bool(spreads) and abs(best.mean - other.mean) <= max(spreads) + 1e-12
+
+
+def sentence(table: Sequence[Row], metric: Metric) -> str:
+    """Say in one line who won, RMSprop or not.
+
+    Args:
+        table: What `rows` returns, best first.
+        metric: The task's.
+
+    Example:
+        >>> from rmsprop.race import get
+        >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
+        >>> adam = Row(rival="adam", scores=(0.98, 0.98), **numbers)
+        >>> ours = Row(rival="rmsprop", scores=(0.95, 0.95), **numbers)
+        >>> print(sentence([adam, ours], get("digits").metric))
+        Adam won with 98.00 % ± 0.00 over 2 seeds; RMSprop lost: 95.00 % ± 0.00, place 2 of 2.
+    """
+    if not table:
+        return "No winner: not one seed was finished by every optimizer."
+    best = table[0]
+    ours = next((row for row in table if row.rival == SUBJECT), None)
+    if not best.scores or best.diverged:
+        return "No winner: every optimizer diverged on some seed."
+    over = f"over {best.seeds} seeds"
+    if len(table) == 1:
+        return f"No winner: {best.label} ran alone and reached {best.text(metric)}" + (
+            f" {over}." if best.seeds > 1 else " on one seed."
+        )
+    if best.seeds == 1:
+        ranking = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
+        return f"No winner: one seed has no spread to judge by. In order: {ranking}."
+    tied = [row for row in table if row is best or ties(best, row, metric)]
+    behind = [row for row in table if row not in tied]
+    rest = "" if ours is None or ours in tied else _ours_behind(ours, table, metric)
+    if len(tied) > 1:
+        group = _list([f"{row.label} ({row.text(metric)})" for row in tied])
+        after = f"; behind them: {_list([row.label for row in behind])}" if behind else ""
+        lead = "A tie, RMSprop among the best" if ours in tied and ours is not None else "A tie"
+        return f"{lead}: {group} lie within the spread of {best.seeds} seeds{rest or after}."
+    if best is ours:
+        second = table[1]
+        return f"RMSprop won with {best.text(metric)} {over}; next is {second.label} with {second.text(metric)}."
+    next_one = f"; next is {table[1].label} with {table[1].text(metric)}"
+    return f"{best.label} won with {best.text(metric)} {over}{rest or next_one}."
+
+
+def _ours_behind(ours: Row, table: Sequence[Row], metric: Metric) -> str:
+    place = f"place {list(table).index(ours) + 1} of {len(table)}"
+    if ours.diverged:
+        return f"; RMSprop lost: it diverged on {ours.diverged} of {ours.seeds} seeds, {place}"
+    return f"; RMSprop lost: {ours.text(metric)}, {place}"
+
+
+def _list(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def step_note(results: Results) -> str:
+    """Say what the time column compares, and what it does not."""
+    if results.environment.get("kernel") == "compiled":
+        return (
+            "Time in step: RMSprop is compiled code here and its rivals are plain NumPy lines, written to be read. The "
+            "column shows what this library's step costs in this training, not that one method is cheaper than another."
+        )
+    return (
+        "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its rivals; its "
+        "compiled step is faster."
+    )
+
+
+def facts(task: Task, results: Results) -> dict[str, object]:
+    """Return what follows from the trials, for readers of results.json."""
+    table = rows(task, results)
+    return {
+        "verdict": sentence(table, task.metric),
+        "metric": {"name": task.metric.name, "better": task.metric.better},
+        "table": [
+            {
+                "rival": row.rival,
+                "lr": row.lr,
+                "lr_at_edge_of_grid": row.at_edge,
+                "scores": list(row.scores),
+                "mean": _number(row.mean),
+                "spread": _number(row.spread),
+                "loss": _number(row.loss),
+                "train_loss": _number(row.train_loss),
+                "step_microseconds": row.step_us,
+                "trial_seconds": row.seconds,
+                "diverged": row.diverged,
+            }
+            for row in table
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,298 @@
+"""Every named landscape is what it says: gradient, minima, domain, and what a run from its start shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from rmsprop import Rule, expression, landscapes, reference
+from rmsprop.errors import InputError
+
+NAMES = landscapes.names()
+TWELVE = ["bowl", "ravine", "rosenbrock", "himmelblau", "beale", "rastrigin", "ackley", "saddle", "monkey-saddle"]
+TWELVE += ["plateau", "cliff", "two-wells"]
+
+
+def run(land, *, start=None, lr=None, steps=None, rule=None):
+    """The path of plain RMSprop, shape (steps + 1, n)."""
+    rule = rule or Rule()
+    point = np.array(land.start if start is None else start)
+    state = {name: np.zeros_like(point) for name in rule.buffers}
+    path = [point]
+    for t in range(1, (steps or land.steps) + 1):
+        point, state = reference.step(point, land.gradient(point), state, rule, lr=lr or land.lr, step=t)
+        path.append(point)
+    return np.array(path)
+
+
+def descend(land, *, steps=None):
+    """The path of gradient descent with the same learning rate, until it leaves every scale."""
+    point = np.array(land.start)
+    path = [point]
+    for _ in range(steps or land.steps):
+        point = point - land.lr * land.gradient(point)
+        if np.abs(point).max() > 1e6:
+            break
+        path.append(point)
+    return np.array(path)
+
+
+def first_exit(land, path):
+    """The first step outside the domain, or infinity."""
+    lower, upper = np.array(land.domain).T
+    outside = ((path < lower) | (path > upper)).any(axis=1)
+    return int(np.argmax(outside)) if outside.any() else math.inf
+
+
+def random_points(land, count=200):
+    lower, upper = np.array(land.domain).T
+    return np.random.default_rng(11).uniform(lower, upper, (count, len(lower)))
+
+
+def distance(land, point):
+    """To the nearest known minimum."""
+    return np.abs(land.minima - point).max(axis=1).min()
+
+
+def test_the_twelve_of_two_variables_are_there_and_some_of_one():
+    assert list(landscapes.names(variables=2)) == TWELVE
+    assert len(landscapes.names(variables=1)) >= 4
+    assert set(landscapes.names(variables=1)) | set(TWELVE) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_is_that_of_central_differences(name):
+    land = landscapes.get(name)
+    points = random_points(land)
+    h = 1e-3
+    if name == "cliff":
+        points = points[(np.abs(points[:, :1] - [1.0, 1.2]) > 3 * h).all(axis=1)]
+    if name == "kink":
+        points = points[np.abs(points[:, 0]) > 3 * h]
+    grads = land.gradient(points)
+    for axis in range(points.shape[1]):
+        step = np.zeros(points.shape[1])
+
+        def difference(h, axis=axis, step=step):
+            step[axis] = h
+            return (land(points + step) - land(points - step)) / (2 * h)
+
+        # Richardson's extrapolation twice: what remains is of order h^6, and rounding.
+        a, b, c = difference(h), difference(2 * h), difference(4 * h)
+        first, second = (4 * a - b) / 3, (4 * b - c) / 3
+        scale = np.abs(land(points)).max() / h
+        np.testing.assert_allclose(grads[:, axis], (16 * first - second) / 15, rtol=1e-8, atol=1e-13 * scale + 1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_minima_are_minima(name):
+    land = landscapes.get(name)
+    lower, upper = np.array(land.domain).T
+    if not len(land.minima):
+        assert land.minimum == -math.inf
+        # Unbounded below: it falls further in every larger domain.
+        assert land(random_points(land) * 10).min() < 10 * land(random_points(land)).min() < 0
+        return
+    assert ((land.minima >= lower) & (land.minima <= upper)).all()
+    values = land(land.minima)
+    assert values[0] == pytest.approx(land.minimum, abs=1e-14)
+    assert (values >= values[0]).all()
+    curvature = 1e3
+    assert np.abs(land.gradient(land.minima)).max() <= curvature * np.finfo(float).eps
+    # No point beside a minimum is lower, and no point of the domain is lower than the first.
+    for minimum, value in zip(land.minima, values, strict=True):
+        ring = minimum + 1e-3 * np.random.default_rng(5).standard_normal((100, len(lower)))
+        assert (land(ring) > value).all()
+    assert (land(random_points(land, 20000)) >= land.minimum).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_start_lies_in_the_domain_and_is_not_a_minimum(name):
+    land = landscapes.get(name)
+    lower, upper = np.array(land.domain).T
+    assert ((land.start > lower) & (land.start < upper)).all()
+    assert len(land.start) == len(land.domain) == len(land.variables) == land.minima.shape[1]
+    assert np.abs(land.gradient(land.start)).max() > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_points_together_give_the_bits_of_each_alone(name):
+    land = landscapes.get(name)
+    points = random_points(land, 24).reshape(4, 6, -1)
+    values, grads = land.value_and_grad(points)
+    assert (values.shape, grads.shape) == ((4, 6), points.shape)
+    for index in np.ndindex(4, 6):
+        value, grad = land.value_and_grad(points[index])
+        assert value == values[index] == land(points[index])
+        assert np.array_equal(grad, grads[index])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_text_is_the_function(name):
+    land = landscapes.get(name)
+    typed = expression.parse(land.text, variables=land.variables)
+    assert typed == land.function
+    assert np.array_equal(typed(random_points(land)), land.function(random_points(land)))
+    assert str(typed) == land.text
+    assert land.teaches.endswith(".")
+    assert len(land.teaches) <= 110
+
+
+def test_a_name_is_found_in_any_spelling_and_an_unknown_one_names_the_nearest():
+    assert landscapes.get(" Two_Wells ") is landscapes.get("two-wells")
+    with pytest.raises(InputError, match="did you mean 'rosenbrock'"):
+        landscapes.get("rosenbork")
+    with pytest.raises(InputError, match="expected one of bowl, ravine"):
+        landscapes.get("zzzz")
+    with pytest.raises(InputError, match="landscape None"):
+        landscapes.get(None)
+
+
+def test_a_landscape_cannot_be_changed():
+    land = landscapes.get("bowl")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        land.lr = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        land.minima[0, 0] = 1.0
+
+
+# What each note says, seen in a run.
+
+ENDS_WITHIN_LR = [
+    "bowl",
+    "himmelblau",
+    "beale",
+    "ackley",
+    "plateau",
+    "cliff",
+    "parabola",
+    "cubic",
+    "double-well",
+    "kink",
+]
+
+
+@pytest.mark.parametrize("name", ENDS_WITHIN_LR)
+def test_a_run_with_the_preset_ends_within_lr_of_a_minimum(name):
+    land = landscapes.get(name)
+    # Beale's valley is ten times flatter along than across; the hops across it also shift x.
+    reach = 1.5 * land.lr if name == "beale" else land.lr
+    assert distance(land, run(land)[-1]) <= reach
+
+
+def test_bowl_both_coordinates_move_at_one_pace():
+    moves = np.diff(run(landscapes.get("bowl"), steps=20), axis=0)
+    straight = landscapes.get("bowl").start[0] / landscapes.get("bowl").start[1]
+    assert np.abs(moves[0, 0] / moves[0, 1]) == pytest.approx(1.0, rel=1e-6)
+    assert abs(straight) > 1.5
+
+
+def test_ravine_ends_where_dive_into_deep_learning_says():
+    # d2l.ai, RMSProp: rho 0.9, eps 1e-6 inside the root, 20 steps; it prints x1 -0.010599, x2 0.000000.
+    land = landscapes.get("ravine")
+    end = run(land, rule=Rule(eps=1e-6))[-1]
+    assert end.tolist() == pytest.approx([-0.010599, 0.0], abs=5e-7)
+    assert distance(land, descend(land)[-1]) > 20 * distance(land, run(land)[-1])
+
+
+def test_rosenbrock_finds_the_valley_soon_and_the_minimum_late():
+    land = landscapes.get("rosenbrock")
+    path = run(land)
+    floor = np.abs(path[:, 1] - path[:, 0] ** 2)
+    assert np.argmax(floor < 0.05) < land.steps / 20
+    assert distance(land, path[land.steps // 20]) > 1.0
+    assert distance(land, path[-1]) < 0.05
+
+
+@pytest.mark.parametrize(("start", "end"), [((0, 0), 0), ((-1, 0), 1), ((-1, -1), 2), ((3, -1), 3)])
+def test_himmelblau_the_start_decides_the_minimum(start, end):
+    land = landscapes.get("himmelblau")
+    assert np.abs(run(land, start=np.array(start, float))[-1] - land.minima[end]).max() <= land.lr
+
+
+def test_beale_slopes_span_orders_of_magnitude():
+    land = landscapes.get("beale")
+    slopes = np.abs(land.gradient(random_points(land, 5000)))
+    assert slopes.max() > 1e4
+    assert np.abs(land.gradient(run(land)[1:])).min() < 1e-2
+
+
+def test_rastrigin_small_steps_end_in_the_nearest_cell():
+    land = landscapes.get("rastrigin")
+    end = run(land)[-1]
+    assert np.array_equal(np.round(end), np.round(land.start))
+    assert land(end) > 1.0
+
+
+def test_ackley_long_steps_cross_the_ripples_where_small_ones_stop():
+    land = landscapes.get("ackley")
+    assert distance(land, run(land, lr=0.02)[-1]) > 1.5
+    path = run(land)
+    assert np.abs(np.diff(path[-20:], axis=0)).max() > land.lr / 3
+
+
+def test_ackley_has_a_finite_gradient_at_its_tip():
+    land = landscapes.get("ackley")
+    assert land.gradient([0.0, 0.0]).tolist() == [0.0, 0.0]
+    # Beside the tip the slope is that of the cone, 20 * 0.2 / sqrt(2) along each axis.
+    assert land.gradient([1e-9, 0.0])[0] == pytest.approx(4 / math.sqrt(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["saddle", "monkey-saddle"])
+def test_rmsprop_leaves_a_saddle_before_gradient_descent_does(name):
+    land = landscapes.get(name)
+    assert first_exit(land, run(land)) < land.steps
+    assert first_exit(land, descend(land)) > land.steps
+
+
+def test_plateau_rmsprop_walks_where_gradient_descent_stands():
+    land = landscapes.get("plateau")
+    assert np.abs(land.gradient(land.start)).max() < 0.01
+    assert np.abs(descend(land)[-1] - land.start).max() < 0.1
+    assert distance(land, run(land)[-1]) <= land.lr
+
+
+def test_cliff_bounds_the_step_and_then_holds_it_back():
+    land = landscapes.get("cliff")
+    path = run(land)
+    moves = np.abs(np.diff(path, axis=0))
+    assert moves.max() <= land.lr / math.sqrt(1 - 0.9) * (1 + 1e-12)
+    assert np.abs(np.diff(descend(land), axis=0)).max() > 4.0
+    landed = int(np.argmax(path[:, 0] < 1.0))
+    assert moves[landed : landed + 10, 0].max() < land.lr / 20
+
+
+def test_two_wells_momentum_reaches_the_deep_one():
+    land = landscapes.get("two-wells")
+    deep, shallow = land.minima
+    assert np.abs(run(land)[-1] - shallow).max() <= land.lr
+    assert np.abs(run(land, rule=Rule(buffer="unit", momentum=0.9))[-1] - deep).max() <= land.lr
+
+
+def test_cubic_falls_for_ever_beyond_its_hill():
+    land = landscapes.get("cubic")
+    assert run(land, start=[0.6], steps=1000)[-1, 0] > 5.0
+
+
+def test_double_well_nothing_moves_on_the_hilltop():
+    land = landscapes.get("double-well")
+    assert run(land, start=[0.0])[-1, 0] == 0.0
+    assert run(land, start=[-0.01])[-1, 0] == pytest.approx(-1.0, abs=land.lr)
+    assert abs(run(land)[1, 0] - run(land)[0, 0]) > land.lr
+
+
+def test_quartic_gradient_descent_stalls():
+    land = landscapes.get("quartic")
+    assert distance(land, run(land)[-1]) < 0.1 * distance(land, descend(land)[-1])
+
+
+@pytest.mark.parametrize("name", ["parabola", "kink"])
+def test_a_constant_lr_keeps_the_run_hopping(name):
+    land = landscapes.get(name)
+    tail = run(land, steps=400)[-50:, 0]
+    assert tail.min() < 0 < tail.max()
+    assert np.abs(tail).max() <= land.lr
+    assert np.abs(np.diff(tail)).max() > land.lr / 4

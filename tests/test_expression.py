@@ -23,6 +23,8 @@ MEANINGS = [
     ("2^3^2", 512.0),
     ("2**3**2", 512.0),
     ("(2^3)^2", 64.0),
+    ("2^(1 + 2)", 8.0),
+    ("2^(2*x)", 2.0 ** (2 * X)),
     ("2^-x^2", 2.0 ** -(X**2)),
     ("-2^2", -4.0),
     ("1 - 2 - 3", -4.0),
@@ -129,6 +131,8 @@ COLUMNS = [
     ("-" * 41 + "x", 40),
     # Each "+x" is two nodes and the first x is one: the 301st is the x of column 300.
     ("x" + "+x" * 199, 300),
+    # Letters side by side are multiplied, and each such product is a node too.
+    ("x" * 200, 150),
 ]
 
 

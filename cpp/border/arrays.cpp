@@ -76,6 +76,19 @@ Element element_of(const char* format, std::ptrdiff_t item_size) {
     }
 }
 
+/// What the caller calls the dtype of `object`: str(object.dtype).
+std::string dtype_text(PyObject* object) {
+    std::string text = "an unknown dtype";
+    PyObject* dtype = PyObject_GetAttrString(object, "dtype");
+    PyObject* string = dtype == nullptr ? nullptr : PyObject_Str(dtype);
+    const char* utf8 = string == nullptr ? nullptr : PyUnicode_AsUTF8(string);
+    if (utf8 != nullptr) text = utf8;
+    PyErr_Clear();
+    Py_XDECREF(string);
+    Py_XDECREF(dtype);
+    return text;
+}
+
 template <class Numbers>
 std::string tuple_text(const Numbers* numbers, int n) {
     std::string text = "(";
@@ -159,10 +172,14 @@ bool View::open_buffer(PyObject* object, std::string& why) {
     }
     if (PyObject_GetBuffer(object, &buffer_, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
         PyErr_Clear();
-        why = "an array whose dtype has no buffer format, expected float32 or float64";
+        why = dtype_text(object) + ", expected float32 or float64";
         return false;
     }
     holds_buffer_ = true;
+    if (buffer_.itemsize < 1) {
+        why = dtype_text(object) + ", expected float32 or float64";
+        return false;
+    }
     if (buffer_.ndim > kMaxDims) {
         why = "an array of more than 8 dimensions";
         return false;
@@ -170,7 +187,7 @@ bool View::open_buffer(PyObject* object, std::string& why) {
     data = buffer_.buf;
     item_size = buffer_.itemsize;
     element = element_of(buffer_.format, item_size);
-    if (element == Element::other) dtype_name = std::string("dtype '") + buffer_.format + "'";
+    if (element == Element::other) dtype_name = dtype_text(object);
     read_only = buffer_.readonly != 0;
     ndim = buffer_.ndim;
     size = 1;
@@ -186,8 +203,11 @@ bool View::open_buffer(PyObject* object, std::string& why) {
     return true;
 }
 
+bool View::aligned() const {
+    return reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(item_size) == 0;
+}
+
 bool View::dense() const {
-    if (reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(item_size) != 0) return false;
     if (size <= 1) return true;
     std::int64_t expected = 1;
     int i = ndim - 1;
@@ -197,11 +217,14 @@ bool View::dense() const {
         expected *= shape[i];
     }
     if (i < 0) return true;  // C order, by far the most frequent
-    int order[kMaxDims];
+    int order[kMaxDims];     // the axes by stride, sorted by insertion: there are few
     int n = 0;
-    for (int k = 0; k < ndim; ++k)
-        if (shape[k] != 1) order[n++] = k;
-    std::sort(order, order + n, [&](int a, int b) { return strides[a] < strides[b]; });
+    for (int k = 0; k < ndim; ++k) {
+        if (shape[k] == 1) continue;
+        int at = n++;
+        for (; at > 0 && strides[order[at - 1]] > strides[k]; --at) order[at] = order[at - 1];
+        order[at] = k;
+    }
     expected = 1;
     for (int k = 0; k < n; ++k) {
         if (strides[order[k]] != expected) return false;

@@ -38,11 +38,13 @@ public:
     int ndim = 0;
     std::ptrdiff_t size = 0;       // elements
     std::ptrdiff_t item_size = 0;  // bytes
-    std::int64_t shape[kMaxDims] = {};
-    std::int64_t strides[kMaxDims] = {};  // in elements; meaningless where size <= 1
-    std::string dtype_name;               // filled for Element::other only
+    std::int64_t shape[kMaxDims];
+    std::int64_t strides[kMaxDims];  // in elements; meaningless where size <= 1
+    std::string dtype_name;          // filled for Element::other only
 
     std::ptrdiff_t bytes() const { return size * item_size; }
+    /// Whether the memory begins at a multiple of the item size.
+    bool aligned() const;
     /// Whether the elements fill their memory without gaps, in any order of the axes.
     bool dense() const;
     bool same_shape(const View& other) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -26,6 +27,9 @@ using rmsprop::Tensor;
 /// Elements from which a second thread pays for its wake-up (measured: bench/step.py --threads).
 constexpr std::ptrdiff_t kParallelFrom = 1 << 16;
 
+/// More threads than machines have cores; OpenMP ends the process when the system refuses it a thread.
+constexpr int kMostThreads = 1024;
+
 int g_threads = 0;
 bool g_forked = false;
 
@@ -40,7 +44,7 @@ int most_threads() {
 int threads_for(std::ptrdiff_t elements, int asked) {
     // A child of fork() inherits an OpenMP runtime whose threads are gone; using it would hang.
     if (g_forked || elements < kParallelFrom) return 1;
-    return asked > 0 ? asked : threads();
+    return asked > 0 ? std::min(asked, kMostThreads) : threads();
 }
 
 struct Step {
@@ -64,6 +68,13 @@ struct Step {
     }
 };
 
+/// What a list of arrays beside params and grads holds.
+enum class Kind : std::uint8_t { mean_sq, mean_grad, grad_var, momentum_buf, block_max, lost_bits };
+constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_max", "lost_bits"};
+
+const char* name_of(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
+bool is_square(Kind kind) { return kind == Kind::mean_sq || kind == Kind::grad_var; }
+
 /// The views and tensors of one call, and the messages about them.
 class Batch {
 public:
@@ -72,7 +83,8 @@ public:
     void read(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers, nb::object steps);
     void check_overlap(bool with_grads) const;
     void prepare(const Rule& rule, const Call& call);
-    [[noreturn]] void refuse_not_finite() const;
+    void check_finite() const;
+    bool all_finite() const { return std::all_of(tensors.begin(), tensors.end(), rmsprop::all_finite); }
     void advance_steps() const {
         for (const Step& s : steps_) s.advance();
     }
@@ -81,17 +93,28 @@ public:
     std::ptrdiff_t elements = 0;
 
 private:
+    void read_lists(const Rule& rule, nb::tuple buffers, std::size_t count);
+    void read_tensor(const Rule& rule, nb::handle param, nb::handle grad, std::size_t i);
+    void read_buffer(Tensor& t, const View& param, Kind kind, nb::handle array, std::size_t i);
+    void read_step_array(nb::handle steps, std::size_t count);
+    void read_step(nb::handle step, std::size_t i);
+
+    // Names are put together only for a refusal.
     std::string name(const char* list, std::size_t i) const;
-    static void open(View& view, nb::handle object, const std::string& name);
-    void fits(const View& view, const std::string& name, const View& param, std::size_t i) const;
-    void writable(const View& view, const std::string& name) const;
+    const View& open(nb::handle object, const char* kind, std::size_t i);
+    void fits(const View& view, const char* kind, std::size_t i, const View& param) const;
+    void aligned(const View& view, const char* kind, std::size_t i) const;
+    void writable(const View& view, const char* kind, std::size_t i) const;
 
     nb::object names_;
-    std::vector<View> views_;  // `stride_` views per tensor: param, grad, buffers...
-    std::vector<std::string> kinds_;
-    std::vector<std::size_t> positions_;  // of each tensor in the caller's lists
-    std::vector<Step> steps_;
+    std::vector<Kind> kinds_;
+    std::vector<nb::list> lists_;
+    bool code8_ = false;
+    std::vector<View> views_;  // `stride_` per tensor: param, grad, one for each kind
     std::size_t stride_ = 0;
+    std::vector<std::size_t> positions_;  // of each tensor in the caller's lists
+    View counts_;                         // where the steps are one array
+    std::vector<Step> steps_;
 };
 
 std::string Batch::name(const char* list, std::size_t i) const {
@@ -100,26 +123,29 @@ std::string Batch::name(const char* list, std::size_t i) const {
     return list + suffix;
 }
 
-void Batch::open(View& view, nb::handle object, const std::string& name) {
+const View& Batch::open(nb::handle object, const char* kind, std::size_t i) {
+    View& view = views_.emplace_back();
     std::string why;
-    if (!view.open(object.ptr(), why)) refuse("InputTypeError", name + ": " + why);
+    if (!view.open(object.ptr(), why)) refuse("InputTypeError", name(kind, i) + ": " + why);
+    return view;
 }
 
-void Batch::writable(const View& view, const std::string& name) const {
-    if (view.read_only) refuse("InputError", name + ": read-only, expected a writable array");
+void Batch::aligned(const View& view, const char* kind, std::size_t i) const {
+    if (!view.aligned()) refuse("InputError", name(kind, i) + ": memory that is not aligned to its item size");
 }
 
-void Batch::fits(const View& view, const std::string& name, const View& param, std::size_t i) const {
-    const std::string like = " like " + this->name("params", i);
+void Batch::writable(const View& view, const char* kind, std::size_t i) const {
+    if (view.read_only) refuse("InputError", name(kind, i) + ": read-only, expected a writable array");
+}
+
+void Batch::fits(const View& view, const char* kind, std::size_t i, const View& param) const {
     if (!view.same_shape(param))
-        refuse("InputError", name + ": shape " + view.shape_text() + ", expected " + param.shape_text() + like);
+        refuse("InputError", name(kind, i) + ": shape " + view.shape_text() + ", expected " + param.shape_text() +
+                                 " like " + name("params", i));
     if (!view.same_layout(param))
-        refuse("InputError", name + ": " + view.layout_text() + ", expected " + param.layout_text() + like +
-                                 "; copy it into that memory order first");
-    if (reinterpret_cast<std::uintptr_t>(view.data) %
-            static_cast<std::uintptr_t>(std::max<std::ptrdiff_t>(view.item_size, 1)) !=
-        0)
-        refuse("InputError", name + ": memory that is not aligned to its item size");
+        refuse("InputError", name(kind, i) + ": " + view.layout_text() + ", expected " + param.layout_text() +
+                                 " like " + name("params", i) + "; copy it into that memory order first");
+    aligned(view, kind, i);
 }
 
 std::string dtype_text(const View& view) {
@@ -141,138 +167,140 @@ bool is_parameter_dtype(Element e) {
 }
 
 void Batch::read(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers, nb::object steps) {
-    static const char* const kStatistics[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf"};
     const std::size_t count = nb::len(params);
     if (nb::len(grads) != count)
         refuse("InputError", "grads: " + std::to_string(nb::len(grads)) + " arrays, expected " + std::to_string(count) +
                                  ", one for each of params");
-    const std::size_t known = static_cast<std::size_t>(rule.buffers());
-    const std::size_t given = nb::len(buffers);
-    const bool compensated = rule.rounding == rmsprop::Rounding::compensated;
-    if (given < known + compensated || given > known + compensated + 1)
-        refuse("InputError",
-               "buffers: " + std::to_string(given) + " lists, expected " + std::to_string(known) + " for this rule");
-    const bool code8 = given == known + compensated + 1;
-    if (rule.centered) kinds_ = {kStatistics[1], kStatistics[2]};
-    else kinds_ = {kStatistics[0]};
-    if (known > kinds_.size()) kinds_.push_back(kStatistics[3]);
-    if (code8) kinds_.push_back("block_max");
-    if (compensated) kinds_.push_back("lost_bits");
-    std::vector<nb::list> lists;
-    for (std::size_t k = 0; k < given; ++k) {
-        if (!nb::isinstance<nb::list>(buffers[k])) refuse("InputTypeError", "buffers: expected a tuple of lists");
-        lists.push_back(nb::borrow<nb::list>(buffers[k]));
-        if (nb::len(lists[k]) != count)
-            refuse("InputError", kinds_[k] + ": " + std::to_string(nb::len(lists[k])) + " arrays, expected " +
-                                     std::to_string(count) + ", one for each of params");
-    }
-
-    const bool step_list = nb::isinstance<nb::list>(steps);
-    const bool counted = !steps.is_none();
-    Step counts;
-    if (counted && !step_list) {
-        open(counts.view, steps, "steps");
-        if (counts.view.element != Element::int64 || counts.view.ndim != 1 || !counts.view.dense() ||
-            counts.view.size != static_cast<std::ptrdiff_t>(count))
-            refuse("InputError", "steps: " + dtype_text(counts.view) + " of shape " + counts.view.shape_text() +
-                                     ", expected int64 of shape (" + std::to_string(count) + ",)");
-        writable(counts.view, "steps");
-    } else if (step_list && nb::len(nb::borrow<nb::list>(steps)) != count) {
+    read_lists(rule, buffers, count);
+    const bool one_array = !steps.is_none() && !nb::isinstance<nb::list>(steps);
+    if (one_array) read_step_array(steps, count);
+    else if (!steps.is_none() && nb::len(steps) != count)
         refuse("InputError", "steps: expected one count for each of params");
-    }
 
-    stride_ = 2 + given;
-    views_.reserve(count * stride_);
+    stride_ = 2 + kinds_.size();
+    views_.reserve(count * stride_);  // so that references into views_ stay valid
     tensors.reserve(count);
     steps_.reserve(count);
     positions_.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
         nb::handle grad = grads[i];
         if (grad.is_none()) continue;
-        const std::size_t base = views_.size();
-        open(views_.emplace_back(), params[i], name("params", i));
-        // reserved above: references into views_ stay valid
-        const View& p = views_[base];
-        if (!is_parameter_dtype(p.element))
-            refuse("InputTypeError",
-                   name("params", i) + ": " + dtype_text(p) + ", expected float32, float64, bfloat16 or float16");
-        writable(p, name("params", i));
-        if (!p.dense())
-            refuse("InputError", name("params", i) + ": shape " + p.shape_text() + " with " + p.layout_text() +
-                                     " leaves gaps, expected dense memory; pass a copy");
-        open(views_.emplace_back(), grad, name("grads", i));
-        const View& g = views_[base + 1];
-        if (g.element != p.element)
-            refuse("InputTypeError", name("grads", i) + ": " + dtype_text(g) + ", expected " + dtype_text(p) +
-                                         " like " + name("params", i));
-        fits(g, name("grads", i), p, i);
-
-        Tensor t{};
-        t.param = p.data;
-        t.grad = g.data;
-        t.size = p.size;
-        t.dtype = kernel_dtype(p.element);
-        t.rounding = rule.rounding;
-        if (rule.rounding != rmsprop::Rounding::nearest && t.dtype != Dtype::bfloat16 &&
-            (compensated || t.dtype != Dtype::float16)) {
-            if (compensated)
-                refuse("InputTypeError", name("params", i) + ": " + dtype_text(p) +
-                                             ", expected bfloat16: compensated rounding keeps the 16 bits that "
-                                             "bfloat16 cuts off a float32");
-            t.rounding = rmsprop::Rounding::nearest;  // nothing is rounded in float32 and float64
-        }
-        for (std::size_t k = 0; k < given; ++k) {
-            const std::string& kind = kinds_[k];
-            open(views_.emplace_back(), lists[k][i], name(kind.c_str(), i));
-            const View& b = views_.back();
-            writable(b, name(kind.c_str(), i));
-            if (kind == "block_max") {
-                const std::ptrdiff_t blocks = (p.size + rmsprop::kBlock - 1) / rmsprop::kBlock;
-                if (b.element != Element::float32 || b.size != blocks || !b.dense())
-                    refuse("InputError", name(kind.c_str(), i) + ": " + dtype_text(b) + " of shape " + b.shape_text() +
-                                             ", expected float32 of shape (" + std::to_string(blocks) + ",)");
-                t.square_max = static_cast<float*>(b.data);
-                continue;
-            }
-            fits(b, name(kind.c_str(), i), p, i);
-            if (kind == "lost_bits") {
-                if (b.element != Element::bits16)
-                    refuse("InputTypeError", name(kind.c_str(), i) + ": " + dtype_text(b) + ", expected int16");
-                t.lost = static_cast<std::uint16_t*>(b.data);
-                continue;
-            }
-            const bool square = kind == "mean_sq" || kind == "grad_var";
-            const Element expected = t.dtype == Dtype::float64 ? Element::float64 : Element::float32;
-            const bool narrow =
-                code8 ? b.element == (square ? Element::uint8 : Element::bfloat16) : b.element == Element::bfloat16;
-            if ((code8 || b.element != expected) && !(narrow && t.dtype != Dtype::float64))
-                refuse("InputTypeError", name(kind.c_str(), i) + ": " + dtype_text(b) + ", expected " +
-                                             name_of(code8 ? (square ? Element::uint8 : Element::bfloat16) : expected) +
-                                             " for " + dtype_text(p) + " parameters");
-            if (k > 0 && !code8 && b.element != views_[base + 2].element)
-                refuse("InputTypeError", name(kind.c_str(), i) + ": " + dtype_text(b) + ", expected " +
-                                             dtype_text(views_[base + 2]) + " like the other statistics");
-            (square ? t.square : kind == "mean_grad" ? t.mean : t.buffer) = b.data;
-            if (square) t.state = kernel_dtype(b.element);
-        }
-        elements += t.size;
-        tensors.push_back(t);
-        positions_.push_back(i);
-        if (step_list) {
-            Step one;
-            open(one.view, nb::borrow<nb::list>(steps)[i], name("steps", i));
-            if (one.view.size != 1 || (one.view.element != Element::float32 && one.view.element != Element::float64 &&
-                                       one.view.element != Element::int64))
-                refuse("InputError", name("steps", i) + ": expected one float32, float64 or int64 number");
-            one.at = one.view.data;
-            one.element = one.view.element;
-            steps_.push_back(std::move(one));
-        } else if (counted) {
-            Step one;
-            one.at = static_cast<std::int64_t*>(counts.view.data) + i;
-            steps_.push_back(std::move(one));
+        read_tensor(rule, params[i], grad, i);
+        if (one_array) {
+            steps_.emplace_back();
+            steps_.back().at = static_cast<std::int64_t*>(counts_.data) + i;
+        } else if (!steps.is_none()) {
+            read_step(nb::borrow<nb::list>(steps)[i], i);
         }
     }
+}
+
+void Batch::read_lists(const Rule& rule, nb::tuple buffers, std::size_t count) {
+    if (rule.centered) kinds_ = {Kind::mean_grad, Kind::grad_var};
+    else kinds_ = {Kind::mean_sq};
+    if (rule.buffer != Rule::Buffer::none) kinds_.push_back(Kind::momentum_buf);
+    const std::size_t statistics = kinds_.size();
+    const bool compensated = rule.rounding == rmsprop::Rounding::compensated;
+    code8_ = nb::len(buffers) == statistics + compensated + 1;
+    if (code8_) kinds_.push_back(Kind::block_max);
+    if (compensated) kinds_.push_back(Kind::lost_bits);
+    if (nb::len(buffers) != kinds_.size())
+        refuse("InputError", "buffers: " + std::to_string(nb::len(buffers)) + " lists, expected " +
+                                 std::to_string(statistics) + " for this rule");
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+        if (!nb::isinstance<nb::list>(buffers[k])) refuse("InputTypeError", "buffers: expected a tuple of lists");
+        lists_.push_back(nb::borrow<nb::list>(buffers[k]));
+        if (nb::len(lists_[k]) != count)
+            refuse("InputError", std::string(name_of(kinds_[k])) + ": " + std::to_string(nb::len(lists_[k])) +
+                                     " arrays, expected " + std::to_string(count) + ", one for each of params");
+    }
+}
+
+void Batch::read_tensor(const Rule& rule, nb::handle param, nb::handle grad, std::size_t i) {
+    const View& p = open(param, "params", i);
+    if (!is_parameter_dtype(p.element))
+        refuse("InputTypeError",
+               name("params", i) + ": " + dtype_text(p) + ", expected float32, float64, bfloat16 or float16");
+    aligned(p, "params", i);
+    writable(p, "params", i);
+    if (!p.dense())
+        refuse("InputError", name("params", i) + ": shape " + p.shape_text() + " with " + p.layout_text() +
+                                 " leaves gaps, expected dense memory; pass a copy");
+    const View& g = open(grad, "grads", i);
+    if (g.element != p.element)
+        refuse("InputTypeError",
+               name("grads", i) + ": " + dtype_text(g) + ", expected " + dtype_text(p) + " like " + name("params", i));
+    fits(g, "grads", i, p);
+
+    Tensor t{};
+    t.param = p.data;
+    t.grad = g.data;
+    t.size = p.size;
+    t.dtype = kernel_dtype(p.element);
+    t.rounding = rule.rounding;
+    if (t.rounding == rmsprop::Rounding::compensated && t.dtype != Dtype::bfloat16)
+        refuse("InputTypeError", name("params", i) + ": " + dtype_text(p) +
+                                     ", expected bfloat16: compensated rounding keeps the 16 bits that bfloat16 cuts "
+                                     "off a float32");
+    if (t.dtype == Dtype::float32 || t.dtype == Dtype::float64) t.rounding = rmsprop::Rounding::nearest;  // no rounding
+    for (std::size_t k = 0; k < kinds_.size(); ++k) read_buffer(t, p, kinds_[k], lists_[k][i], i);
+    elements += t.size;
+    tensors.push_back(t);
+    positions_.push_back(i);
+}
+
+void Batch::read_buffer(Tensor& t, const View& p, Kind kind, nb::handle array, std::size_t i) {
+    const View& b = open(array, name_of(kind), i);
+    writable(b, name_of(kind), i);
+    if (kind == Kind::block_max) {
+        const std::ptrdiff_t blocks = (p.size + rmsprop::kBlock - 1) / rmsprop::kBlock;
+        if (b.element != Element::float32 || b.size != blocks || !b.aligned() || !b.dense())
+            refuse("InputError", name(name_of(kind), i) + ": " + dtype_text(b) + " of shape " + b.shape_text() +
+                                     ", expected float32 of shape (" + std::to_string(blocks) + ",)");
+        t.square_max = static_cast<float*>(b.data);
+        return;
+    }
+    fits(b, name_of(kind), i, p);
+    if (kind == Kind::lost_bits) {
+        if (b.element != Element::bits16)
+            refuse("InputTypeError", name(name_of(kind), i) + ": " + dtype_text(b) + ", expected int16");
+        t.lost = static_cast<std::uint16_t*>(b.data);
+        return;
+    }
+    // Statistics are of the arithmetic's type; narrower ones are asked for by passing them.
+    Element expected = t.dtype == Dtype::float64 ? Element::float64 : Element::float32;
+    if (code8_) expected = is_square(kind) ? Element::uint8 : Element::bfloat16;
+    const bool narrow = !code8_ && t.dtype != Dtype::float64 && b.element == Element::bfloat16;
+    if (b.element != expected && !narrow)
+        refuse("InputTypeError", name(name_of(kind), i) + ": " + dtype_text(b) + ", expected " + name_of(expected) +
+                                     " for " + dtype_text(p) + " parameters");
+    const View& first = views_[(views_.size() - 1) / stride_ * stride_ + 2];
+    if (!code8_ && b.element != first.element)
+        refuse("InputTypeError", name(name_of(kind), i) + ": " + dtype_text(b) + ", expected " + dtype_text(first) +
+                                     " like the other statistics");
+    (is_square(kind) ? t.square : kind == Kind::mean_grad ? t.mean : t.buffer) = b.data;
+    if (is_square(kind)) t.state = kernel_dtype(b.element);
+}
+
+void Batch::read_step_array(nb::handle steps, std::size_t count) {
+    std::string why;
+    if (!counts_.open(steps.ptr(), why)) refuse("InputTypeError", "steps: " + why);
+    if (counts_.element != Element::int64 || counts_.ndim != 1 || !counts_.aligned() || !counts_.dense() ||
+        counts_.read_only || counts_.size != static_cast<std::ptrdiff_t>(count))
+        refuse("InputError", "steps: " + dtype_text(counts_) + " of shape " + counts_.shape_text() +
+                                 ", expected a writable int64 array of shape (" + std::to_string(count) + ",)");
+}
+
+void Batch::read_step(nb::handle step, std::size_t i) {
+    Step& one = steps_.emplace_back();
+    std::string why;
+    if (!one.view.open(step.ptr(), why)) refuse("InputTypeError", name("steps", i) + ": " + why);
+    const Element e = one.view.element;
+    if (one.view.size != 1 || one.view.read_only || !one.view.aligned() ||
+        (e != Element::float32 && e != Element::float64 && e != Element::int64))
+        refuse("InputError", name("steps", i) + ": expected one writable float32, float64 or int64 number");
+    one.at = one.view.data;
+    one.element = e;
 }
 
 void Batch::check_overlap(bool with_grads) const {
@@ -287,7 +315,7 @@ void Batch::check_overlap(bool with_grads) const {
     const auto label = [&](std::size_t v) {
         const std::size_t k = v % stride_;
         const std::size_t i = positions_[v / stride_];
-        return name(k == 0 ? "params" : k == 1 ? "grads" : kinds_[k - 2].c_str(), i);
+        return name(k == 0 ? "params" : k == 1 ? "grads" : name_of(kinds_[k - 2]), i);
     };
     std::vector<Interval> written;
     written.reserve(views_.size());
@@ -333,11 +361,18 @@ void Batch::prepare(const Rule& rule, const Call& call) {
     }
 }
 
-void Batch::refuse_not_finite() const {
+void Batch::check_finite() const {
     for (std::size_t i = 0; i < tensors.size(); ++i)
         if (!rmsprop::all_finite(tensors[i]))
             refuse("InputError", name("grads", positions_[i]) + ": NaN or infinity, expected finite numbers");
-    refuse("InputError", "grads: the sum of their squares overflows");
+}
+
+/// As Python writes it: a NaN has no sign.
+std::string number_text(double x) {
+    if (std::isnan(x)) return "nan";
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", x);
+    return text;
 }
 
 }  // namespace
@@ -368,8 +403,10 @@ rmsprop::Numbers Rule::numbers(double lr, double lr_max, double grad_scale) cons
 double step(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers, nb::object steps, const Call& call,
             nb::object names) {
     if (!std::isfinite(call.lr) || call.lr < 0)
-        refuse("InputError", "lr: " + std::to_string(call.lr) + ", expected a finite number of at least 0");
-    if (!(call.max_norm >= 0)) refuse("InputError", "max_norm: expected a number of at least 0");
+        refuse("InputError", "lr: " + number_text(call.lr) + ", expected a finite number of at least 0");
+    if (!(call.max_norm >= 0))
+        refuse("InputError", "max_norm: " + number_text(call.max_norm) + ", expected a number of at least 0");
+    if (steps.is_none()) refuse("InputTypeError", "steps: None, expected an int64 array or a list");
     Batch batch(std::move(names));
     batch.read(rule, params, grads, buffers, steps);
     batch.check_overlap(true);
@@ -387,8 +424,10 @@ double step(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers
             sum = rmsprop::sum_of_squares(batch.tensors.data(), count, partials.data(), threads);
         }
         norm = std::sqrt(sum) * std::fabs(scale);
-        if (call.check_finite && !std::isfinite(norm)) batch.refuse_not_finite();
+        if (call.check_finite && !std::isfinite(sum)) batch.check_finite();
         if (call.max_norm > 0) {
+            if (std::isinf(sum) && batch.all_finite())
+                refuse("InputError", "grads: the sum of their squares overflows, so max_norm cannot scale them");
             const double factor = call.max_norm / (norm + call.norm_eps);
             scale = factor < 1 ? scale * factor : norm != norm ? norm : scale;
         }
@@ -425,7 +464,8 @@ double global_norm(nb::list grads, int threads) {
         if (!views[i].open(nb::handle(grads[i]).ptr(), why)) refuse("InputTypeError", name + ": " + why);
         if (!is_parameter_dtype(views[i].element))
             refuse("InputTypeError", name + ": " + dtype_text(views[i]) + ", expected a floating dtype");
-        if (!views[i].dense()) refuse("InputError", name + ": strided memory with gaps, expected dense memory");
+        if (!views[i].aligned() || !views[i].dense())
+            refuse("InputError", name + ": strided memory with gaps, expected dense memory");
         Tensor t{};
         t.grad = views[i].data;
         t.size = views[i].size;
@@ -449,7 +489,7 @@ void move_bytes(nb::list params, nb::list grads, nb::list squares, int threads) 
         for (std::size_t k = 0; k < 3; ++k) {
             View& view = views[3 * i + k];
             if (!view.open(objects[k].ptr(), why)) refuse("InputTypeError", why);
-            if (view.element != Element::float32 || !view.dense() || view.size != views[3 * i].size)
+            if (view.element != Element::float32 || !view.aligned() || !view.dense() || view.size != views[3 * i].size)
                 refuse("InputError", "move_bytes: expected dense float32 arrays of one shape");
         }
         tensors[i].param = views[3 * i].data;
@@ -462,7 +502,8 @@ void move_bytes(nb::list params, nb::list grads, nb::list squares, int threads) 
 }
 
 void set_threads(int threads) {
-    if (threads < 0) refuse("InputError", "threads: " + std::to_string(threads) + ", expected 0 (all) or more");
+    if (threads < 0 || threads > kMostThreads)
+        refuse("InputError", "threads: " + std::to_string(threads) + ", expected 0 (all) to 1024");
     static const int registered = pthread_atfork(nullptr, nullptr, [] { g_forked = true; });
     (void)registered;
     g_threads = threads;

@@ -5,12 +5,15 @@
     optimizer = rmsprop.RMSprop(params, lr=0.01)
     optimizer.step({"w": np.ones(3)})
 
-`rmsprop.torch`, `rmsprop.jax` and `rmsprop.keras` are the front ends of those frameworks; importing `rmsprop` loads none.
+`rmsprop.torch`, `rmsprop.jax` and `rmsprop.keras` are the front ends of those frameworks; importing `rmsprop` loads
+none of them.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from rmsprop import errors, reference
@@ -43,11 +46,27 @@ __all__ = [
     "threads",
 ]
 
+
+class _Package(types.ModuleType):
+    """This module's class: `rmsprop.minimize` is the function, also once the submodule of that name is loaded.
+
+    The import system binds a loaded submodule to its name in the package; a property cannot be covered up like that.
+    """
+
+    @property
+    def minimize(self) -> Any:
+        return importlib.import_module("rmsprop.minimize").minimize
+
+    @minimize.setter
+    def minimize(self, submodule: types.ModuleType) -> None: ...
+
+
+sys.modules[__name__].__class__ = _Package
+
 # Loaded when first asked for, so that `import rmsprop` costs little more than NumPy.
 _LAZY = {
     "Trace": "rmsprop.trace",
     "dialect": "rmsprop.dialects",
-    "minimize": "rmsprop.minimize",
     "recipe": "rmsprop.recipes",
     "scipy_method": "rmsprop.minimize",
 }
@@ -62,4 +81,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, "minimize"})

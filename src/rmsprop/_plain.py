@@ -1,14 +1,14 @@
-"""The border and the step without a compiled module: NumPy arrays, checked like in cpp/border, stepped by the reference.
+"""The border and the step without a compiled module: checked like in cpp/border, stepped by the reference.
 
-Used only where the package was installed without a compiler. The results are the kernel's, bit for bit; the time and the
-temporary arrays are NumPy's.
+Used only where the package was installed without a compiler. The results are the kernel's, bit for bit, the global norm
+included; the time and the temporary arrays are NumPy's.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def check(rule: Rule, params: list[Array], buffers: tuple[list[Array], ...], nam
     _check(rule.rule, params, [None] * len(params), buffers, names, everything=True)
 
 
-def step(
+def step(  # noqa: PLR0917  the positions are those of _core.step
     rule: Rule,
     params: list[Array],
     grads: list[Array | None],
@@ -55,24 +55,31 @@ def step(
 ) -> float:
     """Do one step in place and return the global norm, as `_core.step` does; `threads` has nothing to act on."""
     if not math.isfinite(lr) or lr < 0:
-        raise InputError(f"lr: {lr:f}, expected a finite number of at least 0")
+        raise InputError(f"lr: {lr:g}, expected a finite number of at least 0")
+    if not max_norm >= 0:
+        raise InputError(f"max_norm: {max_norm:g}, expected a number of at least 0")
     _check(rule.rule, params, grads, buffers, names, everything=False)
-    present = [i for i, grad in enumerate(grads) if grad is not None]
+    _check_steps(steps, len(params))
     norm = math.nan
     if max_norm > 0 or check_finite:
-        norm = global_norm(grads) * abs(grad_scale)
-        for i in present:
-            if check_finite and not np.isfinite(np.asarray(grads[i])).all():
-                raise InputError(f"{_name('grads', i, names)}: NaN or infinity, expected finite numbers")
+        total = global_norm(grads)
+        norm = total * abs(grad_scale)
+        beyond = None if math.isfinite(total) else _first_not_finite(grads)
+        if check_finite and beyond is not None:
+            raise InputError(f"{_name('grads', beyond, names)}: NaN or infinity, expected finite numbers")
         if max_norm > 0:
-            factor = max_norm / (norm + norm_eps) if norm + norm_eps > 0 else math.inf
+            if math.isinf(total) and beyond is None:
+                raise InputError("grads: the sum of their squares overflows, so max_norm cannot scale them")
+            factor = max_norm / (norm + norm_eps) if norm + norm_eps != 0 else math.inf
             grad_scale = grad_scale * factor if factor < 1 else norm if math.isnan(norm) else grad_scale
-    for i in present:
+    for i, grad in enumerate(grads):
+        if grad is None:
+            continue
         # Overflow and NaN arrive in the arrays, as they do from the kernel, which knows no warnings.
         with np.errstate(all="ignore"):
             param, new = reference.step(
                 params[i],
-                grads[i],
+                grad,
                 dict(zip(rule.rule.buffers, (arrays[i] for arrays in buffers))),
                 rule.rule,
                 lr=lr,
@@ -81,15 +88,42 @@ def step(
                 grad_scale=grad_scale,
             )
         params[i][...] = param
-        for arrays, array in zip(buffers, new.values()):
-            arrays[i][...] = array
+        for arrays, kind in zip(buffers, rule.rule.buffers):
+            arrays[i][...] = new[kind]
         steps[i] += 1
     return norm
 
 
+_LANES, _BLOCK, _SEGMENTS = 16, 256, 64  # of the kernel
+
+
 def global_norm(grads: Sequence[Array | None], threads: int = 0) -> float:
-    """Return the square root of the sum of all squares, in double precision."""
-    return math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in grads if g is not None))
+    """Return the square root of the sum of all squares, in double precision, added in the kernel's order."""
+    total = 0.0
+    for grad in grads:
+        if grad is None or not grad.size:
+            continue
+        memory = grad.ravel(order="K")
+        blocks = -(-grad.size // (_SEGMENTS * _BLOCK))
+        length = max(blocks, 64) * _BLOCK
+        for begin in range(0, grad.size, length):
+            total += _sum_of_squares(memory[begin : begin + length])
+    return math.sqrt(total)
+
+
+def _sum_of_squares(segment: Array) -> float:
+    rows = np.zeros((-(-segment.size // _LANES), _LANES))
+    with np.errstate(all="ignore"):
+        np.square(segment, out=rows.reshape(-1)[: segment.size], dtype=np.float64)
+        lanes = np.add.accumulate(rows)[-1]
+    total = 0.0
+    for lane in lanes.tolist():  # not sum(), which compensates from Python 3.12 on
+        total += lane
+    return total
+
+
+def _first_not_finite(grads: Sequence[Array | None]) -> int | None:
+    return next((i for i, g in enumerate(grads) if g is not None and not np.isfinite(g).all()), None)
 
 
 def _name(kind: str, i: int, names: list[str] | None) -> str:
@@ -102,47 +136,90 @@ def _check(
     grads: Sequence[Array | None],
     buffers: tuple[list[Array], ...],
     names: list[str] | None,
+    *,
     everything: bool,
 ) -> None:
-    if len(grads) != len(params):
-        raise InputError(f"grads: {len(grads)} arrays, expected {len(params)}, one for each of params")
-    written: list[tuple[str, Array]] = []
-    read: list[tuple[str, Array]] = []
+    count = len(params)
+    if len(grads) != count:
+        raise InputError(f"grads: {len(grads)} arrays, expected {count}, one for each of params")
+    if len(buffers) != len(rule.buffers):
+        raise InputError(f"buffers: {len(buffers)} lists, expected {len(rule.buffers)} for this rule")
+    for kind, arrays in zip(rule.buffers, buffers):
+        if len(arrays) != count:
+            raise InputError(f"{kind}: {len(arrays)} arrays, expected {count}, one for each of params")
+    spans: list[_Span] = []
     for i, param in enumerate(params):
-        if not everything and grads[i] is None:
+        grad = grads[i]
+        if grad is None and not everything:
             continue
         label = _name("params", i, names)
         _is_array(param, label)
         if param.dtype not in (np.float32, np.float64):
             raise InputTypeError(f"{label}: {param.dtype}, expected float32, float64, bfloat16 or float16")
+        _aligned(param, label)
         _writable(param, label)
         if not _dense(param):
             raise InputError(
                 f"{label}: shape {param.shape} with {_layout(param)} leaves gaps, expected dense memory; pass a copy"
             )
-        written.append((label, param))
-        grad = grads[i]
+        spans.append(_span(param, len(spans), label, written=True))
         if grad is not None:
-            _fits(grad, _name("grads", i, names), param, label)
-            read.append((_name("grads", i, names), grad))
+            name = _name("grads", i, names)
+            _is_array(grad, name)
+            if grad.dtype != param.dtype:
+                raise InputTypeError(f"{name}: {grad.dtype}, expected {param.dtype} like {label}")
+            _fits(grad, name, param, label)
+            spans.append(_span(grad, len(spans), name, written=False))
         for kind, arrays in zip(rule.buffers, buffers):
-            _fits(arrays[i], _name(kind, i, names), param, label)
-            _writable(arrays[i], _name(kind, i, names))
-            written.append((_name(kind, i, names), arrays[i]))
-    spans = sorted((*_span(array), name) for name, array in written if array.size)
-    for (_, end, name), (begin, _, other) in zip(spans, spans[1:]):
-        if begin < end:
-            raise InputError(f"{other}: shares memory with {name}, expected memory of its own")
-    for name, array in read:
-        begin, end = _span(array)
-        for from_, to, other in spans:
-            if from_ < end and begin < to:
-                raise InputError(f"{name}: shares memory with {other}, expected memory of its own")
+            name = _name(kind, i, names)
+            _is_array(arrays[i], name)
+            _writable(arrays[i], name)
+            _fits(arrays[i], name, param, label)
+            if arrays[i].dtype != param.dtype:
+                raise InputTypeError(f"{name}: {arrays[i].dtype}, expected {param.dtype} for {param.dtype} parameters")
+            spans.append(_span(arrays[i], len(spans), name, written=True))
+    _check_overlap([span for span in spans if span.begin < span.end])
+
+
+class _Span(NamedTuple):
+    begin: int
+    end: int
+    position: int
+    name: str
+    written: bool
+
+
+def _span(array: Array, position: int, name: str, *, written: bool) -> _Span:
+    begin = array.__array_interface__["data"][0]
+    return _Span(begin, begin + array.nbytes, position, name, written)
+
+
+def _check_overlap(spans: list[_Span]) -> None:
+    furthest: dict[bool, _Span] = {}  # the written and the read memory that ends last so far
+    for span in sorted(spans):
+        for other in furthest.values():
+            if span.begin < other.end and (span.written or other.written):
+                former, latter = sorted((span, other), key=lambda one: one.position)
+                raise InputError(f"{latter.name}: shares memory with {former.name}, expected memory of its own")
+        if span.written not in furthest or furthest[span.written].end < span.end:
+            furthest[span.written] = span
+
+
+def _check_steps(steps: object, count: int) -> None:
+    if not isinstance(steps, np.ndarray):
+        raise InputTypeError(f"steps: a {type(steps).__name__}, expected a NumPy array")
+    if steps.dtype != np.int64 or steps.shape != (count,) or not steps.flags.carray:
+        raise InputError(
+            f"steps: {steps.dtype} of shape {steps.shape}, expected a writable int64 array of shape ({count},)"
+        )
 
 
 def _is_array(array: object, label: str) -> None:
     if not isinstance(array, np.ndarray):
         raise InputTypeError(f"{label}: a {type(array).__name__}, expected a NumPy array")
+
+
+def _aligned(array: Array, label: str) -> None:
     if not array.flags.aligned:
         raise InputError(f"{label}: memory that is not aligned to its item size")
 
@@ -152,10 +229,7 @@ def _writable(array: Array, label: str) -> None:
         raise InputError(f"{label}: read-only, expected a writable array")
 
 
-def _fits(array: Any, label: str, param: Array, like: str) -> None:
-    _is_array(array, label)
-    if array.dtype != param.dtype:
-        raise InputTypeError(f"{label}: {array.dtype}, expected {param.dtype} like {like}")
+def _fits(array: Array, label: str, param: Array, like: str) -> None:
     if array.shape != param.shape:
         raise InputError(f"{label}: shape {array.shape}, expected {param.shape} like {like}")
     ours, theirs = _strides(array), _strides(param)
@@ -163,10 +237,11 @@ def _fits(array: Any, label: str, param: Array, like: str) -> None:
         raise InputError(
             f"{label}: {_layout(array)}, expected {_layout(param)} like {like}; copy it into that memory order first"
         )
+    _aligned(array, label)
 
 
 def _strides(array: Array) -> tuple[int, ...]:
-    return tuple(stride // array.itemsize for stride in array.strides)
+    return tuple(stride // array.itemsize if array.itemsize else 0 for stride in array.strides)
 
 
 def _layout(array: Array) -> str:
@@ -182,15 +257,10 @@ def _dense(array: Array) -> bool:
     return True
 
 
-def _span(array: Array) -> tuple[int, int]:
-    begin = array.__array_interface__["data"][0]
-    return begin, begin + array.nbytes
-
-
 def set_threads(threads: int) -> None:
     """Accept what `_core.set_threads` accepts; NumPy's loops run in one thread."""
-    if threads < 0:
-        raise InputError(f"threads: {threads}, expected 0 (all) or more")
+    if not 0 <= threads <= 1024:
+        raise InputError(f"threads: {threads}, expected 0 (all) to 1024")
 
 
 def threads() -> int:

@@ -1,13 +1,14 @@
 """The saved state: checked against the optimizer it is for, written and read as safetensors (no pickle).
 
-A file holds the arrays `params...`, `mean_sq...` (and so on, one per buffer and leaf) and `steps`; its metadata hold the
-rule as JSON, the counters, and a checksum of the arrays' bytes.
+A file holds the arrays `params...`, `mean_sq...` (and so on, one per buffer and leaf) and `steps`; its metadata hold
+the rule as JSON, the counters, and a checksum of everything else.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,9 +55,16 @@ def checked(state: Mapping[str, Any], *, rule: Rule, buffers: Mapping[str, Array
     steps = np.asarray(state["steps"])
     if steps.shape != (count,) or steps.dtype.kind not in "iu" or (steps < 0).any():
         raise StateError(f"state['steps']: {steps.dtype} of shape {steps.shape}, expected int64 of shape ({count},)")
-    if int(state["count"]) < 0 or not math.isfinite(state["lr_max"]):
-        raise StateError("state: 'count' and 'lr_max' must be finite and at least 0")
+    if not isinstance(state["count"], numbers.Integral) or state["count"] < 0:
+        raise StateError(f"state['count']: {state['count']!r}, expected a whole number of at least 0")
+    if not isinstance(state["lr_max"], numbers.Real) or not math.isfinite(state["lr_max"]) or state["lr_max"] < 0:
+        raise StateError(f"state['lr_max']: {state['lr_max']!r}, expected a finite number of at least 0")
+    if not isinstance(state["buffers"], Mapping):
+        raise StateError(f"state['buffers']: a {type(state['buffers']).__name__}, expected a dict of arrays")
     check_arrays(state["buffers"], buffers)
+    for key, array in state["buffers"].items():
+        if key.startswith(("mean_sq", "grad_var")) and (np.asarray(array) < 0).any():
+            raise StateError(f"state: {key} has negative elements, which no mean of squares has")
     return State(int(state["count"]), float(state["lr_max"]), steps, state["buffers"])
 
 
@@ -80,7 +88,12 @@ def check_arrays(given: Mapping[str, Array], mine: Mapping[str, Array]) -> None:
 
 
 def write(path: str | Path, state: Mapping[str, Any], params: Mapping[str, Array]) -> None:
-    """Write state and parameters to `path`, whole or not at all."""
+    """Write state and parameters to `path`, whole or not at all.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {**params, **state["buffers"], "steps": state["steps"]}
@@ -90,10 +103,13 @@ def write(path: str | Path, state: Mapping[str, Any], params: Mapping[str, Array
         "rule": state["rule"],
         "count": str(state["count"]),
         "lr_max": float(state["lr_max"]).hex(),
-        "checksum": _checksum(arrays),
     }
+    metadata["checksum"] = _checksum(arrays, metadata)
     with replacing(path) as temporary:
-        save_file(arrays, str(temporary), metadata)
+        try:
+            save_file(arrays, str(temporary), metadata)
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(f"{path}: could not be written ({error}); what stood there is unchanged") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -116,8 +132,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
         raise FileError(f"{path}: not a whole safetensors file ({error})") from error
     if metadata.get("format") != _FORMAT:
         raise FileError(f"{path}: a safetensors file, but not one that rmsprop.RMSprop.save wrote")
-    if metadata.get("checksum") != _checksum(arrays):
-        raise FileError(f"{path}: corrupt: the checksum of its arrays does not match")
+    if metadata.pop("checksum", None) != _checksum(arrays, metadata):
+        raise FileError(f"{path}: corrupt: the checksum of its contents does not match")
     steps = arrays.pop("steps")
     params = {name: array for name, array in arrays.items() if name.startswith("params")}
     state = {
@@ -130,9 +146,10 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     return state, params
 
 
-def _checksum(arrays: Mapping[str, Array]) -> str:
-    total = 0
+def _checksum(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    total = zlib.crc32(repr(sorted(metadata.items())).encode())
     for name in sorted(arrays):
-        total = zlib.crc32(name.encode(), total)
-        total = zlib.crc32(np.ascontiguousarray(arrays[name]).data, total)
+        array = np.ascontiguousarray(arrays[name])
+        total = zlib.crc32(f"{name} {array.dtype} {arrays[name].shape}".encode(), total)
+        total = zlib.crc32(array.data, total)
     return f"{total:08x}"

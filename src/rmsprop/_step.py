@@ -72,9 +72,12 @@ def mean_square(rule: Rule, buffers: Mapping[str, Array]) -> Array:
     return buffers["mean_sq"].copy()
 
 
-def effective_lr(rule: Rule, buffers: Mapping[str, Array], lr: float) -> Array:
-    """Return lr / denominator of one parameter: what multiplies the gradient in a step."""
-    square = np.maximum(buffers["grad_var" if rule.centered else "mean_sq"], rule.var_floor)
+def effective_lr(rule: Rule, buffers: Mapping[str, Array], lr: float, *, step: int = 0) -> Array:
+    """Return lr / denominator of one parameter after `step` steps: what multiplied the gradient in the last one."""
+    square = buffers["grad_var" if rule.centered else "mean_sq"]
+    if rule.centered and rule.bias_correction and step == 1:
+        square = mean_square(rule, buffers)  # as the first step did: its variance is 0 whatever the gradient
+    square = np.maximum(square, rule.var_floor)
     match rule.eps_mode:
         case "outside":
             denominator = np.sqrt(square) + rule.eps

@@ -12,6 +12,8 @@ from rmsprop.errors import InputError
 
 __all__ = ["Structure", "flatten", "leaves_like", "unflatten"]
 
+_MISSING = object()
+
 Structure = Any
 """`None` for a leaf, else (type, keys or length, structures of the children); comparable with ==."""
 
@@ -65,9 +67,8 @@ def _collect(structure: Structure, tree: Any, leaves: list[Any], path: str, like
         if len(tree) != len(keys):
             _refuse_keys(tree, keys, path, like)
         for key, child in zip(keys, children):
-            try:
-                value = tree[key]
-            except KeyError:
+            value = tree.get(key, _MISSING)  # a defaultdict would make up what is missing
+            if value is _MISSING:
                 _refuse_keys(tree, keys, path, like)
             if child is None and not isinstance(value, (dict, list, tuple)):
                 leaves.append(value)

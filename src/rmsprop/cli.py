@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from rmsprop import __version__
 from rmsprop.errors import RMSpropError
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -68,6 +69,7 @@ class _Group(TyperGroup):
 
 
 app = typer.Typer(
+    name="rmsprop",
     cls=_Group,
     add_completion=False,
     no_args_is_help=True,
@@ -80,13 +82,7 @@ app = typer.Typer(
 def _version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib import metadata
-
-    try:
-        version = metadata.version("rmsprop")
-    except metadata.PackageNotFoundError:
-        version = "(not installed: run from its source tree)"
-    typer.echo(f"rmsprop {version}, Python {sys.version.split()[0]}")
+    typer.echo(f"rmsprop {__version__}, Python {sys.version.split()[0]}")
     raise typer.Exit
 
 
@@ -97,16 +93,15 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """RMSprop, whole: race it, and more to come.
+    """The RMSprop optimizer at the command line; `rmsprop COMMAND --help` tells more.
 
-    For example:
+    Examples:
 
+    \b
       rmsprop race digits           train it beside its rivals on real data
-
       rmsprop race digits --quick   the same in seconds
-
-      rmsprop race --help           everything a race can do
-    """
+      rmsprop race --list           what can be raced
+    """  # noqa: D301, D412 (a backspace keeps the paragraph's lines apart in --help)
 
 
 def main() -> None:

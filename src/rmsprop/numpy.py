@@ -37,7 +37,7 @@ class RMSprop:
         rule: The member of the family. Default: rho 0.9, eps 1e-8 inside the root, mean_sq from zero.
         max_norm: Scale the gradients down to this global norm where theirs is larger; in units of grad.
         check_finite: Refuse gradients with NaN or infinity before anything changes (costs one more read of them).
-        threads: Threads of one step. Default: all cores from 65,536 elements on, else one. The bits do not depend on it.
+        threads: Threads of one step. Default: all cores from 65,536 elements on, else one. The bits are the same.
 
     Attributes:
         params: The tree that was passed.
@@ -96,7 +96,7 @@ class RMSprop:
         self.steps = np.zeros(len(leaves), np.int64)
         self._count = 0
         self.buffers: dict[str, list[NDArray[Any]]] = {
-            name: [np.zeros_like(leaf) for leaf in leaves] for name in self.rule.buffers
+            name: [np.zeros_like(leaf, subok=False) for leaf in leaves] for name in self.rule.buffers
         }
         self._buffer_lists = tuple(self.buffers.values())
         self._fill()
@@ -118,10 +118,7 @@ class RMSprop:
         leaves = [grads] if self._structure is None else leaves_like(self._structure, grads)
         if lr is None:
             lr = self.lr(self._count) if callable(self.lr) else self.lr
-        try:
-            lr = float(lr)
-        except (TypeError, ValueError):
-            raise InputTypeError(f"lr: {lr!r}, expected a number") from None
+        lr = _rate(lr)
         lr_max = max(self.lr_max, lr)
         self.grad_norm = self._step(
             self._leaves,
@@ -154,7 +151,11 @@ class RMSprop:
         rule's start. It is infinite where the denominator is 0, which a step treats as an update of 0.
         """
         lr = float(self.lr(max(self._count - 1, 0)) if callable(self.lr) else self.lr)
-        return unflatten(self._structure, [_step.effective_lr(self.rule, b, lr) for b in self._per_leaf()])
+        leaves = [
+            _step.effective_lr(self.rule, buffers, lr, step=int(steps))
+            for buffers, steps in zip(self._per_leaf(), self.steps)
+        ]
+        return unflatten(self._structure, leaves)
 
     def mean_square(self) -> Any:
         """Return the moving average of grad**2 as a tree like `params`; from variance and mean where centered."""
@@ -221,6 +222,13 @@ class RMSprop:
         for key, leaf in mine.items():
             leaf[...] = params[key]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._step = _step.bind(self.rule)
+
     def __repr__(self) -> str:
         elements = sum(leaf.size for leaf in self._leaves)
         lr = "a function" if callable(self.lr) else f"{self.lr:g}"
@@ -243,13 +251,21 @@ class RMSprop:
 
     @lr.setter
     def lr(self, lr: LearningRate) -> None:
-        if not callable(lr):
-            if isinstance(lr, bool) or not isinstance(lr, numbers.Real):
-                raise InputTypeError(f"lr: {lr!r}, expected a number or a function of the step")
-            if not math.isfinite(lr) or lr < 0:
-                raise InputError(f"lr: {float(lr)}, expected a finite number of at least 0")
-            lr = float(lr)
-        self._lr = lr
+        self._lr = lr if callable(lr) else _rate(lr)
+
+
+def _rate(lr: Any) -> float:
+    try:
+        if isinstance(lr, (str, bytes, bool)):
+            raise TypeError
+        rate = float(lr)
+    except (TypeError, ValueError):
+        raise InputTypeError(f"lr: {lr!r}, expected a number or a function of the step") from None
+    except OverflowError:
+        rate = math.inf
+    if not math.isfinite(rate) or rate < 0:
+        raise InputError(f"lr: {rate:g}, expected a finite number of at least 0")
+    return rate
 
 
 def _check_leaf(leaf: object, path: str) -> None:
@@ -270,6 +286,6 @@ def _norm(max_norm: float | None) -> float:
 
 
 def _count(threads: int) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral) or threads < 0:
-        raise InputError(f"threads: {threads!r}, expected a whole number of at least 0 (0: the default)")
+    if isinstance(threads, bool) or not isinstance(threads, numbers.Integral) or not 0 <= threads <= 1024:
+        raise InputError(f"threads: {threads!r}, expected a whole number from 0 (the default) to 1024")
     return int(threads)

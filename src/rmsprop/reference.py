@@ -68,7 +68,10 @@ def step(
     Source: section "The rule" of docs/reference/rule.md; the order of operations is that of `rmsprop.rule`.
     """
     xp = param.__array_namespace__() if xp is None else xp
-    lr = float(lr) if isinstance(lr, numbers.Real) else lr  # a NumPy float64 would widen float32 arrays
+    # A NumPy float64 would widen float32 arrays, a Python float does not.
+    lr = float(lr) if isinstance(lr, numbers.Real) else lr
+    grad_scale = float(grad_scale) if isinstance(grad_scale, numbers.Real) else grad_scale
+    step = int(step) if isinstance(step, numbers.Integral) else step
     dtype = buffers[rule.buffers[0]].dtype
     p = param if param.dtype == dtype else xp.astype(param, dtype)
     g = grad if grad.dtype == dtype else xp.astype(grad, dtype)

@@ -21,7 +21,6 @@ D. Kingma and J. Ba, arXiv:1412.6980.
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Callable
@@ -303,14 +302,16 @@ def get(name: str) -> type[Rival]:
     Example:
         >>> get("Adam")
         <class 'rmsprop.rivals.Adam'>
-        >>> get("sgd")
+        >>> get("adagard")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rmsprop.errors.InputError: unknown optimizer 'sgd', known are gradient_descent, momentum, nesterov, adagrad
+        rmsprop.errors.InputError: unknown optimizer 'adagard': did you mean 'adagrad'? Known are gradient_descent, ...
     """
     known = {_plain(rival.name): rival for rival in _ALL}
     key = _plain(str(name))
     if key in known:
         return known[key]
+    import difflib
+
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {known[near[0]].name!r}? " if near else ""
     raise InputError(f"unknown optimizer {name!r}: {hint}Known are {', '.join(names())}")

@@ -239,7 +239,10 @@ def _number(name: str, value: object, lower: float, upper: float, open_above: bo
     domain = f"a finite number in [{lower:g}, {upper:g}{')' if open_above else ']'}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise RuleError(f"{name}={value!r}, expected {domain}")
-    number = float(value)
+    try:
+        number = float(value) + 0.0  # -0.0 becomes 0.0
+    except OverflowError:
+        raise RuleError(f"{name}: too large for a float, expected {domain}") from None
     if not math.isfinite(number) or number < lower or number > upper or (open_above and number == upper):
         raise RuleError(f"{name}={number!r}, expected {domain}")
     return number

@@ -12,21 +12,19 @@ grad_var + mean_grad^2, so that all runs can be drawn on one axis.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import os
-import secrets
-import zipfile
+import pathlib
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop.errors import FileError, InputError, RuleError
+from rmsprop._files import replacing
+from rmsprop.errors import FileError, InputError
 from rmsprop.rule import Rule
 
 __all__ = ["Recorder", "Trace"]
@@ -130,13 +128,15 @@ class Trace:
         A file that stood there before is replaced only when the new one is whole.
         """
         text = json.dumps(self.to_dict(), allow_nan=False)
-        write_whole(path, lambda file: _ignore(file.write(text.encode())))
+        with replacing(_path(path)) as whole:
+            whole.write_text(text, encoding="ascii")
 
     def to_npz(self, path: Path) -> None:
         """Write every array and the metadata in NumPy's own format, without pickle; replaced only when whole."""
         arrays = {name: getattr(self, name) for name in _OF_POINTS + _OF_STEPS}
         about = np.array(json.dumps(self._describe()))
-        write_whole(path, lambda file: np.savez(file, about=about, **arrays))
+        with replacing(_path(path)) as whole, open(whole, "wb") as file:
+            np.savez(file, about=about, **arrays)
 
     def to_csv(self, path: Path) -> None:
         """Write a line per point: step, f, lr, x[0].., grad[0].., mean_sq[0].., update[0].., effective_lr[0]..
@@ -144,14 +144,10 @@ class Trace:
         The last point has no step, so its columns after f are empty. A run of many starts has a line per point and
         start, and a column `start`. All digits are kept; replaced only when whole.
         """
+        import csv
 
-        def write(file: BinaryIO) -> None:
-            text = io.TextIOWrapper(file, encoding="ascii", newline="")
-            csv.writer(text, lineterminator="\n").writerows(self._lines())
-            text.flush()
-            text.detach()
-
-        write_whole(path, write)
+        with replacing(_path(path)) as whole, open(whole, "w", encoding="ascii", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(self._lines())
 
     def _lines(self) -> Iterator[list[Any]]:
         many = self.x.ndim == 3
@@ -194,13 +190,15 @@ class Trace:
             FileError: Not such a file, or one cut short.
             OSError: No file there, or one that may not be read.
         """
+        import zipfile
+
         with open(path, "rb") as file:
             try:
                 # NpzFile is a context manager; a .npy file gives an array, which has no such method.
                 with np.load(file, allow_pickle=False) as arrays:
                     about = json.loads(str(arrays["about"]))
                     return cls._build(about, {name: arrays[name] for name in _OF_POINTS + _OF_STEPS})
-            except _BROKEN as error:
+            except (*_BROKEN, zipfile.BadZipFile) as error:
                 raise FileError(f"{os.fspath(path)}: not a trace written by to_npz ({_reason(error)})") from error
 
     @classmethod
@@ -276,36 +274,16 @@ class Recorder:
         return Trace(**arrays, update=update, optimizer=optimizer, rule=rule, shape=shape)
 
 
-_BROKEN = (
-    ValueError, TypeError, KeyError, AttributeError, EOFError, RuleError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+_BROKEN = (ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error)
 """What reading a file of another kind, or half a file, raises."""
+
+
+def _path(path: Path) -> pathlib.Path:
+    return pathlib.Path(os.fspath(path))
 
 
 def _reason(error: Exception) -> str:
     return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let `write` fill a new file beside `path`, then put it in place: a full disk leaves the old file as it was."""
-    path = os.fspath(path)
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
-    # "x": never write into a file that somebody else made under this name.
-    with open(temporary, "xb") as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 def _digits(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import numbers
 from collections.abc import Callable, Iterable
@@ -10,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmsprop import rivals
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.minimize._problem import DIFFERENCES, Problem, batch_source, check_start
 from rmsprop.minimize._single import Run, Watch, run_single
 from rmsprop.minimize._starts import Runs, run_starts
 from rmsprop.minimize._stopping import Status, Tolerances, message
 from rmsprop.rule import Rule
-from rmsprop.trace import Recorder
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -87,7 +84,7 @@ def minimize(
         >>> import numpy as np, rmsprop
         >>> run = rmsprop.minimize(lambda x: (x[0] - 1) ** 2 + 10 * x[1] ** 2, [0.0, 2.0],
         ...                        lr=lambda t: 0.1 * 0.99**t, steps=1000)
-        >>> np.abs(run.x - [1, 0]).max() < 1e-3
+        >>> bool(np.abs(run.x - [1, 0]).max() < 1e-3)
         True
         >>> run.message
         'All 1000 steps were done; no tolerance was set.'
@@ -97,7 +94,7 @@ def minimize(
         >>> valleys = lambda x: (x[:, 0] ** 2 - 1) ** 2 + 0.3 * x[:, 0]
         >>> run = rmsprop.minimize(valleys, np.linspace(-2, 2, 5)[:, None], steps=500)
         >>> print(run.xs.round(1).ravel(), run.start)
-        [-1.  -1.  -1.   1.   1. ] 0
+        [-1. -1. -1.  1.  1.] 0
     """
     tolerances = Tolerances(gtol, xtol, ftol, patience)
     steps = _check_steps(steps)
@@ -113,7 +110,11 @@ def minimize(
     problem = Problem(objective, scheme, x, many=many)
     engine = _engine(optimizer, x, lr, rule)
     sign = -1.0 if getattr(getattr(engine, "rule", None), "maximize", False) else 1.0
-    recorder = Recorder(x if many else x.reshape(-1), steps=steps) if trace else None
+    recorder = None
+    if trace:
+        from rmsprop.trace import Recorder
+
+        recorder = Recorder(x if many else x.reshape(-1), steps=steps)
     source = itertools.chain([first], source)
     if many:
         runs = run_starts(
@@ -130,7 +131,16 @@ def minimize(
         result = _result_of_many(runs, problem, tolerances)
     else:
         watch = Watch(tolerances, sign=sign, callback=call_back, recorder=recorder)
-        run = run_single(problem, x, engine, lr=None if callable(lr) else lr, steps=steps, batches=source, watch=watch)
+        run = run_single(
+            problem,
+            x,
+            engine,
+            lr=None if callable(lr) else lr,
+            steps=steps,
+            batches=source,
+            changing=batches is not None,
+            watch=watch,
+        )
         result = _result(run, problem, tolerances)
     if recorder is not None:
         name = "rmsprop" if optimizer is None else getattr(engine, "name", type(engine).__name__)
@@ -190,6 +200,8 @@ def _engine(optimizer: Any, x: Any, lr: Any, rule: Rule | None) -> Any:
     if rule is not None:
         raise InputError("rule: it describes RMSprop, but optimizer says to use another one; leave one of them out")
     if isinstance(optimizer, str):
+        from rmsprop import rivals
+
         optimizer = rivals.get(optimizer)
     if not callable(optimizer):
         raise InputTypeError(f"optimizer: {type(optimizer).__name__}, expected a name or a class of rmsprop.rivals")
@@ -222,6 +234,8 @@ def _callback(callback: Any) -> Callable[[Run | Runs], None] | None:
         return None
     if not callable(callback):
         raise InputTypeError(f"callback: {type(callback).__name__}, expected a function")
+    import inspect
+
     from scipy.optimize import OptimizeResult
 
     try:

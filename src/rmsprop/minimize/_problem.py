@@ -120,8 +120,11 @@ class Problem:
 
 def is_finite(g: Array) -> bool:
     """Whether no element is NaN or infinite; for few elements five times as fast as NumPy."""
-    # The sum of finite numbers may overflow, which only means that NumPy has to look again.
-    return (g.size <= FEW and math.isfinite(sum(g.ravel().tolist()))) or bool(np.isfinite(g).all())
+    # The sum of finite numbers may overflow, which only means that all of them have to be looked at.
+    if g.size <= FEW and math.isfinite(sum(g.ravel().tolist())):
+        return True
+    # The least and the greatest are NaN if one element is; unlike np.isfinite this allocates nothing.
+    return math.isfinite(g.min()) and math.isfinite(g.max())
 
 
 def check_start(x0: Any) -> Array:

@@ -83,6 +83,7 @@ def run_single(
     lr: float | None,
     steps: int,
     batches: Iterator[tuple[Any, ...]],
+    changing: bool,
     watch: Watch,
 ) -> Run:
     """Step until there is a reason to stop.
@@ -93,7 +94,8 @@ def run_single(
         optimizer: Anything with `step(grads, lr)`.
         lr: Handed to every step; None leaves it to the optimizer.
         steps: How many steps at most.
-        batches: What follows x in the calls, an item per step.
+        batches: What follows x in the calls.
+        changing: Whether that is another item for every step; else it is the first one's.
         watch: What to look at after each step.
     """
     run = Run(x)
@@ -103,56 +105,64 @@ def run_single(
     isfinite, ndarray, float64 = math.isfinite, np.ndarray, np.float64
     # NumPy takes a microsecond to look at two numbers; as a list they cost a tenth of that.
     as_list = x.ndim == 1 and x.size <= FEW
-    extra, ended = next(batches), False
+    extra, ended, status = next(batches), False, None
     previous: Any = None
+    spare = np.empty_like(x)
     f_before, g_before = math.nan, run.g
     t = 0
     while True:
         if two:
             # problem.evaluate, spelt out: for two numbers the call would cost as much as the step's arithmetic.
-            problem.nfev += 1
             f = fun(x.copy(), *extra)
             if type(f) is not float:
                 f = float(f) if type(f) is float64 else number(f)
             if isfinite(f):
-                problem.njev += 1
                 g = jac(x.copy(), *extra)
                 if not (type(g) is ndarray and g.shape == shape and g.dtype is dtype and g.flags.c_contiguous):
                     g = gradient(g)
         else:
             f, g = evaluate(x, extra)
         if not isfinite(f):
-            run.bad = f
-            if previous is None:
-                run.f, run.status = f, Status.NO_START
-            else:
-                x[...] = previous
-                run.f, run.g, run.nit = f_before, g_before, t - 1
-                run.status = Status.NONFINITE_OBJECTIVE
-            return run
+            status = Status.NO_START if previous is None else Status.NONFINITE_OBJECTIVE
+            break
         if not (as_list and isfinite(sum(g.tolist()))) and not is_finite(g):
-            run.status = Status.NONFINITE_GRADIENT
+            status = Status.NONFINITE_GRADIENT
         elif watched:
             run.f, run.g, run.nit = f, g, t
-            run.status = watch.look(run, previous)
-        if t == steps or ended or run.status is not None:
-            if run.status is None:
-                run.status = Status.BATCHES_ENDED if ended else watch.last
-            run.f, run.g, run.nit = f, g, t
-            return run
-        previous = x.tolist() if as_list else x.copy()
+            status = watch.look(run, previous)
+        if t == steps or ended or status is not None:
+            break
+        if as_list:
+            previous = x.tolist()
+        else:
+            np.copyto(spare, x)
+            previous = spare
         f_before, g_before = f, g
         step(g, lr)
         if watched and watch.recorder is not None:
             watch.recorder.step(grad=g, **used_by(optimizer, t))
         t += 1
-        if t < steps:
+        if changing and t < steps:
             # The last evaluation has no step of its own and keeps the last batch.
             following = next(batches, None)
-            if following is None:
-                ended = True
-            else:
-                extra = following
+            ended = following is None
+            extra = extra if following is None else following
+
+    lost = status in (Status.NO_START, Status.NONFINITE_OBJECTIVE)
+    if two:
+        problem.nfev += t + 1
+        problem.njev += t if lost else t + 1
+    if status is None:
+        status = Status.BATCHES_ENDED if ended else watch.last
+    run.status, run.bad = status, f if lost else None
+    if status is Status.NONFINITE_OBJECTIVE:
+        x[...] = previous
+        run.f, run.g, run.nit = f_before, g_before, t - 1
+    elif status is Status.NO_START:
+        run.f = f
+    else:
+        run.f, run.g, run.nit = f, g, t
+    return run
 
 
 def used_by(optimizer: Any, step: int) -> dict[str, Any]:

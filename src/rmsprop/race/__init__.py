@@ -6,7 +6,7 @@
     >>> digits = get("digits")
     >>> results = race(digits, Settings.of(digits, rivals=("adam", "rmsprop"), seeds=2, epochs=1, quick=True))
     >>> len(results.trials)
-    10
+    12
 """
 
 from rmsprop.race.folder import Folder

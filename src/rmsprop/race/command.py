@@ -20,34 +20,37 @@ __all__ = ["race"]
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
 
-HELP = """Train a real task with RMSprop and its rivals side by side, and say who won.
+HELP = """Train a real task with RMSprop and its rivals, and say who won.
 
 Every optimizer gets the same initial weights, the same batches and the same budget for choosing its learning rate.
 Writes report.html, curves.png and results.json. Ctrl-C keeps what is done; --resume goes on.
 
 Examples:
 
+\b
   rmsprop race digits
-
   rmsprop race digits --quick
-
   rmsprop race digits --with sgd,nesterov,adam,rmsprop --seeds 10
-
   rmsprop race digits --out runs/today --resume
-
   rmsprop race --list
 """
 
 
 def race(  # noqa: PLR0917, D103 (typer reads the arguments by position, and HELP is the docstring)
-    task: Annotated[str | None, typer.Argument(help="What to train; --list names them.", show_default=False)] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="What to train; --list names them.", show_default=False, metavar="[TASK]")
+    ] = None,
     rivals: Annotated[
         str | None,
-        typer.Option("--with", help="Optimizers, comma-separated. [sgd,momentum,adagrad,adam,rmsprop]"),
+        typer.Option(
+            "--with", help="Optimizers, comma-separated. [sgd,momentum,adagrad,adam,rmsprop]", metavar="A,B,..."
+        ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Reported trials per optimizer. [the task's own]", min=1)] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs per trial. [the task's own]", min=1)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results. [runs/TASK]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Reported trials per optimizer. [the task's own]", min=1, metavar="N")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs per trial. [the task's own]", min=1, metavar="N")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results. [runs/TASK]", metavar="DIR")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in that folder.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A few epochs, seeds and rates: seconds.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the tasks and the optimizers.")] = False,

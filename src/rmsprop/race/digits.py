@@ -34,7 +34,7 @@ HIDDEN = 64
 SPLIT_SEED = 1998
 SHARES = (0.7, 0.15, 0.15)
 METRIC = Metric(name="accuracy", better="higher", percent=True, target=0.96)
-BUDGET = Budget(epochs=30, seeds=5, tuning_seeds=5, grid=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
+BUDGET = Budget(epochs=30, seeds=5, tuning_seeds=4, grid=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
 QUICK = Budget(epochs=8, seeds=2, tuning_seeds=1, grid=(0.001, 0.01, 0.1, 1.0))
 
 

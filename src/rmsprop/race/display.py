@@ -154,15 +154,17 @@ def final_table(task: Task, results: Results, table: Sequence[Row]) -> Renderabl
         pad_edge=False,
     )
     drawn.add_column("optimizer", no_wrap=True)
-    for heading in ("lr", f"test {metric.name}", "worst", "loss", "step"):
+    # There is room for one of the two in eighty columns, and a diverged seed says more than the worst of the others.
+    broken = any(row.diverged for row in table)
+    for heading in ("lr", f"test {metric.name}", "diverged" if broken else "worst", "loss", "step"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for row in table:
         worst = metric.text(min(row.scores, key=metric.goodness)) if row.scores else "-"
         drawn.add_row(
             Text(row.label, style="bold"),
             f"{row.lr:g}{'*' if row.at_edge else ''}",
-            row.text(metric) + (f" ({row.diverged} diverged)" if row.diverged and row.scores else ""),
-            worst,
+            row.text(metric),
+            f"{row.diverged} of {row.seeds}" if broken else worst,
             f"{row.loss:.3g}",
             f"{row.step_us:.1f} µs",
         )

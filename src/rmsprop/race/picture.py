@@ -138,7 +138,7 @@ def draw_rates(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
         points = []
         for lr in settings.grid:
             trials = [results.trials.get(("tuning", rival, lr, seed)) for seed in settings.tuning_seeds]
-            scores = [trial.score[-1] for trial in trials if trial is not None and trial.diverged is None]
+            scores = [trial.late_score for trial in trials if trial is not None and trial.diverged is None]
             if len(scores) == len(settings.tuning_seeds):
                 points.append((lr, statistics.fmean(scores)))
         if not points:
@@ -160,7 +160,7 @@ def draw_rates(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     _frame(ax, task, shown)
     ax.set_title("What each learning rate gives")
-    ax.set_xlabel(f"learning rate (scored on the validation examples after epoch {settings.epochs})")
+    ax.set_xlabel(f"learning rate (validation {task.metric.name}, last quarter of the epochs)")
 
 
 PANELS: dict[str, tuple[Panel, str]] = {

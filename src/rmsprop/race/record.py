@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from rmsprop.errors import FileError, InputError, StateError
@@ -151,6 +153,16 @@ class Trial:
         if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in curves):
             raise ValueError("a number that is not finite")
 
+    @property
+    def late_score(self) -> float:
+        """The mean score over the last quarter of the epochs, by which rates are chosen: one epoch alone is noisy."""
+        return _late(self.score)
+
+    @property
+    def late_loss(self) -> float:
+        """The mean loss over the last quarter of the epochs."""
+        return _late(self.loss)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, the job's fields first."""
         fields = {**dataclasses.asdict(self.job), "split": self.job.split, **dataclasses.asdict(self)}
@@ -178,6 +190,11 @@ class Trial:
             seconds=fields["seconds"],
             diverged=Diverged(**fields["diverged"]) if fields["diverged"] else None,
         )
+
+
+def _late(curve: Sequence[float]) -> float:
+    """Return the mean of the last quarter of a curve whose first point stands before the first epoch."""
+    return statistics.fmean(curve[-max(1, (len(curve) - 1) // 4) :])
 
 
 @dataclasses.dataclass(kw_only=True)

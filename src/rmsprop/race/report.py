@@ -74,7 +74,7 @@ def page(task: Task, results: Results) -> str:
     partial = (
         ""
         if finished(task, results)
-        else '<p class="partial">This race was broken off. Add <code>--resume</code> to go on; this much is finished:</p>'
+        else '<p class="partial">This race was broken off. Add <code>--resume</code> to go on; so far:</p>'
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -175,10 +175,11 @@ def _protocol(task: Task, results: Results) -> str:
         f"Model: {task.model}.",
         f"Tuning: each optimizer trained at each of the learning rates {grid}, with seeds that are not "
         f"raced ({', '.join(map(str, settings.tuning_seeds))}), {tuning} trials each, and kept the rate with the "
-        "best mean validation score. The test examples had no part in that.",
+        "best mean validation score over the last quarter of the epochs. The test examples had no part in that.",
         f"Racing: {settings.epochs} epochs per trial, seeds {', '.join(map(str, settings.seeds))}. Within a seed all "
         "start from the same weights and see the same batches. The last epoch counts, not the best one.",
-        "A tie is called where means lie no further apart than the larger of the two standard deviations.",
+        "A tie with the best is called where its mean is no further away than a typical spread: the median of the "
+        "optimizers' standard deviations over seeds.",
         *task.notes,
     ]
     return f"<ul>{''.join(f'<li>{_safe(point)}</li>' for point in points)}</ul>"

@@ -1,7 +1,8 @@
 """Run a race: tune, then race; every optimizer alike.
 
 1. Tuning. Every optimizer trains once per learning rate of the grid and tuning seed, and is scored on the validation
-   split. It goes on with the rate whose mean score after the last epoch is best (a tie: the lower loss).
+   split. It goes on with the rate whose score over the last quarter of the epochs is best, as a mean over the tuning
+   seeds (a tie: the lower loss). One epoch alone is too noisy to choose by.
 2. Final. Every optimizer trains once per reported seed at that rate, and is scored on the test split. Nothing is
    chosen by these numbers: the last epoch counts, not the best one.
 
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rmsprop._step import compiled
+from rmsprop import __version__, compiled
 from rmsprop.errors import StateError
 from rmsprop.race import contestant
 from rmsprop.race.record import Diverged, Job, Results, Settings, Trial
@@ -96,7 +97,7 @@ def race(
         >>> digits = get("digits")
         >>> results = race(digits, Settings.of(digits, rivals=("rmsprop",), seeds=1, epochs=1, quick=True))
         >>> len(results.trials)
-        4
+        5
     """
     data = task.load()
     results = Results(
@@ -179,8 +180,8 @@ def best_rate(task: Task, results: Results, rival: str) -> float | None:
             return None
         trials = [results.trials[key] for key in keys]
         sound = not any(trial.diverged for trial in trials)
-        score = math.fsum(trial.score[-1] for trial in trials) / len(trials)
-        loss = math.fsum(trial.loss[-1] for trial in trials) / len(trials)
+        score = math.fsum(trial.late_score for trial in trials) / len(trials)
+        loss = math.fsum(trial.late_loss for trial in trials) / len(trials)
         ranked.append((sound, task.metric.goodness(score), -loss, -lr))
     return -max(ranked)[3]
 
@@ -216,7 +217,7 @@ def _jobs(task: Task, settings: Settings, results: Results, *, listener: Listene
 def _environment(data: Data) -> dict[str, str]:
     """Versions and machine, for the report; nothing that names a person or a host."""
     return {
-        "rmsprop": _version(),
+        "rmsprop": __version__,
         "kernel": "compiled" if compiled() else "plain: the compiled module is not in use",
         **data.versions,
         "python": platform.python_version(),
@@ -224,12 +225,3 @@ def _environment(data: Data) -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("rmsprop")
-    except metadata.PackageNotFoundError:
-        return "unknown"

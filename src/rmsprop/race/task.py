@@ -43,8 +43,8 @@ class Metric:
         target: What RMSprop is expected to reach with the default budget, as a mean over seeds.
 
     Example:
-        >>> Metric(name="accuracy", better="higher", percent=True, target=0.96).text(0.97345)
-        '97.35 %'
+        >>> Metric(name="accuracy", better="higher", percent=True, target=0.96).text(0.9737)
+        '97.37 %'
     """
 
     name: str

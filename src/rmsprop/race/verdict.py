@@ -1,8 +1,8 @@
 """From trials to a table and one honest sentence.
 
-Two optimizers are called a tie if their means lie no further apart than the larger of their two spreads, where the
-spread is the sample standard deviation over seeds. One seed has no spread, so it gives no winner. A trial that
-diverged is worse than any that did not, and its optimizer cannot win or tie.
+An optimizer ties with the best if their means lie no further apart than the typical spread: the median over all
+optimizers of the sample standard deviation over seeds. One measure for all, so that nobody ties by being erratic. One
+seed has no spread, so it gives no winner. An optimizer with a diverged trial cannot win or tie.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rmsprop.race.record import Results, Trial
 from rmsprop.race.run import best_rate
 from rmsprop.race.task import Metric, Task
 
-__all__ = ["Row", "facts", "rows", "sentence", "step_note"]
+__all__ = ["Row", "facts", "rows", "sentence", "step_note", "ties", "typical_spread"]
 
 SUBJECT = "rmsprop"
 
@@ -112,13 +112,16 @@ def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool) -> Row:
     )
 
 
-def ties(best: Row, other: Row, metric: Metric) -> bool:
-    """Whether `other` lies within the spread of `best`."""
-    if best.diverged or other.diverged or not best.scores or not other.scores:
-        return False
-    spreads = [spread for spread in (best.spread, other.spread) if not math.isnan(spread)]
+def typical_spread(table: Sequence[Row]) -> float:
+    """Return the median spread of the rows that did not diverge; NaN if none has a spread."""
+    spreads = [row.spread for row in table if not row.diverged and not math.isnan(row.spread)]
+    return statistics.median(spreads) if spreads else math.nan
+
+
+def ties(best: Row, other: Row, spread: float) -> bool:
+    """Whether `other` lies within `spread` of `best`."""
     # A hair more than the spread: equal numbers reach this line by different roundings.
-    return bool(spreads) and abs(best.mean - other.mean) <= max(spreads) + 1e-12
+    return not (best.diverged or other.diverged) and abs(best.mean - other.mean) <= spread + 1e-12
 
 
 def sentence(table: Sequence[Row], metric: Metric) -> str:
@@ -150,14 +153,17 @@ def sentence(table: Sequence[Row], metric: Metric) -> str:
     if best.seeds == 1:
         ranking = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
         return f"No winner: one seed has no spread to judge by. In order: {ranking}."
-    tied = [row for row in table if row is best or ties(best, row, metric)]
+    spread = typical_spread(table)
+    tied = [row for row in table if row is best or ties(best, row, spread)]
     behind = [row for row in table if row not in tied]
     rest = "" if ours is None or ours in tied else _ours_behind(ours, table, metric)
     if len(tied) > 1:
         group = _list([f"{row.label} ({row.text(metric)})" for row in tied])
         after = f"; behind them: {_list([row.label for row in behind])}" if behind else ""
         lead = "A tie, RMSprop among the best" if ours in tied and ours is not None else "A tie"
-        return f"{lead}: {group} lie within the spread of {best.seeds} seeds{rest or after}."
+        return (
+            f"{lead}: {group} lie within the spread of {best.seeds} seeds ({metric.gap_text(spread)}){rest or after}."
+        )
     if best is ours:
         second = table[1]
         return f"RMSprop won with {best.text(metric)} {over}; next is {second.label} with {second.text(metric)}."

@@ -1,0 +1,80 @@
+"""`rmsprop lab`: the command. Cheap to import; everything heavy waits until it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["lab"]
+
+
+def lab(
+    port: Annotated[int, typer.Option(help="Port; 0 lets the system choose.", min=0, max=65535, metavar="N")] = 8765,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Others than loopback let everybody there compute here.")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+) -> None:
+    """Open the lab, a local web page: watch RMSprop and its rivals, scrub through time, change every number.
+
+    Everything is computed on this machine, and no other one is asked for anything. Ctrl-C ends it.
+
+    Examples:
+
+    \b
+      rmsprop lab
+      rmsprop lab --port 9000 --no-open
+    """  # noqa: D301 (a backspace keeps the lines apart in --help)
+    import socket
+
+    from rmsprop.errors import FileError, InputError, MissingDependency
+
+    try:
+        import uvicorn
+
+        from rmsprop.lab.server import LOOPBACK, PAGE, application
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette", "anyio"):
+            raise
+        raise MissingDependency.of(str(error.name), extra="lab", purpose="the lab's page") from error
+    if not (PAGE / "index.html").exists():
+        raise FileError(f"{PAGE}: the page is not built; in a checkout run: make lab")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InputError(f"--host {host} --port {port}: {error.strerror}; another port: rmsprop lab --port 0") from error
+    address = _address(host, listener.getsockname()[1])
+    names = LOOPBACK if host in LOOPBACK else (*LOOPBACK, host, socket.gethostname().lower())
+    typer.echo(f"The lab is at {address}  (Ctrl-C ends it)")
+    if host not in LOOPBACK:
+        typer.echo("It listens beyond this machine: everybody who reaches the address can compute here.", err=True)
+    config = uvicorn.Config(application(hosts=names), log_level="warning", access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    if browser:
+        _open_when_ready(server, address)
+    server.run(sockets=[listener])
+
+
+def _address(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}/"
+
+
+def _open_when_ready(server: Any, address: str) -> None:
+    import threading
+    import time
+    import webbrowser
+
+    def wait() -> None:
+        for _ in range(200):
+            if server.started:
+                webbrowser.open(address)
+                return
+            time.sleep(0.02)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,284 @@
+"""What a request may ask for: every value checked and bounded before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop import dialects, expression, rivals
+from rmsprop.errors import InputError
+from rmsprop.expression import Expression
+from rmsprop.rule import Rule
+
+__all__ = [
+    "MAX_CELLS",
+    "MAX_RUNS",
+    "MAX_STEPS",
+    "SECONDS",
+    "Deadline",
+    "Experiment",
+    "Noise",
+    "Setting",
+    "domain_of",
+    "number",
+    "whole",
+]
+
+MAX_STEPS = 5000
+MAX_RUNS = 8
+MAX_CELLS = 128
+"""Cells, or starts, along one axis."""
+SECONDS = 5.0
+"""How long one request may compute."""
+FAR = 1e6
+"""The largest coordinate of a start or a picture."""
+
+_OWN = {
+    "gradient_descent": {},
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9},
+    "adagrad": {"eps": 1e-10},
+    "adadelta": {"rho": 0.9, "eps": 1e-6},
+    "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+}
+_NOISES = ("none", "gauss", "hinton")
+HINTON = np.array([0.1] * 9 + [-0.9])
+"""The mini-batch gradients of lecture 6e: nine of +0.1 and one of -0.9, which together are 0."""
+
+
+class Deadline:
+    """A time limit that the loops look at."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise InputError once the time is over."""
+        if time.monotonic() > self._end:
+            raise InputError(f"steps: not done within {self.seconds:g} s; ask for fewer steps, runs or cells")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What is added to the gradient of every run: the same numbers for all.
+
+    Attributes:
+        kind: "none"; "gauss": `scale` times a normal number for each step and coordinate; "hinton": `scale` times
+            nine of +0.1 and one of -0.9, over and over, on x alone.
+        scale: In units of grad, at least 0.
+        seed: Of `numpy.random.default_rng`.
+    """
+
+    kind: str = "none"
+    scale: float = 1.0
+    seed: int = 0
+
+    @classmethod
+    def read(cls, asked: Any) -> Noise:
+        """Check a JSON object.
+
+        Raises:
+            InputError: An unknown kind, or a number out of its domain.
+        """
+        fields = _object(asked or {}, "noise", ("kind", "scale", "seed"))
+        kind = fields.get("kind", "none")
+        if kind not in _NOISES:
+            raise InputError(f"noise.kind: {kind!r}, expected one of {', '.join(_NOISES)}")
+        scale = number(fields.get("scale", 1.0), "noise.scale", 0.0, 1e6)
+        return cls(kind=kind, scale=scale, seed=whole(fields.get("seed", 0), "noise.seed", 0, 2**31 - 1))
+
+    def draw(self, steps: int) -> NDArray[np.float64] | None:
+        """Return the noise of every step, float64 of shape (steps, 2), or None."""
+        if self.kind == "none" or self.scale == 0.0:
+            return None
+        if self.kind == "gauss":
+            return self.scale * np.random.default_rng(self.seed).standard_normal((steps, 2))
+        noise = np.zeros((steps, 2))
+        noise[:, 0] = self.scale * np.resize(HINTON, steps)
+        return noise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One optimizer and its numbers.
+
+    Attributes:
+        optimizer: "rmsprop" or one of `rivals.names()`.
+        lr: Learning rate, above 0.
+        rule: RMSprop's rule; None for a rival.
+        own: A rival's own numbers; empty for RMSprop.
+        dialect: The host whose rule this is, or None.
+        changes: What was changed in the host's rule, or in `Rule()`.
+    """
+
+    optimizer: str
+    lr: float
+    rule: Rule | None = None
+    own: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    dialect: str | None = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, asked: Any, path: str) -> Setting:
+        """Check a JSON object: {"optimizer", "lr", "dialect", "rule": {switch: value}} or a rival's own numbers.
+
+        Raises:
+            InputError: An unknown optimizer or number, or one out of its domain.
+            RuleError: A rule, or a dialect's rule, that cannot exist.
+        """
+        name = asked.get("optimizer") if isinstance(asked, Mapping) else None
+        if name == "rmsprop":
+            fields = _object(asked, path, ("optimizer", "lr", "dialect", "rule"))
+            lr = number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
+            rule = fields.get("rule") or {}
+            if not isinstance(rule, Mapping) or len(rule) > 20:
+                raise InputError(f"{path}.rule: expected an object of switches")
+            changes = _completed(dict(rule))
+            dialect = fields.get("dialect")
+            if dialect is None:
+                return cls(optimizer=name, lr=lr, rule=Rule().replace(**changes), changes=changes)
+            if not isinstance(dialect, str):
+                raise InputError(f"{path}.dialect: a {type(dialect).__name__}, expected a name")
+            resolved = dialects.get(dialect).resolve(**rule)
+            return cls(optimizer=name, lr=lr, rule=resolved, dialect=dialect, changes=dict(rule))
+        if name not in _OWN:
+            raise InputError(f"{path}.optimizer: {name!r}, expected one of rmsprop, {', '.join(_OWN)}")
+        fields = _object(asked, path, ("optimizer", "lr", *_OWN[name]))
+        lr = number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
+        own = {key: number(fields.get(key, usual), f"{path}.{key}", 0.0, 1e6) for key, usual in _OWN[name].items()}
+        setting = cls(optimizer=name, lr=lr, own=own)
+        setting.rival(np.zeros(1))  # the rival's own refusals, before any run begins
+        return setting
+
+    def rival(self, params: NDArray[np.float64]) -> Any:
+        """Return the rival over `params`, which it will update in place."""
+        return rivals.get(self.optimizer)(params, lr=self.lr, **self.own)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A function, a start, and the optimizers to run from it.
+
+    Attributes:
+        function: f(x, y).
+        start: The first point.
+        steps: How many steps, from 1 to `MAX_STEPS`.
+        noise: What is added to the gradient.
+        settings: One run each, at most `MAX_RUNS`.
+        domain: ((x from, x to), (y from, y to)): the picture; a run that leaves it is noted.
+    """
+
+    function: Expression
+    start: tuple[float, float]
+    steps: int
+    noise: Noise
+    settings: tuple[Setting, ...]
+    domain: tuple[tuple[float, float], tuple[float, float]]
+
+    @classmethod
+    def read(cls, asked: Any) -> Experiment:
+        """Check a whole request.
+
+        Raises:
+            RMSpropError: Something in it is refused; the message names what.
+        """
+        names = ("function", "start", "steps", "noise", "runs", "domain")
+        fields = _object(asked, "request", names, required=("function", "start", "steps", "runs"))
+        wanted = fields["runs"]
+        if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_RUNS:
+            raise InputError(f"runs: expected a list of 1 to {MAX_RUNS} optimizers")
+        return cls(
+            function=parse(fields["function"]),
+            start=_pair(fields["start"], "start"),
+            steps=whole(fields["steps"], "steps", 1, MAX_STEPS),
+            noise=Noise.read(fields.get("noise")),
+            settings=tuple(Setting.read(item, f"runs[{i}]") for i, item in enumerate(wanted)),
+            domain=domain_of(fields.get("domain", [[-5, 5], [-5, 5]])),
+        )
+
+
+def parse(text: Any) -> Expression:
+    """Return f(x, y) of a typed text; one that names only x does not change along y.
+
+    Raises:
+        ExpressionError: It does not parse.
+        InputError: It is no text.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"function: a {type(text).__name__}, expected a text such as 'x^2 + y^2'")
+    return expression.parse(text, variables=("x", "y"))
+
+
+def domain_of(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Check ((from, to), (from, to))."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError("domain: expected [[x from, x to], [y from, y to]]")
+    x, y = (_pair(side, f"domain[{i}]") for i, side in enumerate(value))
+    for i, (low, high) in enumerate((x, y)):
+        if not high - low >= 1e-9:
+            raise InputError(f"domain[{i}]: from {low:g} to {high:g}, expected the second to be larger")
+    return x, y
+
+
+def number(value: Any, name: str, low: float, high: float) -> float:
+    """Return a finite number in [low, high] as a float, or raise InputError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InputError(f"{name}: {_short(value)}, expected a number from {low:g} to {high:g}")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not (math.isfinite(found) and low <= found <= high):
+        raise InputError(f"{name}: {found:g}, expected a number from {low:g} to {high:g}")
+    return found
+
+
+def whole(value: Any, name: str, low: int, high: int) -> int:
+    """Return a whole number in [low, high], or raise InputError."""
+    found = number(value, name, low, high)
+    if not found.is_integer():
+        raise InputError(f"{name}: {found:g}, expected a whole number from {low} to {high}")
+    return int(found)
+
+
+def _pair(value: Any, name: str) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"{name}: {_short(value)}, expected two numbers")
+    return number(value[0], f"{name}[0]", -FAR, FAR), number(value[1], f"{name}[1]", -FAR, FAR)
+
+
+def _object(value: Any, path: str, known: Sequence[str], required: Sequence[str] = ()) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path}: {_short(value)}, expected an object")
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise InputError(f"{path}: unknown key {_short(unknown[0])}, expected {', '.join(known)}")
+    missing = [key for key in required if key not in value]
+    if missing:
+        raise InputError(f"{path}: {missing[0]!r} is missing")
+    return value
+
+
+def _completed(changes: dict[str, Any]) -> dict[str, Any]:
+    """Add what a momentum or a weight decay needs, where nothing was chosen."""
+    if _positive(changes.get("momentum")):
+        changes.setdefault("buffer", "unit")
+    if _positive(changes.get("weight_decay")):
+        changes.setdefault("weight_decay_mode", "l2")
+    return changes
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

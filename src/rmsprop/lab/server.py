@@ -1,0 +1,249 @@
+"""The page and its calls, for one user on one machine.
+
+    GET  /               the page, and its files beside it
+    GET  /api/scenes     landscapes, dialects, optimizers, limits: JSON
+    POST /api/run        an experiment -> every run's numbers (`wire`), notes, script, command
+    POST /api/surface    a function and a picture -> its values on a grid
+    POST /api/sweep      an experiment and two ranges -> f at the end for every pair of numbers
+    POST /api/starts     an experiment -> where a lattice of starts ends
+
+What is refused comes back as {"error": {"message", "column"}} with status 422, or 400, 403, 413, 415.
+
+A page of another site must not be able to use this server through the user's browser: the Host header has to name this
+machine (a foreign name that resolves to it is refused), an Origin has to be this page's own, and a body has to be JSON,
+which another site cannot send without asking first. Every computation has a time limit and runs in a thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
+from pathlib import Path as FilePath
+from typing import Any
+
+import anyio.to_thread
+import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rmsprop import __version__, dialects, landscapes
+from rmsprop.errors import ExpressionError, InputError, RMSpropError
+from rmsprop.lab import experiment as ask
+from rmsprop.lab.experiment import Deadline, Experiment
+from rmsprop.lab.notes import TITLES, exit_of, notes, title
+from rmsprop.lab.script import command, python
+from rmsprop.lab.simulate import simulate
+from rmsprop.lab.sweep import basins, heat
+from rmsprop.lab.wire import pack
+from rmsprop.rule import Rule
+
+__all__ = ["PAGE", "application"]
+
+PAGE = FilePath(__file__).parent / "page"
+MAX_BODY = 64 * 1024
+THREADS = 8
+SHOWN = ("torch", "tensorflow1", "keras3", "tf-keras-legacy", "optax", "hinton", "graves2013", "dqn", "timm", "heavyball")
+"""The dialects the page offers by name; the server takes all."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_HEADERS = {
+    b"content-security-policy": b"default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    b"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-cache",
+}
+
+
+def application(*, hosts: tuple[str, ...] = LOOPBACK, page: FilePath = PAGE) -> Starlette:
+    """Return the server as an ASGI application.
+
+    Args:
+        hosts: The names, without a port, that a Host header may have.
+        page: The folder of the built page.
+    """
+    limiter = anyio.CapacityLimiter(THREADS)
+    calls = {"run": _run, "surface": _surface, "sweep": _sweep, "starts": _starts}
+    routes: list[Any] = [Route("/api/scenes", _scenes)]
+    routes += [Route(f"/api/{name}", _call(answer, limiter), methods=["POST"]) for name, answer in calls.items()]
+    routes += [Mount("/", StaticFiles(directory=page, html=True, check_dir=False))]
+    app = Starlette(routes=routes)
+    app.add_middleware(partial(_Guard, hosts=hosts))  # type: ignore[arg-type]
+    return app
+
+
+class _Guard:
+    """Refuse foreign names and foreign pages; send the headers that keep the page to itself."""
+
+    def __init__(self, app: ASGIApp, *, hosts: tuple[str, ...]) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(key, value) for key, value in message["headers"] if key not in _HEADERS]
+                message = {**message, "headers": [*own, *_HEADERS.items()]}
+            await send(message)
+
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers.get(b"origin")
+        if _name(host) not in self._hosts:
+            refusal = _refusal(403, f"Host {host!r}: this server answers only to {', '.join(self._hosts)}")
+        elif origin is not None and origin.decode("latin-1") != f"{scope['scheme']}://{host}":
+            refusal = _refusal(403, "Origin: another site's page may not use this server")
+        else:
+            await self._app(scope, receive, with_headers)
+            return
+        await refusal(scope, receive, with_headers)
+
+
+def _name(host: str) -> str:
+    """Return a Host header without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()
+
+
+def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, **more}}, status_code=status)
+
+
+def _call(
+    answer: Callable[[Any], bytes], limiter: anyio.CapacityLimiter
+) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            return _refusal(415, "Content-Type: expected application/json")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                return _refusal(413, f"body: more than {MAX_BODY:,} bytes")
+        try:
+            asked = json.loads(bytes(body))
+        except (ValueError, RecursionError) as error:
+            return _refusal(400, f"body: not JSON ({type(error).__name__})")
+        try:
+            content = await anyio.to_thread.run_sync(answer, asked, limiter=limiter)
+        except ExpressionError as error:
+            return _refusal(422, error.reason, column=error.column, text=error.text)
+        except RMSpropError as error:
+            return _refusal(422, str(error))
+        return Response(content, media_type="application/octet-stream")
+
+    return handle
+
+
+async def _scenes(request: Request) -> Response:
+    return Response(_catalogue(), media_type="application/json")
+
+
+@cache
+def _catalogue() -> bytes:
+    scenes = []
+    for name in landscapes.names(variables=2):
+        item = landscapes.get(name)
+        plain = ("name", "title", "text", "domain", "start", "lr", "steps", "teaches", "log_scale")
+        known = {"minima": item.minima.tolist(), "minimum": item.minimum if math.isfinite(item.minimum) else None}
+        scenes.append({**{key: getattr(item, key) for key in plain}, **known})
+    hosts = []
+    for name in SHOWN:
+        host = dialects.get(name)
+        hosts.append({"name": name, "title": host.title, "lr": host.lr, "rule": dataclasses.asdict(host.rule)})
+    limits = {"steps": ask.MAX_STEPS, "runs": ask.MAX_RUNS, "cells": ask.MAX_CELLS}
+    optimizers = [{"name": name, "title": text} for name, text in TITLES.items()]
+    content = {"scenes": scenes, "dialects": hosts, "optimizers": optimizers, "rule": dataclasses.asdict(Rule())}
+    return json.dumps({**content, "limits": limits, "version": __version__}, allow_nan=False).encode()
+
+
+def _run(asked: Any) -> bytes:
+    experiment = Experiment.read(asked)
+    paths = simulate(experiment)
+    scene = _scene_of(experiment)
+    lowest = None if scene is None else scene.minimum
+    runs, arrays = [], {}
+    for i, (setting, path) in enumerate(zip(experiment.settings, paths)):
+        rule = None if setting.rule is None else dataclasses.asdict(setting.rule)
+        gone = exit_of(path, experiment.domain)
+        about = {"optimizer": setting.optimizer, "title": title(setting), "dialect": setting.dialect, "lr": setting.lr}
+        runs.append({**about, "rule": rule, "own": dict(setting.own), "broken": path.broken, "exit": gone})
+        for name in ("x", "f", "grad", "statistic", "rate"):
+            arrays[f"{i}.{name}"] = getattr(path, name)
+    said = [dataclasses.asdict(note) for note in notes(experiment, paths, lowest=lowest)]
+    about = {"runs": runs, "notes": said, "python": python(experiment), "command": command(experiment)}
+    return pack({**about, "steps": experiment.steps, "function": str(experiment.function)}, arrays)
+
+
+def _scene_of(experiment: Experiment) -> landscapes.Landscape | None:
+    for name in landscapes.names(variables=2):
+        if landscapes.get(name).function == experiment.function:
+            return landscapes.get(name)
+    return None
+
+
+def _surface(asked: Any) -> bytes:
+    if not isinstance(asked, dict):
+        raise InputError("request: expected an object")
+    function = ask.parse(asked.get("function"))
+    (left, right), (bottom, top) = ask.domain_of(asked.get("domain"))
+    cells = ask.whole(asked.get("cells", 100), "cells", 8, 2 * ask.MAX_CELLS)
+    x, y = np.linspace(left, right, cells + 1), np.linspace(bottom, top, cells + 1)
+    values = function.value(x[None, :], y[:, None])
+    return pack({"text": str(function)}, {"f": values})
+
+
+def _sweep(asked: Any) -> bytes:
+    experiment, rest = _split(asked, ("cells", "name", "lr", "other"))
+    cells = ask.whole(rest.get("cells", 64), "cells", 2, ask.MAX_CELLS)
+    name = rest.get("name", "rho")
+    if name not in ("rho", "eps"):
+        raise InputError(f"name: {name!r}, expected 'rho' or 'eps'")
+    lr = np.geomspace(*_range(rest.get("lr", [1e-4, 1.0]), "lr", 1e-12, 1e6), cells)
+    if name == "rho":
+        low, high = _range(rest.get("other", [0.0, 0.999]), "other", 0.0, 1.0 - 1e-9)
+        # Even in the logarithm of the memory 1 / (1 - rho): 0.9 and 0.99 are as far apart as 0.99 and 0.999.
+        other = 1.0 - np.geomspace(1.0 - low, 1.0 - high, cells)
+    else:
+        other = np.geomspace(*_range(rest.get("other", [1e-12, 1.0]), "other", 1e-300, 1e6), cells)
+    values = heat(experiment, lr=lr, other=other, name=name, deadline=Deadline())
+    return pack({"name": name}, {"f": values, "lr": lr, "other": other})
+
+
+def _starts(asked: Any) -> bytes:
+    experiment, rest = _split(asked, ("count",))
+    count = ask.whole(rest.get("count", 48), "count", 2, ask.MAX_CELLS)
+    scene = _scene_of(experiment)
+    minima = np.zeros((0, 2)) if scene is None else scene.minima
+    found = basins(experiment, count=count, minima=minima, deadline=Deadline())
+    arrays = {"end": found["end"], "label": found["label"], "minima": found["minima"]}
+    return pack({"share": found["share"], "known": len(minima)}, arrays)
+
+
+def _split(asked: Any, names: tuple[str, ...]) -> tuple[Experiment, dict[str, Any]]:
+    if not isinstance(asked, dict):
+        raise InputError("request: expected an object")
+    rest = {name: asked[name] for name in names if name in asked}
+    return Experiment.read({key: value for key, value in asked.items() if key not in names}), rest
+
+
+def _range(value: Any, name: str, low: float, high: float) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"{name}: expected [from, to]")
+    first, last = (ask.number(item, f"{name}[{i}]", low, high) for i, item in enumerate(value))
+    if first >= last:
+        raise InputError(f"{name}: from {first:g} to {last:g}, expected the second to be larger")
+    return first, last

@@ -1,0 +1,157 @@
+"""Runs, step by step: float64 arrays with a row per step, the same numbers that a `step` loop gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop import _step, rivals
+from rmsprop.expression import Expression
+from rmsprop.lab.experiment import Deadline, Experiment, Setting
+from rmsprop.numpy import RMSprop
+
+__all__ = ["Path", "simulate"]
+
+Array = NDArray[np.float64]
+_BLOCK = 64
+"""Steps between two looks at the clock."""
+_MOST_PATHS = 32
+_paths: dict[str, Path] = {}
+_lock = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Path:
+    """One run; a run that became infinite has fewer steps than were asked for.
+
+    Attributes:
+        x: The points, shape (steps + 1, 2).
+        f: The function there, shape (steps + 1,).
+        grad: The gradient each step used, noise included, shape (steps, 2).
+        statistic: Mean or sum of squares after it, in units of grad**2, shape (steps, 2); NaN if there is none.
+        rate: The effective learning rate, shape (steps, 2).
+        broken: The step that left the finite numbers, or None.
+    """
+
+    x: Array
+    f: Array
+    grad: Array
+    statistic: Array
+    rate: Array
+    broken: int | None = None
+
+
+def simulate(experiment: Experiment, deadline: Deadline | None = None) -> list[Path]:
+    """Run every setting from the same start, with the same noise.
+
+    Raises:
+        InputError: The time is over.
+    """
+    deadline = deadline or Deadline()
+    noise = experiment.noise.draw(experiment.steps)
+    return [_remembered(experiment, setting, noise, deadline) for setting in experiment.settings]
+
+
+def _remembered(experiment: Experiment, setting: Setting, noise: Array | None, deadline: Deadline) -> Path:
+    """Moving one slider changes one run: the others are not computed again."""
+    noise_key = None if noise is None else experiment.noise
+    key = repr((experiment.function.text, experiment.start, experiment.steps, noise_key, setting))
+    with _lock:
+        found = _paths.pop(key, None)
+        if found is not None:
+            _paths[key] = found
+            return found
+    path = _run(experiment, setting, noise, deadline)
+    with _lock:
+        _paths[key] = path
+        while len(_paths) > _MOST_PATHS:
+            del _paths[next(iter(_paths))]
+    return path
+
+
+def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline: Deadline) -> Path:
+    steps = experiment.steps
+    point = np.array(experiment.start)
+    is_rival = setting.rule is None
+    optimizer: Any = setting.rival(point) if is_rival else RMSprop(point, lr=setting.lr, rule=setting.rule, threads=1)
+    history = {name: np.empty((steps, 2)) for name in optimizer.buffers}
+    kept = [(history[name], arrays[0]) for name, arrays in optimizer.buffers.items()]
+    x, f, grads = np.empty((steps + 1, 2)), np.empty(steps + 1), np.empty((steps, 2))
+    x[0] = point
+    done, broken = 0, None
+    evaluate = _evaluator(experiment.function)
+    advance = _advance(optimizer, point) if is_rival else optimizer.step
+    finite = math.isfinite
+    grad = np.empty(2)
+    with np.errstate(all="ignore"):
+        f[0], grad[0], grad[1] = evaluate(point[0], point[1])
+        for t in range(steps):
+            if not t % _BLOCK:
+                deadline.check()
+            if noise is not None:
+                grad += noise[t]
+            grads[t] = grad
+            advance(grad)
+            for rows, buffer in kept:
+                rows[t] = buffer
+            x[t + 1] = point
+            f[t + 1], grad[0], grad[1] = evaluate(point[0], point[1])
+            done = t + 1
+            if not finite(f[done] + grad[0] + grad[1] + point[0] + point[1]):
+                broken = done
+                break
+    history = {name: rows[:done] for name, rows in history.items()}
+    statistic, rate = _used(setting, optimizer, history, done)
+    arrays = {"x": x[: done + 1], "f": f[: done + 1], "grad": grads[:done], "statistic": statistic, "rate": rate}
+    for array in arrays.values():
+        array.setflags(write=False)
+    return Path(**arrays, broken=broken)
+
+
+def _evaluator(function: Expression) -> Any:
+    """Return f(x, y) -> (value, by x, by y) on two numbers: `value_and_grad` without its checks, the same bits."""
+    one = np.float64(1.0)
+    evaluate = function._evaluate
+
+    def numbers(x: Any, y: Any) -> tuple[Any, Any, Any]:
+        value, by_x, by_y = evaluate((x, one, None), (y, None, one))
+        return value, 0.0 if by_x is None else by_x, 0.0 if by_y is None else by_y
+
+    return numbers
+
+
+def _advance(optimizer: Any, point: Array) -> Any:
+    """Return one step of a rival without its checks: the arrays are this file's own."""
+    buffers = [optimizer.buffers[name][0] for name in optimizer.buffer_names]
+    update, lr, steps = optimizer._update, optimizer.lr, optimizer.steps
+    count = 0
+
+    def advance(grad: Array) -> None:
+        nonlocal count
+        count += 1
+        steps[0] = count
+        update(point, grad, *buffers, lr=lr, t=count)
+
+    return advance
+
+
+def _used(setting: Setting, optimizer: Any, history: dict[str, Array], done: int) -> tuple[Array, Array]:
+    """Return the statistic and the effective learning rate of every step, from the buffers that the steps left."""
+    with np.errstate(all="ignore"):
+        if setting.rule is not None:
+            return _step.mean_square(setting.rule, history), _step.effective_lr(setting.rule, history, setting.lr)
+        name = optimizer.statistic
+        statistic = np.full((done, 2), np.nan) if name is None else history[name]
+        if not isinstance(optimizer, rivals.Adam):
+            rate = optimizer._factor(*history.values(), lr=setting.lr, t=done)
+            return statistic, np.broadcast_to(np.asarray(rate, np.float64), (done, 2))
+        # Adam's corrections differ from step to step; its own powers, not an array's, which may differ in the last bit.
+        first = np.array([1.0 - optimizer.beta1**t for t in range(1, done + 1)])[:, None]
+        second = np.array([math.sqrt(1.0 - optimizer.beta2**t) for t in range(1, done + 1)])[:, None]
+        denominator = np.sqrt(statistic) / second + optimizer.eps
+        return statistic, np.where(denominator == 0, 0.0, setting.lr / first / denominator)

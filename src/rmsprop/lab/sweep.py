@@ -1,0 +1,159 @@
+"""Many settings, or many starts, at once: every cell is one element of an array that takes one step.
+
+A cell's numbers are those of a run of its own: all operations are elementwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop import reference
+from rmsprop.errors import InputError
+from rmsprop.lab.experiment import Deadline, Experiment
+from rmsprop.numpy import RMSprop
+from rmsprop.rule import Rule
+
+__all__ = ["basins", "heat"]
+
+Array = NDArray[np.float64]
+_BLOCK = 16
+_NEAR = 0.03
+"""Two ends nearer than this share of the picture's diagonal belong to one basin."""
+_MOST_BASINS = 12
+
+
+class _Grid:
+    """A rule some of whose numbers are arrays, one for each cell; `reference.step` takes it like any other."""
+
+    def __init__(self, rule: Rule, **arrays: Array) -> None:
+        self._rule = rule
+        self.__dict__.update(arrays)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rule, name)
+
+    def decay(self, step: int) -> tuple[Any, Any]:
+        decay: Any = Rule.decay
+        return decay(self, step)
+
+
+def heat(
+    experiment: Experiment, *, lr: Array, other: Array, name: str = "rho", deadline: Deadline | None = None
+) -> Array:
+    """Return f after the last step for every pair of numbers.
+
+    Args:
+        experiment: Its first setting, which must be RMSprop, is the one that is varied.
+        lr: Learning rates, shape (n,). Read.
+        other: Values of the second number, shape (m,). Read.
+        name: Which: "rho" or "eps".
+        deadline: Default: a new one.
+
+    Returns:
+        float64, shape (m, n); not finite where the run did not stay finite.
+
+    Raises:
+        InputError: The first setting is a rival, or the time is over.
+        RuleError: A value outside the number's domain.
+    """
+    deadline = deadline or Deadline()
+    rule = experiment.settings[0].rule
+    if rule is None:
+        raise InputError("runs[0]: a rival, expected RMSprop: the map varies its rule")
+    for value in (other.min(), other.max()):
+        rule.replace(**{name: float(value)})
+    grid: Any = _Grid(rule, **{name: other[:, None, None]})
+    shape = (len(other), len(lr), 2)
+    points = np.empty(shape)
+    points[...] = experiment.start
+    buffers = {key: np.zeros(shape) for key in rule.buffers}
+    first = "grad_var" if rule.centered else "mean_sq"
+    buffers[first][...] = other[:, None, None] if rule.init == "eps" and name == "eps" else rule.init_value
+    noise = experiment.noise.draw(experiment.steps)
+    with np.errstate(all="ignore"):
+        for t in range(experiment.steps):
+            if not t % _BLOCK:
+                deadline.check()
+            grad = experiment.function.grad(points)
+            if noise is not None:
+                grad = grad + noise[t]
+            points, buffers = reference.step(
+                points, grad, buffers, grid, lr=lr[None, :, None], step=t + 1, xp=np, lr_max=lr[None, :, None]
+            )
+        values: Array = np.asarray(experiment.function(points))
+    return values
+
+
+def basins(
+    experiment: Experiment, *, count: int, minima: Array, deadline: Deadline | None = None
+) -> dict[str, Any]:
+    """Run the first setting from a lattice of starts over the picture.
+
+    Args:
+        experiment: Its start is not used.
+        count: Starts along each axis.
+        minima: Known minima, shape (k, 2); others that several runs end at are added. Read.
+        deadline: Default: a new one.
+
+    Returns:
+        end: shape (count, count, 2), rows along y; label: int64 of shape (count, count), the number of the minimum
+        or -1; minima: shape (k', 2); share: of the starts that ended at any of them.
+
+    Raises:
+        InputError: The time is over.
+    """
+    deadline = deadline or Deadline()
+    (left, right), (bottom, top) = experiment.domain
+    # Cell centres: no start lies on a symmetry axis or on the rim.
+    place = (np.arange(count) + 0.5) / count
+    points = np.empty((count, count, 2))
+    points[..., 0] = (left + (right - left) * place)[None, :]
+    points[..., 1] = (bottom + (top - bottom) * place)[:, None]
+    setting = experiment.settings[0]
+    optimizer: Any = (
+        setting.rival(points) if setting.rule is None else RMSprop(points, lr=setting.lr, rule=setting.rule, threads=1)
+    )
+    noise = experiment.noise.draw(experiment.steps)
+    tail = max(1, experiment.steps // 10)
+    total, value = np.zeros_like(points), np.empty((count, count))
+    with np.errstate(all="ignore"):
+        for t in range(experiment.steps):
+            if not t % _BLOCK:
+                deadline.check()
+            grad = experiment.function.grad(points)
+            optimizer.step(grad if noise is None else grad + noise[t])
+            if t >= experiment.steps - tail:
+                total += points
+        # The mean over the last tenth: a run that swings around a minimum counts as having found it.
+        centre = total / tail
+        value[...] = experiment.function(centre)
+        near = _NEAR * float(np.hypot(right - left, top - bottom))
+        known = _with_found(minima, centre, value, near)
+        label = np.full((count, count), -1, np.int64)
+        if len(known):
+            distance = np.sqrt(((centre[..., None, :] - known) ** 2).sum(-1))
+            distance = np.where(np.isfinite(distance), distance, np.inf)
+            label = np.where(distance.min(-1) <= near, distance.argmin(-1), -1)
+    return {"end": points, "label": label, "minima": known, "share": float((label >= 0).mean())}
+
+
+def _with_found(minima: Array, ends: Array, values: Array, near: float) -> Array:
+    """Add to `minima` the places where at least one run in a hundred ends, lowest first."""
+    flat, height = ends.reshape(-1, 2), values.reshape(-1)
+    inside = np.isfinite(flat).all(1) & np.isfinite(height) & (np.abs(flat) < 1e6).all(1)
+    flat, height = flat[inside], height[inside]
+    found = [np.asarray(point, np.float64) for point in minima]
+    least = max(2, values.size // 100)
+    free = np.ones(len(flat), bool)
+    for point in found:
+        free &= np.hypot(*(flat - point).T) > near
+    while free.any() and len(found) < max(_MOST_BASINS, len(minima)):
+        lowest = flat[free][height[free].argmin()]
+        members = free & (np.hypot(*(flat - lowest).T) <= near)
+        if members.sum() >= least:
+            found.append(lowest)
+        free &= ~members
+    return np.array(found).reshape(-1, 2)

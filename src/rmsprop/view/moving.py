@@ -1,0 +1,194 @@
+"""The parts of a figure that depend on the time: balls, trails and squares on the map, cursors in the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop.view.curves import Curve
+from rmsprop.view.layout import POINTS, Layout
+from rmsprop.view.scene import Frame, Scene
+from rmsprop.view.style import Look, Theme
+from rmsprop.view.track import Track
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Cursor", "MapMarks", "square_corners"]
+
+Array = NDArray[Any]
+
+LARGEST_SQUARE = 0.24
+"""Side of the largest square of a whole run, as a part of the map's shorter edge."""
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
+
+
+def square_corners(centre: Array, side: float, axis: int, direction: float, unit: Array) -> Array:
+    """Return the corners of a square that touches the ball, shape (4, 2), in units of the map's axes.
+
+    Args:
+        centre: The ball, shape (2,).
+        side: In parts of the largest square.
+        axis: 0: the square lies to the left or right of the ball; 1: above or below.
+        direction: On which side: its sign.
+        unit: Width and height of the largest square in units of the axes, shape (2,).
+    """
+    along = np.array([0.0, 1.0, 1.0, 0.0]) * (direction or 1.0)
+    across = np.array([-0.5, -0.5, 0.5, 0.5])
+    columns = (along, across) if axis == 0 else (across, along)
+    corners: Array = centre + side * unit * np.stack(columns, axis=1)
+    return corners
+
+
+class MapMarks:
+    """Balls, trails, squares, and the words where a run left the picture."""
+
+    def __init__(
+        self, axes: Axes, scene: Scene, looks: Sequence[Look], colors: Theme, layout: Layout, size: tuple[int, int]
+    ) -> None:
+        from matplotlib import patheffects
+        from matplotlib.collections import LineCollection, PolyCollection
+
+        assert layout.map is not None
+        self.scene, self.looks = scene, looks
+        pixels = np.array([layout.map.width * size[0], layout.map.height * size[1]])
+        low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
+        self.low, self.high = low, high
+        self.unit = LARGEST_SQUARE * pixels.min() / pixels * (high - low)
+        shades = [look.color for look in looks]
+        n = scene.coordinates
+        self.halos = LineCollection([], colors=colors.halo, linewidths=3.4, alpha=0.75, capstyle="round", zorder=2)
+        self.trails = LineCollection([], colors=shades, linewidths=1.9, capstyle="round", joinstyle="round", zorder=2.1)
+        self.filled = PolyCollection([], facecolors=np.repeat(shades, n).tolist(), alpha=0.36, linewidths=0, zorder=3)
+        self.edges = LineCollection([], colors=np.repeat(shades, n).tolist(), linewidths=1.1, zorder=3.1)
+        for collection in (self.halos, self.trails, self.filled, self.edges):
+            axes.add_collection(collection, autolim=False)
+        edge: dict[str, Any] = {"markeredgecolor": colors.halo, "markeredgewidth": 1.1, "linestyle": "", "zorder": 4}
+        self.balls = [axes.plot([], [], look.marker, color=look.color, markersize=9.5, **edge)[0] for look in looks]
+        starts = np.array([self._place(track.point(0.0), track, 0.0) for track in scene.tracks])
+        axes.plot(*starts.T, "o", color="none", markeredgecolor=colors.ink, markersize=5, linestyle="", zorder=1.9)
+        self.leaving = []
+        for track, look in zip(scene.tracks, looks):
+            if track.left is None or track.exit is None:
+                continue
+            place = self._place(track.exit, track, float(track.left))
+            words = f"{track.label} leaves at step {track.left}"
+            right, top = place > low + 0.5 * (high - low)
+            text = axes.annotate(
+                words, place, xytext=(-9 if right else 9, -7 if top else 7), textcoords="offset points", color=look.color,
+                ha="right" if right else "left", va="top" if top else "bottom", fontsize=POINTS, zorder=5,
+                path_effects=[patheffects.withStroke(linewidth=2.5, foreground=colors.halo)],
+            )  # fmt: skip
+            self.leaving.append((track, text))
+
+    @property
+    def artists(self) -> list[Any]:
+        """In drawing order."""
+        texts = [text for _, text in self.leaving]
+        return [self.halos, self.trails, self.filled, self.edges, *self.balls, *texts]
+
+    def set(self, frame: Frame) -> None:
+        """Move everything to the time of `frame`."""
+        tracks = self.scene.tracks
+        trails = [self._on_map(points, track, frame.time) for points, track in zip(frame.trails, tracks)]
+        self.halos.set_segments(trails)
+        self.trails.set_segments(trails)
+        filled, edges = [], []
+        for i, track in enumerate(tracks):
+            place = self._place(frame.points[i], track, frame.time)
+            self.balls[i].set_data(place[:1], place[1:])
+            for axis in range(frame.sides.shape[1]):
+                way = frame.directions[i, axis]
+                corners = [
+                    square_corners(place, side if np.isfinite(side) and frame.inside[i] else 0.0, axis, way, self.unit)
+                    for side in (frame.sides[i, axis], frame.outlines[i, axis])
+                ]
+                filled.append(corners[0])
+                empty = not np.isfinite(frame.sides[i, axis])
+                edges.append(corners[1][[0, 0]] if empty else corners[1][[0, 1, 2, 3, 0]])
+        self.filled.set_verts(filled)
+        self.edges.set_segments(edges)
+        for track, text in self.leaving:
+            text.set_visible(track.left is not None and frame.time >= track.left)
+
+    def _place(self, point: Array, track: Track, time: float) -> Array:
+        """A ball's place in the map: of one variable, on the curve."""
+        return self._on_map(point[None], track, time)[0] if len(point) == 2 else self._on_curve(point)
+
+    def _on_curve(self, point: Array) -> Array:
+        ground = self.scene.ground
+        assert ground is not None
+        return np.array([point[0], np.interp(point[0], ground.axes[0], ground.values)])
+
+    def _on_map(self, points: Array, track: Track, time: float) -> Array:
+        if points.shape[1] == 1:
+            ground = self.scene.ground
+            assert ground is not None
+            inside = np.clip(points[:, 0], self.low[0], self.high[0])
+            return np.stack([inside, np.interp(inside, ground.axes[0], ground.values)], axis=1)
+        # A detour far out of the picture and back is drawn as lines to beyond its edge.
+        room = 20 * (self.high - self.low)
+        near: Array = np.clip(points.astype(float), self.low - room, self.high + room)
+        return near
+
+
+class Cursor:
+    """The past of every run in one panel, a line at the time, and a dot on each curve."""
+
+    def __init__(
+        self, axes: Axes, scene: Scene, lines: Sequence[Curve], looks: Sequence[Look], colors: Theme, *, moving: bool
+    ) -> None:
+        from matplotlib.collections import LineCollection
+
+        self.curves = [
+            (steps, _drawable(values[:, j], axes), look, j)
+            for (steps, values), look in zip(lines, looks)
+            for j in range(values.shape[1])
+        ]
+        style = {
+            "colors": [look.color for *_, look, _ in self.curves],
+            "linestyles": [_DASHES[j % len(_DASHES)] for *_, j in self.curves],
+        }
+        whole = [np.stack([steps, values], axis=1) for steps, values, *_ in self.curves]
+        self.moving = moving
+        future = LineCollection(whole, linewidths=1.2, alpha=0.28 if moving else 0.0, zorder=2, **style)
+        axes.add_collection(future, autolim=False)
+        self.past = LineCollection([], linewidths=1.7, zorder=3, **style)
+        axes.add_collection(self.past, autolim=False)
+        self.line = axes.axvline(0, color=colors.muted, linewidth=0.9, zorder=1.5, visible=moving)
+        self.dots = axes.scatter(
+            np.zeros(len(self.curves)), np.zeros(len(self.curves)), s=15, zorder=4, visible=moving, linewidths=0,
+            c=style["colors"],
+        )  # fmt: skip
+
+    @property
+    def artists(self) -> list[Any]:
+        """In drawing order."""
+        return [self.line, self.past, self.dots]
+
+    def set(self, time: float) -> None:
+        """Move to `time`, a number of steps."""
+        segments, ends = [], []
+        for steps, values, *_ in self.curves:
+            whole = int(np.searchsorted(steps, time, side="right"))
+            segment = np.stack([steps[:whole], values[:whole]], axis=1).astype(float)
+            if whole < len(steps) and whole and time > steps[whole - 1]:
+                segment = np.append(segment, [[time, np.interp(time, steps, values)]], axis=0)
+            segments.append(segment)
+            ends.append(segment[-1] if len(segment) else (np.nan, np.nan))
+        self.past.set_segments(segments)
+        self.line.set_xdata([time, time])
+        self.dots.set_offsets(np.ma.masked_invalid(np.array(ends, float)))
+
+
+def _drawable(values: Array, axes: Axes) -> Array:
+    """Numbers that matplotlib can transform: what is beyond the axis ends beyond its edge, what has no place is NaN."""
+    low, high = axes.get_ylim()
+    values = np.where(np.isnan(values), np.nan, values)
+    if axes.get_yscale() == "log":
+        return np.where(values > 0, np.clip(values, low / 1e6, high * 1e6), np.where(np.isnan(values), np.nan, low / 1e6))
+    room = 10 * (high - low)
+    return np.clip(values, low - room, high + room)

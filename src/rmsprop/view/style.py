@@ -1,0 +1,158 @@
+"""Two themes, and how each optimizer looks: a colour, a marker and a dash, so that no run is told by colour alone.
+
+In the dark, gradient descent is cyan, momentum magenta, AdaGrad white, RMSprop green and Adam blue; on white paper each
+is its darker sister and AdaGrad is black. The colours of a theme stay apart under deuteranopia, protanopia and
+tritanopia, which a test computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from rmsprop.errors import InputError
+
+__all__ = ["THEMES", "Look", "Theme", "looks", "theme"]
+
+Dash = str | tuple[float, tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Theme:
+    """The colours of a picture, as #rrggbb.
+
+    Attributes:
+        paper: Behind everything.
+        ink: Titles and the marks that matter.
+        muted: Labels, ticks, axes.
+        grid: Lines that may be overlooked.
+        low: The map where the function is low.
+        high: The map where it is high.
+        contour: The lines between.
+        halo: Around a trail and a ball, so that they stand out on any ground.
+        runs: The colour of each optimizer, by name.
+        cycle: Colours for runs of the same optimizer, after the first.
+    """
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    low: str
+    high: str
+    contour: str
+    halo: str
+    runs: dict[str, str]
+    cycle: tuple[str, ...]
+
+
+THEMES: dict[str, Theme] = {
+    "light": Theme(
+        paper="#ffffff",
+        ink="#1b1e23",
+        muted="#5a616b",
+        grid="#e4e7ec",
+        low="#f8fafc",
+        high="#bfccda",
+        contour="#a3b3c4",
+        halo="#ffffff",
+        runs={
+            "rmsprop": "#008a52",
+            "adagrad": "#101216",
+            "momentum": "#c2189b",
+            "adam": "#1d4fd8",
+            "gradient_descent": "#2aa7c9",
+            "nesterov": "#d95f02",
+            "adadelta": "#b0b800",
+        },
+        cycle=("#1d4fd8", "#d95f02", "#c2189b", "#2aa7c9", "#101216", "#b0b800", "#7a3b10", "#6d6f78", "#7d4fc9"),
+    ),
+    "dark": Theme(
+        paper="#12151a",
+        ink="#eef1f5",
+        muted="#9aa3af",
+        grid="#2a3038",
+        low="#16212d",
+        high="#42586f",
+        contour="#56708a",
+        halo="#0b0e12",
+        runs={
+            "rmsprop": "#2bd37f",
+            "adagrad": "#ffffff",
+            "momentum": "#ff5fd2",
+            "adam": "#5b8dff",
+            "gradient_descent": "#4fdcf0",
+            "nesterov": "#ff8a2b",
+            "adadelta": "#f4e04d",
+        },
+        cycle=("#5b8dff", "#ff8a2b", "#ff5fd2", "#4fdcf0", "#ffffff", "#f4e04d", "#c58a5c", "#a3a8b4", "#b595ff"),
+    ),
+}
+
+_MARKERS = {
+    "rmsprop": "o",
+    "adagrad": "D",
+    "momentum": "^",
+    "adam": "X",
+    "gradient_descent": "s",
+    "nesterov": "v",
+    "adadelta": "P",
+}
+_MARKER_CYCLE = ("X", "v", "^", "s", "D", "P", "p", "h", "*")
+_DASHES: dict[str, Dash] = {
+    "rmsprop": "-",
+    "adagrad": (0, (6, 1.6)),
+    "momentum": (0, (3, 1.2)),
+    "adam": (0, (6, 1.4, 1.4, 1.4)),
+    "gradient_descent": (0, (1.4, 1.2)),
+    "nesterov": (0, (3, 1.2, 1, 1.2)),
+    "adadelta": (0, (8, 2, 2, 2)),
+}
+_DASH_CYCLE: tuple[Dash, ...] = ((0, (6, 1.6)), (0, (1.4, 1.2)), (0, (3, 1.2)), (0, (6, 1.4, 1.4, 1.4)), "-")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """How one run is drawn: colour, marker and dash in matplotlib's words."""
+
+    color: str
+    marker: str
+    dash: Dash
+
+
+def theme(name: str) -> Theme:
+    """Return the theme of this name.
+
+    Raises:
+        InputError: An unknown name.
+    """
+    if name not in THEMES:
+        raise InputError(f"theme={name!r}, expected {' or '.join(map(repr, THEMES))}")
+    return THEMES[name]
+
+
+def looks(optimizers: Sequence[str], colors: Theme) -> tuple[Look, ...]:
+    """Return one look per run; the first run of an optimizer has the optimizer's own, the next ones the cycle's.
+
+    Example:
+        >>> from rmsprop.view.style import looks, theme
+        >>> [look.color for look in looks(["adagrad", "rmsprop"], theme("dark"))]
+        ['#ffffff', '#2bd37f']
+    """
+    found: list[Look] = []
+    for name in optimizers:
+        own = Look(color=colors.runs.get(name, ""), marker=_MARKERS.get(name, ""), dash=_DASHES.get(name, "-"))
+        found.append(own if own.color and own not in found else _next(found, colors))
+    return tuple(found)
+
+
+def _next(found: Sequence[Look], colors: Theme) -> Look:
+    """The first of the cycle that is free; after the last one the marker alone tells runs apart."""
+    taken = {look.color for look in found}
+    free = [i for i, color in enumerate(colors.cycle) if color not in taken]
+    i = free[0] if free else len(found)
+    return Look(
+        color=colors.cycle[i % len(colors.cycle)],
+        marker=_MARKER_CYCLE[i % len(_MARKER_CYCLE)],
+        dash=_DASH_CYCLE[i % len(_DASH_CYCLE)],
+    )

@@ -1,0 +1,78 @@
+"""What the race tests share: a task that takes microseconds, and a way to run one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import numpy as np
+
+from rmsprop.race import Settings, race
+from rmsprop.race.task import Budget, Data, Metric
+
+
+class Valley:
+    """A learner: w walks down 0.5 |w - target|^2; it is scored by its distance, lower is better."""
+
+    def __init__(self, data, seed, *, poison=None):
+        self.params = {"w": np.random.default_rng(seed).normal(size=3)}
+        self.seed = seed
+        self._target = data.content
+        self._poison = poison
+        self._seen = 0
+
+    def batches(self, epoch):
+        return iter([epoch] * 4)
+
+    def gradients(self, batch):
+        self._seen += 1
+        difference = self.params["w"] - self._target
+        loss = 0.5 * float(difference @ difference)
+        if self._seen == self._poison:
+            return math.nan, {"w": difference * math.nan}
+        return loss, {"w": difference}
+
+    def score(self, split):
+        distance = float(np.linalg.norm(self.params["w"] - self._target))
+        return distance, 0.5 * distance**2
+
+    def culprit(self, grads):
+        return "the gradient of w" if not np.isfinite(grads["w"]).all() else "w"
+
+
+class ValleyTask:
+    """A task without real data, for the machinery around tasks; its metric is better when lower."""
+
+    name = "valley"
+    title = "A valley"
+    model = "three numbers"
+    source = "none"
+    licence = "none needed"
+    notes = ()
+    framework = "numpy"
+    metric = Metric(name="distance", better="lower", percent=False, target=0.1)
+    budget = Budget(epochs=3, seeds=2, tuning_seeds=1, grid=(0.01, 0.1, 1.0))
+    quick = budget
+
+    def __init__(self, *, target=1.0, poison=None):
+        self._target = target
+        self._poison = poison or {}
+
+    def load(self):
+        return Data(content=self._target, sizes={"test": 1}, versions={}, fingerprint=f"{self._target}")
+
+    def learner(self, data, seed):
+        return Valley(data, seed, poison=self._poison.get(seed))
+
+    def session(self):
+        return contextlib.nullcontext()
+
+
+def run(task, *, rivals=("adam", "rmsprop"), seeds=2, epochs=2, **options):
+    """Run a small race of `task`."""
+    return race(task, Settings.of(task, rivals=rivals, seeds=seeds, epochs=epochs, quick=True), **options)
+
+
+def curves(results):
+    """Everything of a race that does not depend on the clock."""
+    return {key: (t.score, t.loss, t.train_loss, t.steps, t.diverged) for key, t in results.trials.items()}

@@ -1,0 +1,62 @@
+"""What is seen while a race runs."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from racing import ValleyTask, run
+from rmsprop.race import get
+from rmsprop.race.display import Display, final_table
+from rmsprop.race.verdict import rows
+
+
+def _shown(task, *, terminal, **options):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+    with Display(task, console) as display:
+        results = run(task, listener=display, **options)
+    return results, console.file.getvalue()
+
+
+def test_a_pipe_gets_a_line_per_choice_and_per_reported_trial():
+    task = ValleyTask()
+    _, text = _shown(task, terminal=False, rivals=("adam", "rmsprop"), seeds=2)
+    lines = text.splitlines()
+    assert "Tuning 2 optimizers, 10 trials in all ..." in lines
+    assert sum(line.startswith(("  Adam: lr", "  RMSprop: lr")) for line in lines) == 2
+    assert sum(re.match(r"  seed [01], (Adam|RMSprop): \d", line) is not None for line in lines) == 4
+    assert "\x1b" not in text
+
+
+def test_a_pipe_is_told_what_diverged():
+    _, text = _shown(ValleyTask(poison={0: 2}), terminal=False)
+    assert "  seed 0, Adam: diverged" in text
+
+
+def test_a_terminal_sees_every_optimizer_and_the_progress(monkeypatch):
+    monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_FRAME", 0.0)
+    pytest.importorskip("sklearn")
+    _, text = _shown(get("digits"), terminal=True, rivals=("sgd", "rmsprop"), seeds=1)
+    for word in ("Gradient descent", "RMSprop", "tuning", "racing", "10/10", "tries lr 0.001", "seed 0, epoch 2"):
+        assert word in text, word
+    assert set(text) & set("▁▂▃▄▅▆▇█")
+
+
+def test_frames_are_drawn_ten_times_a_second_at_most(monkeypatch):
+    monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: 100.0)
+    _, text = _shown(ValleyTask(), terminal=True)
+    assert text.count("trials") <= 3
+
+
+def test_the_final_table_shows_every_optimizer_within_eighty_columns():
+    task = ValleyTask(poison={1: 3})
+    results = run(task, rivals=("sgd", "momentum", "rmsprop"), seeds=3)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(final_table(task, results, rows(task, results)))
+    text = console.file.getvalue()
+    assert "…" not in text
+    for line in rows(task, results):
+        assert line.label in text
+        assert line.text(task.metric) in text
+    assert "1 of 3" in text

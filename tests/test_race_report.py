@@ -1,0 +1,210 @@
+"""The report stands alone, and shows what the trials hold."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from racing import ValleyTask, run
+from rmsprop.race import Folder, Results, get
+from rmsprop.race.picture import PANELS, draw_png
+from rmsprop.race.report import document, page, write
+from rmsprop.race.run import best_rate
+from rmsprop.race.verdict import rows, sentence
+
+figure = pytest.importorskip("matplotlib.figure")
+pytest.importorskip("sklearn")
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    task = get("digits")
+    return task, run(task, rivals=("sgd", "adam", "rmsprop"), seeds=2, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def html(digits):
+    return page(*digits)
+
+
+class _Reader(HTMLParser):
+    """Collects what a browser would see: open tags, attributes, text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.attributes, self.text, self.unbalanced = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def read(html):
+    reader = _Reader()
+    reader.feed(html)
+    return reader
+
+
+def test_the_page_is_well_formed(read):
+    assert read.open == []
+    assert read.unbalanced == []
+
+
+def test_the_page_names_no_outside_host(html, read):
+    assert "://" not in html
+    assert "@import" not in html
+    for name, value in read.attributes:
+        if name in ("src", "href", "action", "data", "xlink:href"):
+            assert value.startswith("#"), (name, value)
+    assert "script" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+
+
+def test_the_page_forbids_the_browser_to_load_anything(html):
+    assert "default-src 'none'" in html
+
+
+def test_every_reference_inside_the_page_has_its_target_and_ids_are_unique(html, read):
+    ids = [value for name, value in read.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    targets = set(re.findall(r"url\(#([^)]*)\)", html)) | {v[1:] for n, v in read.attributes if n == "href"}
+    assert targets
+    assert targets <= set(ids)
+
+
+def test_every_colour_used_is_defined_for_light_and_dark(html):
+    in_the_dark = r"@media \(prefers-color-scheme: dark\)\{:root\{(.*?)\}\}"
+    dark = "".join(re.findall(in_the_dark, html, flags=re.DOTALL))
+    light = re.sub(in_the_dark, "", html, flags=re.DOTALL)
+    used = set(re.findall(r"var\(--([a-z]+)\)", html)) - {"sans"}
+    for part in (light, dark):
+        assert used <= set(re.findall(r"--([a-z]+):", part))
+
+
+def test_no_drawing_keeps_a_colour_of_its_own(html):
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert re.findall(r"#[0-9a-f]{6}\b", drawings) == []
+
+
+def test_the_page_shows_the_verdict_the_table_and_the_footnote(digits, read):
+    task, results = digits
+    text = " ".join(read.text)
+    table = rows(task, results)
+    assert sentence(table, task.metric) in text
+    for line in table:
+        assert line.text(task.metric) in text
+        assert f"{line.step_us:.1f} µs" in text
+    assert "Time in step:" in text
+    assert task.licence in text
+
+
+def test_the_page_has_a_drawing_for_every_panel(html):
+    assert html.count("<figure>") == len(PANELS) == html.count('role="img"')
+
+
+def test_text_from_a_task_cannot_break_the_page():
+    task = ValleyTask()
+    task.title = "<b>&amp;"
+    reader = _Reader()
+    text = page(task, run(task))
+    reader.feed(text)
+    assert reader.unbalanced == []
+    assert "&lt;b&gt;&amp;amp;: who learns best?" in text
+
+
+def test_the_learning_curve_drawn_is_the_mean_of_the_curves_kept(digits):
+    task, results = digits
+    axes = figure.Figure().subplots()
+    table = rows(task, results)
+    PANELS["score"][0](axes, task, results, table)
+    for line, drawn in zip(table, axes.lines, strict=True):
+        lr = best_rate(task, results, line.rival)
+        curves = [results.trials["final", line.rival, lr, seed].score for seed in (0, 1)]
+        assert list(drawn.get_ydata()) == pytest.approx([sum(points) / 2 for points in zip(*curves, strict=True)])
+        assert drawn.get_ydata()[-1] == pytest.approx(line.mean)
+
+
+def test_rmsprop_is_told_apart_by_more_than_colour(digits):
+    task, results = digits
+    axes = figure.Figure().subplots()
+    PANELS["train_loss"][0](axes, task, results, rows(task, results))
+    styles = [(line.get_linestyle(), line.get_marker()) for line in axes.lines]
+    assert len(set(styles)) == len(styles)
+
+
+def test_the_picture_is_a_png_of_readable_size(digits):
+    image = pytest.importorskip("PIL.Image")
+    with image.open(io.BytesIO(draw_png(*digits, "A verdict."))) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) >= 1000
+        colours = picture.convert("RGB").getcolors(maxcolors=2**24)
+    assert max(colours)[1] == (255, 255, 255)
+    assert (0x00, 0x87, 0x5F) in {colour for _, colour in colours}
+
+
+def test_results_json_is_strict_json_with_the_table_and_every_curve(digits):
+    task, results = digits
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    tree = json.loads(document(task, results), parse_constant=refuse)
+    assert tree["complete"] is True
+    assert tree["licence"] == task.licence
+    assert tree["environment"]["numpy"]
+    assert len(tree["trials"]) == 3 * 4 + 3 * 2
+    for line in tree["table"]:
+        last = [
+            trial["score"][-1]
+            for trial in tree["trials"]
+            if (trial["phase"], trial["split"], trial["rival"]) == ("final", "test", line["rival"])
+        ]
+        assert last == line["scores"]
+        assert line["mean"] == pytest.approx(sum(last) / len(last))
+
+
+def test_the_report_can_be_redrawn_from_results_json(digits, html):
+    task, results = digits
+    assert page(task, Results.from_json(document(task, results), where="memory")) == html
+
+
+def test_a_broken_off_race_says_so(digits, html):
+    task, results = digits
+    part = Results.from_json(document(task, results), where="memory")
+    del part.trials["final", "adam", best_rate(task, results, "adam"), 1]
+    assert "broken off" in page(task, part)
+    assert "broken off" not in html
+
+
+def test_without_one_finished_seed_only_the_results_are_written(tmp_path):
+    task = ValleyTask()
+    results = run(task)
+    results.trials = {key: trial for key, trial in results.trials.items() if key[0] == "tuning"}
+    assert [file.name for file in write(task, results, Folder(tmp_path))] == ["results.json"]
+
+
+def test_a_task_with_another_metric_is_reported_alike(tmp_path):
+    task = ValleyTask(poison={1: 3})
+    files = write(task, run(task, rivals=("adam", "rmsprop"), seeds=3), Folder(tmp_path))
+    assert [file.name for file in files] == ["results.json", "curves.png", "report.html"]
+    text = files[-1].read_text()
+    assert "Test distance" in text
+    assert "1 of 3 diverged" in text
+    assert " %" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)

@@ -1,0 +1,227 @@
+"""Tuning without a leak, equal budgets, resuming, breaking off, diverging."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from racing import ValleyTask, curves, run
+from rmsprop.errors import InputError, StateError
+from rmsprop.race import Results, Settings, contestant, get
+from rmsprop.race.record import Diverged, Job
+from rmsprop.race.run import Began, Chosen, Ended, best_rate, finished, train
+
+
+def test_every_optimizer_gets_the_same_trials():
+    results = run(ValleyTask(), rivals=("sgd", "adam", "rmsprop"), seeds=3)
+    per_rival = {rival: [key for key in results.trials if key[1] == rival] for rival in results.settings.rivals}
+    for rival, keys in per_rival.items():
+        tuned = {(lr, seed) for phase, _, lr, seed in keys if phase == "tuning"}
+        raced = {seed for phase, _, _, seed in keys if phase == "final"}
+        assert tuned == {(lr, 1000) for lr in (0.01, 0.1, 1.0)}, rival
+        assert raced == {0, 1, 2}, rival
+    assert len({trial.steps for trial in results.trials.values()}) == 1
+
+
+def test_within_a_seed_all_start_from_the_same_score():
+    results = run(ValleyTask(), rivals=contestant.names(), seeds=2)
+    for seed in (0, 1):
+        starts = {trial.score[0] for key, trial in results.trials.items() if key[0] == "final" and key[3] == seed}
+        assert len(starts) == 1
+
+
+def test_tuning_looks_at_the_validation_examples_and_racing_at_the_test_examples():
+    seen = []
+    task = ValleyTask()
+    build = task.learner
+
+    def watched(data, seed):
+        learner = build(data, seed)
+        score = learner.score
+        learner.score = lambda split: (seen.append((seed, split)), score(split))[1]
+        return learner
+
+    task.learner = watched
+    run(task)
+    assert {split for seed, split in seen if seed >= 1000} == {"valid"}
+    assert {split for seed, split in seen if seed < 1000} == {"test"}
+
+
+def test_the_test_labels_have_no_part_in_the_choice_of_a_rate():
+    pytest.importorskip("sklearn")
+    honest = get("digits")
+    data = honest.load()
+    test = data.content["test"]
+    shuffled = data.content | {"test": test._replace(labels=np.random.default_rng(0).permutation(test.labels))}
+
+    @dataclasses.dataclass(frozen=True)
+    class Shuffled(type(honest)):
+        def load(self):
+            return dataclasses.replace(data, content=shuffled)
+
+    first, second = (run(task, rivals=("rmsprop",), seeds=1, epochs=1) for task in (honest, Shuffled()))
+    assert {k: v for k, v in curves(first).items() if k[0] == "tuning"} == {
+        k: v for k, v in curves(second).items() if k[0] == "tuning"
+    }
+    final = ("final", "rmsprop", best_rate(honest, first, "rmsprop"), 0)
+    assert first.trials[final].train_loss == second.trials[final].train_loss
+    assert first.trials[final].score != second.trials[final].score
+
+
+def test_seeds_that_were_tuned_on_cannot_be_reported():
+    settings = Settings.of(ValleyTask())
+    with pytest.raises(InputError, match="overlap: that would be a leak"):
+        dataclasses.replace(settings, seeds=(0, 1000))
+
+
+@pytest.mark.parametrize(("seeds", "epochs"), [(0, 1), (1001, 1), (1, 0)])
+def test_settings_out_of_their_domain_are_refused(seeds, epochs):
+    with pytest.raises(InputError, match=r"expected (at least 1|1 to 1000)"):
+        Settings.of(ValleyTask(), seeds=seeds, epochs=epochs)
+
+
+def test_the_chosen_rate_is_the_one_with_the_best_validation_score():
+    task = ValleyTask()
+    results = run(task, rivals=("sgd",), epochs=3)
+    # On 0.5 |w - t|^2 gradient descent with lr 1 arrives at once.
+    assert best_rate(task, results, "sgd") == 1.0
+
+
+def test_no_rate_is_chosen_before_tuning_ends():
+    task = ValleyTask()
+    results = run(task)
+    del results.trials["tuning", "adam", 0.1, 1000]
+    assert best_rate(task, results, "adam") is None
+    assert not finished(task, results)
+
+
+def test_a_rate_that_diverged_is_not_chosen():
+    task = ValleyTask()
+    results = run(task, rivals=("sgd",), epochs=3)
+    best = results.trials["tuning", "sgd", 1.0, 1000]
+    results.add(dataclasses.replace(best, diverged=Diverged(step=9, tensor="w")))
+    assert best_rate(task, results, "sgd") == 0.1
+
+
+def test_a_loss_that_is_no_number_ends_the_trial_and_says_where_it_began():
+    task = ValleyTask(poison={0: 7})
+    results = run(task, rivals=("rmsprop",), seeds=2, epochs=3)
+    lr = best_rate(task, results, "rmsprop")
+    trial = results.trials["final", "rmsprop", lr, 0]
+    assert trial.diverged == Diverged(step=7, tensor="the gradient of w")
+    assert (trial.steps, len(trial.score), len(trial.train_loss)) == (6, 2, 1)
+    assert results.trials["final", "rmsprop", lr, 1].diverged is None
+
+
+def test_a_diverging_rate_on_real_data_is_a_result_and_not_a_warning():
+    pytest.importorskip("sklearn")
+    task = get("digits")
+    trial = train(task, task.load(), Job(phase="tuning", rival="sgd", lr=1e30, seed=1000), epochs=2)
+    assert trial.diverged is not None
+    assert all(map(math.isfinite, (*trial.score, *trial.loss, *trial.train_loss)))
+
+
+def test_a_race_repeats_itself_to_the_bit():
+    pytest.importorskip("sklearn")
+    first, second = (run(get("digits"), rivals=("adam", "rmsprop"), seeds=1) for _ in range(2))
+    assert curves(first) == curves(second)
+
+
+@pytest.mark.parametrize("ends", [1, 4, 7])
+def test_ctrl_c_keeps_what_is_done_and_a_resumed_race_ends_like_an_unbroken_one(ends):
+    task = ValleyTask()
+    count = 0
+
+    def impatient(event):
+        nonlocal count
+        count += isinstance(event, Ended)
+        if count == ends:
+            raise KeyboardInterrupt
+
+    broken = run(task, listener=impatient)
+    assert len(broken.trials) == ends
+    assert not finished(task, broken)
+    stored = Results.from_json(broken.to_json({}), where="memory")
+    began = []
+    resumed = run(task, earlier=stored, listener=lambda e: began.append(e) if isinstance(e, Began) else None)
+    assert (began[0].done, began[0].trials) == (ends, 10)
+    assert finished(task, resumed)
+    assert curves(resumed) == curves(run(task))
+
+
+def test_resuming_a_finished_race_trains_nothing():
+    task = ValleyTask()
+    whole = run(task)
+    events = []
+    again = run(task, earlier=whole, listener=events.append)
+    assert not [event for event in events if isinstance(event, Ended)]
+    assert again.trials == whole.trials
+
+
+def test_seeds_and_optimizers_may_be_added_to_a_race():
+    task = ValleyTask()
+    small = run(task, rivals=("rmsprop",), seeds=1)
+    ended = []
+    run(
+        task,
+        rivals=("rmsprop", "sgd"),
+        seeds=2,
+        earlier=small,
+        listener=lambda e: ended.append(e.trial.job) if isinstance(e, Ended) else None,
+    )
+    assert {job.seed for job in ended if job.rival == "rmsprop"} == {1}
+    assert {job.seed for job in ended if job.rival == "sgd"} == {0, 1, 1000}
+
+
+def test_a_race_by_other_rules_is_not_resumed():
+    task = ValleyTask()
+    with pytest.raises(StateError, match="holds a race with epochs=2, this one asks for 3"):
+        run(task, epochs=3, earlier=run(task))
+
+
+def test_a_race_on_other_data_is_not_resumed():
+    with pytest.raises(StateError, match="ran on other data than valley has now"):
+        run(ValleyTask(target=2.0), earlier=run(ValleyTask()))
+
+
+def test_the_listener_hears_each_choice_and_each_trial():
+    events = []
+    results = run(ValleyTask(), listener=events.append)
+    chosen = {event.rival: event.lr for event in events if isinstance(event, Chosen)}
+    assert chosen == {rival: best_rate(ValleyTask(), results, rival) for rival in ("adam", "rmsprop")}
+    assert [event.trial for event in events if isinstance(event, Ended)] == list(results.trials.values())
+
+
+def test_only_the_step_is_timed():
+    trial = next(iter(run(ValleyTask(), rivals=("rmsprop",)).trials.values()))
+    assert 0 < trial.step_seconds < trial.seconds
+
+
+def test_an_unknown_task_or_rival_suggests_the_nearest_name():
+    with pytest.raises(InputError, match="unknown task 'digts': did you mean 'digits'"):
+        get("digts")
+    with pytest.raises(InputError, match="unknown rival 'rmspropp': did you mean 'rmsprop'"):
+        contestant.chosen("adam,rmspropp")
+    with pytest.raises(InputError, match="names no optimizer"):
+        contestant.chosen(" , ")
+
+
+def test_a_name_far_from_all_is_answered_with_the_list():
+    with pytest.raises(InputError, match="unknown task 'qqq'; known: digits"):
+        get("qqq")
+
+
+def test_the_settings_that_the_report_shows_are_the_optimizers_defaults():
+    for name in contestant.names():
+        runner = contestant.get(name)
+        optimizer = runner.stepper("numpy", np.zeros(2), lr=0.1).__self__
+        rule = getattr(optimizer, "rule", optimizer)
+        for part in () if runner.settings == "plain" else runner.settings.split(", "):
+            word, number = part.split()[:2]
+            assert getattr(rule, word) == float(number), (name, part)
+
+
+def test_an_optimizer_that_a_framework_does_not_have_is_refused():
+    with pytest.raises(InputError, match="adam does not run in torch yet"):
+        contestant.get("adam").stepper("torch", [], lr=0.1)

@@ -1,0 +1,261 @@
+"""Promise: a trace holds what every step saw and did, and comes back from a file as it was."""
+
+import csv
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from rmsprop import Rule, rivals
+from rmsprop.errors import FileError, InputError
+from rmsprop.minimize import minimize
+from rmsprop.trace import Recorder, Trace
+
+ARRAYS = ("x", "f", "grad", "mean_sq", "update", "effective_lr", "lr")
+
+
+def bowl(x):
+    return float(x[0] ** 2 + 5 * x[1] ** 2)
+
+
+def slope(x):
+    return np.array([2 * x[0], 10 * x[1]], dtype=x.dtype)
+
+
+def a_run(x0=(1.0, -2.0), **options):
+    return minimize(bowl, np.asarray(x0), jac=slope, **{"lr": 0.05, "steps": 25, "trace": True, **options}).trace
+
+
+def many_starts(**options):
+    def valleys(x):
+        return (x**2 - 1).sum(axis=1) ** 2
+
+    return minimize(valleys, np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, 0.1]]), steps=6, trace=True, **options).trace
+
+
+def same(a, b):
+    return all(
+        getattr(a, name).dtype == getattr(b, name).dtype
+        and np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)
+        for name in ARRAYS
+    ) and (a.optimizer, a.rule, a.shape) == (b.optimizer, b.rule, b.shape)
+
+
+def test_a_row_per_step_and_one_more_for_the_points():
+    run = a_run()
+    assert len(run) == run.steps == 25
+    assert run.x.shape == (26, 2)
+    assert run.f.shape == (26,)
+    assert run.lr.shape == (25,)
+    for name in ("grad", "mean_sq", "update", "effective_lr"):
+        assert getattr(run, name).shape == (25, 2)
+
+
+def test_the_rows_are_those_of_the_formula():
+    run = a_run()
+    mean_sq = np.zeros(2)
+    for t in range(run.steps):
+        grad = slope(run.x[t])
+        mean_sq = 0.9 * mean_sq + 0.1 * grad**2
+        assert run.f[t] == bowl(run.x[t])
+        np.testing.assert_allclose(run.grad[t], grad, rtol=1e-13)
+        np.testing.assert_allclose(run.mean_sq[t], mean_sq, rtol=1e-12)
+        np.testing.assert_allclose(run.effective_lr[t], 0.05 / np.sqrt(mean_sq + 1e-8), rtol=1e-12)
+        np.testing.assert_allclose(run.update[t], -run.effective_lr[t] * grad, rtol=1e-9)
+        assert np.array_equal(run.update[t], run.x[t + 1] - run.x[t])
+    assert run.f[-1] == bowl(run.x[-1])
+    assert run.optimizer == "rmsprop"
+    assert run.rule == Rule()
+
+
+def test_a_centered_rule_records_the_mean_square_too():
+    run = a_run(rule=Rule(centered=True))
+    mean_sq = np.zeros(2)
+    for t in range(run.steps):
+        mean_sq = 0.9 * mean_sq + 0.1 * run.grad[t] ** 2
+        np.testing.assert_allclose(run.mean_sq[t], mean_sq, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", rivals.names())
+def test_a_rival_is_recorded_with_its_own_statistic(name):
+    run = a_run(optimizer=name, lr=0.01)
+    assert run.optimizer == name
+    assert run.rule is None
+    expected = {
+        "adagrad": np.cumsum(run.grad**2, axis=0),
+        "adadelta": [0.1 * sum(0.9 ** (t - i) * run.grad[i] ** 2 for i in range(t + 1)) for t in range(25)],
+        "adam": [0.001 * sum(0.999 ** (t - i) * run.grad[i] ** 2 for i in range(t + 1)) for t in range(25)],
+    }.get(name, np.full((25, 2), np.nan))
+    np.testing.assert_allclose(run.mean_sq, expected, rtol=1e-11)
+
+
+def test_a_schedule_is_recorded_step_by_step():
+    run = a_run(lr=lambda step: 0.1 / (step + 1))
+    np.testing.assert_array_equal(run.lr, [0.1 / (t + 1) for t in range(25)])
+    np.testing.assert_allclose(run.effective_lr, run.lr[:, None] / np.sqrt(run.mean_sq + 1e-8), rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 1023, 1024, 1025, 3000])
+def test_a_run_of_any_length_fits(steps):
+    run = a_run(steps=steps)
+    assert run.x.shape == (steps + 1, 2)
+    assert run.grad.shape == (steps, 2)
+    assert np.isfinite(run.x).all()
+
+
+def test_a_recorder_grows_beyond_what_it_was_told():
+    record = Recorder(np.zeros(1), steps=2)
+    for t in range(100):
+        record.point([float(t)], f=t)
+        record.step(grad=[t], mean_sq=t, effective_lr=1.0, lr=1.0)
+    run = record.finish(optimizer="adam")
+    assert run.x.ravel().tolist() == list(range(100))
+    assert run.grad.ravel().tolist() == list(range(99))
+    assert run.update.ravel().tolist() == [1.0] * 99
+
+
+def test_one_start_of_many_is_a_trace_of_its_own():
+    run = many_starts()
+    assert run.x.shape == (7, 3, 2)
+    assert run.f.shape == (7, 3)
+    one = run.start(1)
+    assert np.array_equal(one.x, run.x[:, 1])
+    assert np.array_equal(one.f, run.f[:, 1])
+    assert one.grad.shape == (6, 2)
+    assert repr(run) == "Trace(rmsprop, 6 steps, n=2, 3 starts)"
+    with pytest.raises(InputError, match="one start only"):
+        one.start(0)
+
+
+RUNS = {
+    "plain": a_run,
+    "float32": lambda: a_run(np.array([1, 2], dtype=np.float32)),
+    "no steps": lambda: a_run(steps=0),
+    "a rival without statistic": lambda: a_run(optimizer="momentum"),
+    "many starts": many_starts,
+    "many starts, no steps": lambda: many_starts(rule=Rule(centered=True)).start(2),
+    "a schedule and a rule": lambda: a_run(lr=lambda step: 0.5**step, rule=Rule(rho=0.5, buffer="unit", momentum=0.3)),
+    "a column": lambda: minimize(lambda x: bowl(x.ravel()), np.ones((2, 1)), steps=3, trace=True).trace,
+}
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_trace_survives_the_round_trip_bit_for_bit(kind, suffix, tmp_path):
+    run, path = RUNS[kind](), tmp_path / f"run.{suffix}"
+    getattr(run, f"to_{suffix}")(path)
+    assert same(getattr(Trace, f"from_{suffix}")(path), run)
+
+
+def test_infinities_survive_json_without_breaking_its_rules(tmp_path):
+    run = a_run(steps=2)
+    run.grad[0] = [np.inf, -np.inf]
+    run.f[1] = np.nan
+    run.to_json(tmp_path / "run.json")
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads((tmp_path / "run.json").read_text(), parse_constant=refuse)
+    assert same(Trace.from_json(tmp_path / "run.json"), run)
+
+
+def test_csv_has_a_line_per_point_with_all_digits(tmp_path):
+    run, path = a_run(), tmp_path / "run.csv"
+    run.to_csv(path)
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0])[:7] == ["step", "f", "lr", "x[0]", "x[1]", "grad[0]", "grad[1]"]
+    assert [float(line["x[1]"]) for line in lines] == run.x[:, 1].tolist()
+    assert [float(line["effective_lr[0]"]) for line in lines[:-1]] == run.effective_lr[:, 0].tolist()
+    assert lines[-1]["step"] == "25"
+    assert lines[-1]["f"] == repr(run.f[-1].item())
+    assert lines[-1]["grad[0]"] == lines[-1]["lr"] == ""
+
+
+def test_csv_of_float32_reads_back_to_the_same_float32(tmp_path):
+    run = a_run(np.array([0.1, 0.7], dtype=np.float32))
+    run.to_csv(tmp_path / "run.csv")
+    with open(tmp_path / "run.csv", newline="") as file:
+        read = [np.float32(line["x[0]"]) for line in csv.DictReader(file)]
+    assert np.array_equal(read, run.x[:, 0])
+
+
+def test_csv_of_many_starts_names_the_start(tmp_path):
+    run = many_starts()
+    run.to_csv(tmp_path / "run.csv")
+    with open(tmp_path / "run.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 3 * 7
+    assert [float(line["x[1]"]) for line in lines if line["start"] == "2"] == run.x[:, 2, 1].tolist()
+
+
+WRITERS = ("to_json", "to_npz", "to_csv")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_leaves_the_old_file_and_no_other(writer, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    getattr(a_run(steps=3), writer)(path)
+    before = path.read_bytes()
+
+    def no_space(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        getattr(a_run(steps=9), writer)(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_missing_folder_is_named(writer, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        getattr(a_run(steps=1), writer)(tmp_path / "nowhere" / "run")
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_refused_by_name(suffix, keep, tmp_path):
+    path = tmp_path / "run.trace"
+    getattr(a_run(), f"to_{suffix}")(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(FileError, match=r"run\.trace: not a trace written by to_" + suffix):
+        getattr(Trace, f"from_{suffix}")(path)
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+def test_a_file_of_another_kind_is_refused(suffix, tmp_path):
+    path = tmp_path / "other"
+    reader = getattr(Trace, f"from_{suffix}")
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    for content in (b"[1, 2]", b'{"format": "something else"}', b"\x00\xff", (tmp_path / "other.npz").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(FileError, match="other: not a trace"):
+            reader(path)
+    np.save(tmp_path / "array.npy", np.ones(3))
+    with pytest.raises(FileError):
+        reader(tmp_path / "array.npy")
+
+
+def test_a_file_with_one_damaged_byte_in_its_data_is_refused(tmp_path):
+    path = tmp_path / "run.npz"
+    a_run().to_npz(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"run\.npz"):
+        Trace.from_npz(path)
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+    run = a_run(steps=3)
+    fields = {name: getattr(run, name) for name in ARRAYS}
+    with pytest.raises(InputError, match=r"grad: shape \(2, 2\), expected \(3, 2\) like x: \(4, 2\)"):
+        Trace(**{**fields, "grad": run.grad[:2]})
+    with pytest.raises(InputError, match=r"x: shape \(4,\), expected \(steps \+ 1, n\)"):
+        Trace(**{**fields, "x": run.x[:, 0]})

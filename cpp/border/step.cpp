@@ -10,6 +10,7 @@
 #include <limits>
 #include <vector>
 
+#include "../kernel/ieee.hpp"
 #include "arrays.hpp"
 
 #if defined(_OPENMP)
@@ -24,8 +25,11 @@ namespace {
 using rmsprop::Dtype;
 using rmsprop::Tensor;
 
-/// Elements from which a second thread pays for its wake-up (measured: bench/step.py --threads).
+/// Elements from which a second thread pays for its wake-up.
 constexpr std::ptrdiff_t kParallelFrom = 1 << 16;
+/// The same where nobody asked for threads. OpenMP's idle threads spin for milliseconds, and a BLAS that has threads of
+/// its own (NumPy's) waits for them at every call; only in a long step is a second thread worth that.
+constexpr std::ptrdiff_t kParallelFromUnasked = 1 << 22;
 
 /// More threads than machines have cores; OpenMP ends the process when the system refuses it a thread.
 constexpr int kMostThreads = 1024;
@@ -44,7 +48,8 @@ int most_threads() {
 int threads_for(std::ptrdiff_t elements, int asked) {
     // A child of fork() inherits an OpenMP runtime whose threads are gone; using it would hang.
     if (g_forked || elements < kParallelFrom) return 1;
-    return asked > 0 ? std::min(asked, kMostThreads) : threads();
+    if (asked > 0) return std::min(asked, kMostThreads);
+    return g_threads > 0 || elements >= kParallelFromUnasked ? threads() : 1;
 }
 
 struct Step {
@@ -407,6 +412,7 @@ double step(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers
     if (!(call.max_norm >= 0))
         refuse("InputError", "max_norm: " + number_text(call.max_norm) + ", expected a number of at least 0");
     if (steps.is_none()) refuse("InputTypeError", "steps: None, expected an int64 array or a list");
+    const rmsprop::Ieee ieee;
     Batch batch(std::move(names));
     batch.read(rule, params, grads, buffers, steps);
     batch.check_overlap(true);
@@ -475,6 +481,7 @@ double global_norm(nb::list grads, int threads) {
     }
     const auto count = static_cast<std::ptrdiff_t>(tensors.size());
     std::vector<double> partials(static_cast<std::size_t>(count * rmsprop::kSegments));
+    const rmsprop::Ieee ieee;
     nb::gil_scoped_release release;
     return std::sqrt(rmsprop::sum_of_squares(tensors.data(), count, partials.data(), threads_for(elements, threads)));
 }

@@ -5,39 +5,12 @@
 // multiplying by 1) or selects, which cost nothing beside a division and a square root.
 #include "span.hpp"
 
+#include "ieee.hpp"
 #include "storage.hpp"
-
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
 
 namespace rmsprop {
 namespace RMSPROP_ISA_NAMESPACE {
 namespace {
-
-/// Round to nearest and keep subnormals while in scope, whatever another library left in this thread's state.
-class Ieee {
-public:
-#if defined(__SSE2__)
-    Ieee() : before_(_mm_getcsr()) { _mm_setcsr(0x1F80); }
-    ~Ieee() { _mm_setcsr(before_); }
-
-private:
-    unsigned before_;
-#elif defined(__aarch64__)
-    Ieee() {
-        asm volatile("mrs %0, fpcr" : "=r"(before_));
-        asm volatile("msr fpcr, %0" ::"r"(std::uint64_t{0}));
-    }
-    ~Ieee() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
-
-private:
-    std::uint64_t before_;
-#endif
-public:
-    Ieee(const Ieee&) = delete;
-    Ieee& operator=(const Ieee&) = delete;
-};
 
 inline float root_of(float x) { return __builtin_sqrtf(x); }
 inline double root_of(double x) { return __builtin_sqrt(x); }

@@ -38,14 +38,15 @@ inline float float_of(u32 b) {
     return x;
 }
 
-/// 32 random bits that depend on the key and the element's index alone (the finaliser of MurmurHash3).
+/// 32 random bits that depend on the key and the element's index alone: a bijection of 32 bits with two multiplications
+/// (constants of C. Wellons' search for low bias, https://nullprogram.com/blog/2018/07/31/).
 inline u32 random_bits(u32 key, u32 index) {
-    u32 x = (index ^ key) * 0x9E3779B1u + key;
+    u32 x = index + key;
     x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    return x ^ (x >> 16);
+    x *= 0x21F0AAADu;
+    x ^= x >> 15;
+    x *= 0x735A2D97u;
+    return x ^ (x >> 15);
 }
 
 /// The key of one block for one purpose (parameter, square, mean, buffer).
@@ -58,12 +59,15 @@ inline u32 block_key(std::uint64_t key, std::int64_t block, u32 purpose) {
 
 // ---- bfloat16 ------------------------------------------------------------------------------------------------------
 
+/// Cut a float32 to its upper half after adding to the lower one. What would become infinite is the largest finite
+/// value; infinity and (quiet) NaN stay what they are.
 inline u16 bfloat16_bits(u32 bits, u32 rounded_up_by) {
     const u32 magnitude = bits & 0x7FFFFFFFu;
-    u32 upper = (bits + rounded_up_by) >> 16;
-    upper = ((upper & 0x7FFFu) >= 0x7F80u) ? ((bits >> 16) & 0x8000u) | 0x7F7Fu : upper;  // finite stays finite
-    upper = (magnitude >= 0x7F800000u) ? (bits >> 16) | (magnitude > 0x7F800000u ? 0x40u : 0u) : upper;
-    return static_cast<u16>(upper);
+    const u32 largest = magnitude >= 0x7F800000u ? 0x7FC0u : 0x7F7Fu;
+    u32 upper = (magnitude + rounded_up_by) >> 16;
+    upper = upper < largest ? upper : largest;
+    upper = magnitude == 0x7F800000u ? 0x7F80u : upper;
+    return static_cast<u16>(upper | ((bits >> 16) & 0x8000u));
 }
 
 inline void load_bfloat16(const u16* from, float* to, std::ptrdiff_t n) {
@@ -87,7 +91,8 @@ inline void store_bfloat16_square(const float* from, u16* to, std::ptrdiff_t n, 
     for (std::ptrdiff_t i = 0; i < n; ++i) {
         const u32 b = bits_of(from[i]);
         const u16 rounded = bfloat16_bits(b, random_bits(key, static_cast<u32>(i)) & 0xFFFFu);
-        to[i] = (rounded == 0 && b != 0) ? u16{1} : rounded;
+        const u16 least = b != 0 ? 1 : 0;
+        to[i] = rounded > least ? rounded : least;
     }
 }
 
@@ -124,13 +129,19 @@ inline void load_float16(const u16* from, float* to, std::ptrdiff_t n) {
     }
 }
 
+/// The smallest normal float16, as the bits of a float32. Below it a float16 is a whole number of 2**-24.
+inline constexpr u32 kLeastNormal16 = 0x38800000u;
+
+inline u32 lesser(u32 a, u32 b) { return a < b ? a : b; }
+
 inline u16 float16_bits(u32 bits, u32 rounded_up_by, float subnormal) {
     const u32 magnitude = bits & 0x7FFFFFFFu;
     const u32 normal = (magnitude + rounded_up_by - 0x38000000u) >> 13;
     const u32 small = static_cast<u32>(static_cast<i32>(subnormal));
-    u32 h = (magnitude < 0x38800000u) ? small : normal;
-    h = (h > 0x7BFFu || magnitude >= 0x47800000u) ? 0x7BFFu : h;  // finite stays finite
-    h = (magnitude >= 0x7F800000u) ? (magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u) : h;
+    const u32 mask = 0u - static_cast<u32>(magnitude < kLeastNormal16);
+    u32 h = lesser((small & mask) | (normal & ~mask), 0x7BFFu);  // finite stays finite
+    h = magnitude == 0x7F800000u ? 0x7C00u : h;
+    h = magnitude > 0x7F800000u ? 0x7E00u : h;
     return static_cast<u16>(h | ((bits >> 16) & 0x8000u));
 }
 
@@ -138,9 +149,8 @@ inline void store_float16(const float* from, u16* to, std::ptrdiff_t n) {
     for (std::ptrdiff_t i = 0; i < n; ++i) {
         const u32 b = bits_of(from[i]);
         const u32 magnitude = b & 0x7FFFFFFFu;
-        // A subnormal float16 is a whole number of 2**-24; adding and subtracting 2**23 rounds to whole, ties to even.
-        const u32 small = magnitude < 0x38800000u ? magnitude : 0u;
-        const float whole = (float_of(small) * 0x1p24f + 0x1p23f) - 0x1p23f;
+        // Adding and subtracting 2**23 rounds to a whole number, ties to even.
+        const float whole = (float_of(lesser(magnitude, kLeastNormal16)) * 0x1p24f + 0x1p23f) - 0x1p23f;
         to[i] = float16_bits(b, 0xFFFu + ((magnitude >> 13) & 1u), whole);
     }
 }
@@ -151,8 +161,7 @@ inline void store_float16_stochastic(const float* from, u16* to, std::ptrdiff_t 
         const u32 magnitude = b & 0x7FFFFFFFu;
         const u32 random = random_bits(key, static_cast<u32>(i));
         const float uniform = static_cast<float>(static_cast<i32>(random >> 19)) * 0x1p-13f;  // [0, 1) in 13 bits
-        const u32 small = magnitude < 0x38800000u ? magnitude : 0u;
-        const float whole = float_of(small) * 0x1p24f + uniform;  // truncated below
+        const float whole = float_of(lesser(magnitude, kLeastNormal16)) * 0x1p24f + uniform;  // truncated by the cast
         to[i] = float16_bits(b, random & 0x1FFFu, whole);
     }
 }

@@ -117,9 +117,10 @@ class RMSprop:
         """
         leaves = [grads] if self._structure is None else leaves_like(self._structure, grads)
         if lr is None:
-            lr = self.lr(self._count) if callable(self.lr) else self.lr
-        lr = _rate(lr)
-        lr_max = max(self.lr_max, lr)
+            lr = self._lr(self._count) if callable(self._lr) else self._lr
+        if type(lr) is not float:
+            lr = _rate(lr)
+        lr_max = lr if lr > self.lr_max else self.lr_max
         self.grad_norm = self._step(
             self._leaves,
             leaves,

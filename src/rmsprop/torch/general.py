@@ -44,7 +44,7 @@ def is_plain(param: Tensor) -> bool:
 
 def pieces(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> Piece | None:
     """Return the tensors in a form that the kernel takes, sharing the memory that is written; None: there is none."""
-    param, grad, *rest = (_local(t) for t in (param, grad, *buffers))
+    param, grad, *rest = (_local(t) for t in (param, _laid_out(grad, param), *buffers))
     if param.is_complex():
         if param.is_conj() or not grad.is_complex():
             return None
@@ -143,6 +143,15 @@ def _local(tensor: Tensor) -> Tensor:
     """Return the local shard of a distributed tensor, which shares its memory; other tensors themselves."""
     to_local = getattr(tensor, "to_local", None)
     return to_local() if to_local is not None else tensor
+
+
+def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
+    """Return the gradient of a distributed parameter summed over the ranks and sharded as the parameter is."""
+    placements = getattr(param, "placements", None)
+    if placements is None or getattr(grad, "placements", placements) == placements:
+        return grad
+    redistributed: Tensor = grad.redistribute(placements=placements)  # type: ignore[attr-defined]
+    return redistributed
 
 
 def _is_dense(tensor: Tensor) -> bool:

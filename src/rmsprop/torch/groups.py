@@ -1,7 +1,7 @@
 """Parameter groups: torch's words for the numbers, this library's rule behind them.
 
-A group keeps what torch.optim.RMSprop keeps (`alpha`, `eps`, `momentum`, `centered`, `weight_decay`, `maximize`, ...), so
-that schedulers and checkpoints work, and under "switches" what torch has no word for.
+A group keeps what torch.optim.RMSprop keeps (`alpha`, `eps`, `momentum`, `centered`, `weight_decay`, `maximize`, ...),
+so that schedulers and checkpoints work, and under "switches" what torch has no word for.
 """
 
 from __future__ import annotations

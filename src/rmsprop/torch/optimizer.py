@@ -128,7 +128,7 @@ class RMSprop(torch.optim.RMSprop):
         self._plans: dict[int, _Plan] = {}
         self._traced = compiled.Traced()
         super().__init__(params, lr, **numbers, capturable=capturable, foreach=foreach, differentiable=differentiable)
-        self.state = StateTable(self.state)
+        self.state: Any = StateTable(self.state)
         if eager_state:
             self._create_state()
 
@@ -233,7 +233,7 @@ class RMSprop(torch.optim.RMSprop):
     def _regular(
         self, plan: _Plan, group: dict[str, Any], grads: list[Any], scale: float, threads: int, first: int
     ) -> list[Any] | None:
-        """Return the gradients in their parameters' memory order, the odd ones stepped on their own; None: no remedy."""
+        """Return the gradients in their parameters' memory order, the odd ones stepped apart; None: no remedy."""
         regular: list[Any] = []
         for param, grad in zip(plan.params, grads):
             plain = grad is None or (type(grad) is Tensor and grad.layout == torch.strided)
@@ -333,7 +333,7 @@ class RMSprop(torch.optim.RMSprop):
         self.grad_norm = float(full() if full is not None else norm) * scale
         return min(1.0, self.max_norm / (self.grad_norm + _CLIP_EPS)) if self.grad_norm >= 0 else math.nan
 
-    @torch._dynamo.assume_constant_result  # type: ignore[attr-defined]
+    @torch._dynamo.assume_constant_result
     def _prepare_trace(self) -> int:
         """Create the state and list what one step touches, for torch.compile; -1: only an eager step can do it."""
         plans = [self._plan(number, group) for number, group in enumerate(self.param_groups)]
@@ -498,7 +498,8 @@ class RMSprop(torch.optim.RMSprop):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("_extra", state.get("_extra") or _EXTRA)
-        for name, value in (("max_norm", 0.0), ("seed", 0), ("grad_norm", math.nan)):
+        defaults: dict[str, Any] = {"max_norm": 0.0, "seed": 0, "grad_norm": math.nan}
+        for name, value in defaults.items():
             self.__dict__.setdefault(name, value)
         self._plans = {}
         self._traced = compiled.Traced()

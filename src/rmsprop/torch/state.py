@@ -3,7 +3,8 @@
 Live state has torch's names: `step`, `square_avg`, `momentum_buffer`, `grad_avg`. Three differences, each undone in
 checkpoints so that torch.optim.RMSprop can read them:
 
-* centered keeps `grad_var`, the variance, instead of `square_avg`; `state_dict()` adds square_avg = grad_var + grad_avg^2.
+* centered keeps `grad_var`, the variance, instead of `square_avg`; `state_dict()` adds
+  square_avg = grad_var + grad_avg^2.
 * `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_max` (one float32 per 256 elements); torch
   cannot read those, and says so by a missing key instead of training on codes.
 * `param_rounding="compensated"` keeps `lost_bits` (int16), the bits of a float32 that a bfloat16 parameter cuts off.
@@ -32,7 +33,7 @@ _CODE_STEP = (40 << 23) // 254
 _HOST = {"mean_sq": "square_avg", "mean_grad": "grad_avg", "grad_var": "grad_var", "momentum_buf": "momentum_buffer"}
 
 
-class StateTable(defaultdict):  # type: ignore[type-arg]
+class StateTable(defaultdict[Any, Any]):
     """The optimizer's `state`, which counts its changes so that cached lists of tensors can be trusted."""
 
     def __init__(self, items: Mapping[Any, Any] | None = None) -> None:
@@ -156,9 +157,8 @@ def write_square(
             value = complex(rule.init_value, rule.init_value) if param.is_complex() else rule.init_value
             state[key].fill_(value)
         return
-    blocks = (param.numel() + BLOCK - 1) // BLOCK
     state[key + "_8bit"] = _like(param, torch.uint8)
-    state[key + "_max"] = torch.zeros(blocks, device=param.device)
+    state[key + "_max"] = torch.zeros(_blocks(param), device=param.device)
     if square is None:
         square = _like(param, torch.float32).fill_(rule.init_value)
     codes, maxima = _encode(square)
@@ -174,6 +174,7 @@ def forget(state: dict[str, Any], key: str) -> None:
 
 def leaving(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries of one parameter for a checkpoint: with square_avg where the variance is kept."""
+    state = _decoded_shards(state)
     if "grad_var" not in state:
         return dict(state)
     square = state["grad_var"].float() if state["grad_var"].dtype == torch.bfloat16 else state["grad_var"]
@@ -203,7 +204,7 @@ def entering(
             raise StateError(
                 f"{name}[{key!r}]: shape {tuple(value.shape)}, expected {tuple(param.shape)}; nothing was loaded"
             )
-        if key.endswith("_max") and value.numel() != (param.numel() + BLOCK - 1) // BLOCK:
+        if key.endswith("_max") and value.numel() != _blocks(param):
             raise StateError(f"{name}[{key!r}]: {value.numel()} block maxima do not fit shape {tuple(param.shape)}")
     step = state["step"]
     if not torch.is_tensor(step):  # checkpoints of torch before 1.12
@@ -250,8 +251,29 @@ def _squared(x: Tensor) -> Tensor:
     return torch.view_as_complex(torch.view_as_real(x) ** 2) if x.is_complex() else x * x
 
 
+def _shard(x: Tensor) -> Tensor:
+    """Return what this rank holds of a distributed tensor, sharing its memory; other tensors themselves."""
+    to_local = getattr(x, "to_local", None)
+    return x if to_local is None else to_local()
+
+
+def _blocks(param: Tensor) -> int:
+    """Count the blocks of the 8-bit code; a distributed tensor's are those of this rank's shard."""
+    return (_shard(param).numel() + BLOCK - 1) // BLOCK
+
+
+def _decoded_shards(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a distributed parameter's state without 8-bit codes: other shards would have other blocks."""
+    keys = [key for key in ("square_avg", "grad_var") if hasattr(state.get(key + "_8bit"), "to_local")]
+    if not keys:
+        return state
+    kept = {name: value for name, value in state.items() if not name.endswith(("_8bit", "_max"))}
+    return {**kept, **{key: _decode(state[key + "_8bit"], state[key + "_max"], state[key + "_8bit"]) for key in keys}}
+
+
 def _flat(x: Tensor) -> Tensor:
-    """Return the elements in the order of memory, as a view."""
+    """Return the elements that this rank holds in the order of memory, as a view."""
+    x = _shard(x)
     return x.as_strided((x.numel(),), (1,), x.storage_offset())
 
 

@@ -100,13 +100,13 @@ class Camera:
         self._background = self.canvas.copy_from_bbox(picture.figure.bbox)
 
     def shoot(self, time: float) -> NDArray[np.uint8]:
-        """Return the pixels at `time`, shape (height, width, 3); overwritten by the next shot."""
+        """Return the pixels at `time`, shape (height, width, 4), RGBA; overwritten by the next shot."""
         self.canvas.restore_region(self._background)
         self.picture.set_time(time)
         renderer = self.canvas.get_renderer()
         for artist in self.picture.artists:
             artist.draw(renderer)
-        pixels: NDArray[np.uint8] = np.asarray(self.canvas.buffer_rgba())[..., :3]
+        pixels: NDArray[np.uint8] = np.asarray(self.canvas.buffer_rgba())
         return pixels
 
     def film(self, times: Iterable[float]) -> Iterator[NDArray[np.uint8]]:

@@ -22,6 +22,8 @@ HEADINGS = {
     "step_length": "Step length",
     "accumulator": "Root of the accumulator",
 }
+SHORT = {**HEADINGS, "effective_lr": "Effective lr", "accumulator": "Accumulator"}
+"""The same where there is little room."""
 FEW = 3
 """Up to so many coordinates get a line each; more are shown by their least, middle and largest value."""
 

@@ -18,7 +18,7 @@ PANELS = ("loss", "effective_lr", "step_length", "accumulator")
 POINTS = 9.0
 """Size of ordinary text, in points: 12.5 pixels at 100 dpi."""
 
-_ROW, _LABELS, _AXIS, _TITLE, _GAP = 1.75, 4.2, 3.1, 1.7, 1.1
+_ROW, _LABELS, _AXIS, _TITLE, _GAP = 1.75, 4.2, 3.1, 2.2, 1.1
 _PANEL_HEIGHT = 10.0
 _SMALLEST = (24.0, 16.0)
 

@@ -16,8 +16,9 @@ from rmsprop.view.track import Track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["Cursor", "MapMarks", "square_corners"]
+__all__ = ["Counter", "Cursor", "MapMarks", "square_corners"]
 
 Array = NDArray[Any]
 
@@ -62,7 +63,7 @@ class MapMarks:
         n = scene.coordinates
         self.halos = LineCollection([], colors=colors.halo, linewidths=3.4, alpha=0.75, capstyle="round", zorder=2)
         self.trails = LineCollection([], colors=shades, linewidths=1.9, capstyle="round", joinstyle="round", zorder=2.1)
-        self.filled = PolyCollection([], facecolors=np.repeat(shades, n).tolist(), alpha=0.36, linewidths=0, zorder=3)
+        self.filled = PolyCollection([], facecolors=np.repeat(shades, n).tolist(), alpha=colors.fill, linewidths=0, zorder=3)
         self.edges = LineCollection([], colors=np.repeat(shades, n).tolist(), linewidths=1.1, zorder=3.1)
         for collection in (self.halos, self.trails, self.filled, self.edges):
             axes.add_collection(collection, autolim=False)
@@ -181,7 +182,39 @@ class Cursor:
             ends.append(segment[-1] if len(segment) else (np.nan, np.nan))
         self.past.set_segments(segments)
         self.line.set_xdata([time, time])
-        self.dots.set_offsets(np.ma.masked_invalid(np.array(ends, float)))
+        self.dots.set_offsets(np.array(ends, float))
+
+
+class Counter:
+    """The number of the step, right-aligned at a corner in pixels.
+
+    It is drawn from outlines made once: laying out a text anew for each frame would take as long as all the rest.
+    """
+
+    def __init__(self, figure: Figure, corner: tuple[float, float], height: float, color: str) -> None:
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.patches import PathPatch
+        from matplotlib.textpath import TextPath, text_to_path
+        from matplotlib.transforms import IdentityTransform
+
+        font = FontProperties(family="DejaVu Sans", size=height)
+        self._outlines = {word: TextPath((0, 0), word, prop=font) for word in ("step", *"0123456789")}
+        self._advance = text_to_path.get_text_width_height_descent("0", font, ismath=False)[0]
+        self._space = text_to_path.get_text_width_height_descent("step ", font, ismath=False)[0]
+        self._corner = np.array(corner)
+        self.artist = PathPatch(self._outlines["0"], color=color, linewidth=0, transform=IdentityTransform())
+        figure.add_artist(self.artist)
+
+    def set(self, step: int) -> None:
+        """Show a number, at least 0."""
+        from matplotlib.path import Path
+
+        digits = str(step)
+        left = self._corner - [len(digits) * self._advance, 0]
+        parts = [(self._outlines["step"], left - [self._space, 0])]
+        parts += [(self._outlines[digit], left + [i * self._advance, 0]) for i, digit in enumerate(digits)]
+        vertices = np.concatenate([outline.vertices + place for outline, place in parts])
+        self.artist.set_path(Path(vertices, np.concatenate([outline.codes for outline, _ in parts])))
 
 
 def _drawable(values: Array, axes: Axes) -> Array:

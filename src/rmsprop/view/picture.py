@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rmsprop.errors import InputError, MissingDependency
 from rmsprop.view import curves
 from rmsprop.view.layout import POINTS, Layout
-from rmsprop.view.moving import Cursor, MapMarks
+from rmsprop.view.moving import Counter, Cursor, MapMarks
 from rmsprop.view.scene import Scene
 from rmsprop.view.style import Look, Theme, looks, theme
 
@@ -37,7 +37,7 @@ class Picture:
         size: Width and height in pixels.
         dpi: Pixels per inch: how large text and lines are.
         panels: Which curves; see `Layout.of`.
-        note: A few words at the right of the title. Default: the number of the step.
+        note: A few words at the right of the title, where a moving picture has the number of the step.
         moving: Whether the time will change: the future of the curves is then dimmed, and a bar below shows the time.
 
     Attributes:
@@ -85,7 +85,7 @@ class Picture:
     def artists(self) -> list[Any]:
         """Everything that a change of time changes, in the order in which it is drawn."""
         marks = [] if self._marks is None else self._marks.artists
-        heads = [self._bar, self._note] if self.moving else []
+        heads = [self._bar, self._counter.artist] if self.moving else []
         return [*marks, *(artist for cursor in self._cursors for artist in cursor.artists), *heads]
 
     def set_time(self, time: float) -> None:
@@ -96,7 +96,7 @@ class Picture:
         for cursor in self._cursors:
             cursor.set(time)
         if self.moving:
-            self._note.set_text(f"step {int(time)}")
+            self._counter.set(int(time))
             self._bar.set_width(time / self.scene.steps if self.scene.steps else 1.0)
 
     def _head(self, note: str | None) -> None:
@@ -107,9 +107,8 @@ class Picture:
         figure.text(
             layout.margin, layout.title, self.scene.title, fontsize=POINTS * 1.35, fontweight="bold", color=colors.ink
         )
-        self._note = figure.text(
-            1 - layout.margin, layout.title, note or "", ha="right", fontsize=POINTS * 1.1, color=colors.muted
-        )
+        if note is not None:
+            figure.text(1 - layout.margin, layout.title, note, ha="right", fontsize=POINTS * 1.1, color=colors.muted)
         handles = [
             Line2D([], [], label=track.label, markersize=7.5, linewidth=2, **_line(look), **_ball(look, colors))
             for track, look in zip(self.scene.tracks, self.looks)
@@ -119,9 +118,11 @@ class Picture:
             frameon=False, handlelength=2.4, columnspacing=1.4, handletextpad=0.6, borderpad=0.2, labelcolor=colors.ink,
             fontsize=POINTS,
         )  # fmt: skip
-        self._bar = Rectangle((0, 0), 0, 3.5 / self.size[1], transform=figure.transFigure, color=colors.muted)
         if self.moving:
+            self._bar = Rectangle((0, 0), 0, 3.5 / self.size[1], transform=figure.transFigure, color=colors.muted)
             figure.add_artist(self._bar)
+            corner = ((1 - layout.margin) * self.size[0], layout.title * self.size[1])
+            self._counter = Counter(figure, corner, layout.em * 1.1, colors.muted)
 
     def _map(self) -> None:
         from matplotlib.colors import LinearSegmentedColormap, to_rgb
@@ -165,9 +166,11 @@ class Picture:
         axes.set_ylim(*curves.limits(lines, log=log))
         several = name in ("effective_lr", "accumulator") and 1 < self.scene.coordinates
         names = ("least", "median", "largest") if self.scene.coordinates > curves.FEW else ("x", "y", "z")
-        axes.set_title(curves.HEADINGS[name], loc="left", pad=4, fontsize=POINTS, fontweight="bold", color=colors.ink)
+        told = ", ".join(f"{n} {d}" for n, d in zip(names[: lines[0][1].shape[1]], ("—", "- -", "···")))
+        narrow = axes.get_position().width * self.size[0] < 0.62 * self.layout.em * len(curves.HEADINGS[name] + told)
+        heading = curves.SHORT[name] if narrow and several else curves.HEADINGS[name]
+        axes.set_title(heading, loc="left", pad=4, fontsize=POINTS, fontweight="bold", color=colors.ink)
         if several:
-            told = ", ".join(f"{n} {d}" for n, d in zip(names, ("—", "- -", "···")) if n in names[: lines[0][1].shape[1]])
             axes.set_title(told, loc="right", pad=4, fontsize=POINTS * 0.9, color=colors.muted)
         _tidy(axes, colors, ticks=3, log=log)
         axes.grid(visible=True, color=colors.grid, linewidth=0.7)

@@ -210,6 +210,17 @@ def pretty(text: str) -> str:
     return text.replace("**", "^").replace("*", "·").replace(" - ", " − ")
 
 
+def name_of(optimizer: str) -> str:
+    """Write an optimizer's name as a reader writes it.
+
+    Example:
+        >>> name_of("gradient_descent"), name_of("adagrad")
+        ('Gradient descent', 'AdaGrad')
+    """
+    kind = optimizer.lower()
+    return _NAMES.get(kind, kind.replace("_", " ").capitalize())
+
+
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _NAMES = {"rmsprop": "RMSprop", "adagrad": "AdaGrad", "gradient_descent": "Gradient descent"}
 
@@ -236,9 +247,10 @@ def _runs(traces: Trace | Iterable[Trace]) -> tuple[Trace, ...]:
 
 
 def _labels(runs: Sequence[Trace]) -> tuple[str, ...]:
-    names = [_NAMES.get(run.optimizer, run.optimizer.capitalize()) for run in runs]
+    kinds = [run.optimizer.lower() for run in runs]
+    names = [name_of(kind) for kind in kinds]
     for i, run in enumerate(runs):
-        same = [other for other in runs if other.optimizer == run.optimizer]
+        same = [other for other, kind in zip(runs, kinds) if kind == kinds[i]]
         if len(same) < 2:
             continue
         if run.rule is not None and len({other.rule for other in same}) == len(same):

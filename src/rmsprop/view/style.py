@@ -29,6 +29,7 @@ class Theme:
         low: The map where the function is low.
         high: The map where it is high.
         contour: The lines between.
+        fill: How opaque the squares are, in [0, 1].
         halo: Around a trail and a ball, so that they stand out on any ground.
         runs: The colour of each optimizer, by name.
         cycle: Colours for runs of the same optimizer, after the first.
@@ -41,6 +42,7 @@ class Theme:
     low: str
     high: str
     contour: str
+    fill: float
     halo: str
     runs: dict[str, str]
     cycle: tuple[str, ...]
@@ -55,6 +57,7 @@ THEMES: dict[str, Theme] = {
         low="#f8fafc",
         high="#bfccda",
         contour="#a3b3c4",
+        fill=0.2,
         halo="#ffffff",
         runs={
             "rmsprop": "#008a52",
@@ -75,6 +78,7 @@ THEMES: dict[str, Theme] = {
         low="#16212d",
         high="#42586f",
         contour="#56708a",
+        fill=0.3,
         halo="#0b0e12",
         runs={
             "rmsprop": "#2bd37f",
@@ -140,7 +144,7 @@ def looks(optimizers: Sequence[str], colors: Theme) -> tuple[Look, ...]:
         ['#ffffff', '#2bd37f']
     """
     found: list[Look] = []
-    for name in optimizers:
+    for name in map(str.lower, optimizers):
         own = Look(color=colors.runs.get(name, ""), marker=_MARKERS.get(name, ""), dash=_DASHES.get(name, "-"))
         found.append(own if own.color and own not in found else _next(found, colors))
     return tuple(found)

@@ -20,6 +20,7 @@ __all__ = ["FORMATS", "check_timing", "durations", "write"]
 Pixels = NDArray[np.uint8]
 
 FORMATS = {".gif": "GIF", ".png": "APNG", ".apng": "APNG", ".webp": "WebP", ".mp4": "MP4"}
+COLORS = 255
 SAMPLES = 5
 GIF_FASTEST = 50.0
 """Viewers slow a GIF with a delay below 2 hundredths of a second down to 10 frames per second."""
@@ -49,7 +50,7 @@ def write(
 
     Args:
         path: Where, whatever its suffix.
-        frames: `count` arrays (height, width, 3), uint8; each may be overwritten after it was handed out.
+        frames: `count` arrays (height, width, 4), uint8, RGBA; each may be overwritten after it was handed out.
         samples: A few of them, from which a GIF takes its colours.
         count: How many there are.
         fps: Frames per second.
@@ -65,18 +66,49 @@ def write(
         from PIL import Image
     except ImportError as error:
         raise MissingDependency.of("Pillow", extra="lab", purpose="animations") from error
+    images: Iterator[Any] = (Image.fromarray(pixels).convert("RGB") for pixels in frames)
     options: dict[str, Any] = {"save_all": True, "loop": 0}
     if suffix == ".gif":
-        sheet = Image.fromarray(np.concatenate(list(samples)))
-        palette = sheet.quantize(255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        images = (Image.fromarray(pixels).quantize(palette=palette, dither=Image.Dither.NONE) for pixels in frames)
+        palette = Image.new("P", (1, 1))
+        palette.putpalette(_palette(samples))
+        images = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+        # "optimize" leaves out of each frame what stands in the one before.
         options |= {"format": "GIF", "duration": durations(count, fps, unit=10), "optimize": True, "disposal": 1}
     else:
-        images = (Image.fromarray(pixels.copy()) for pixels in frames)
         options |= {"duration": durations(count, fps, unit=1)}
         options |= {"format": "WEBP", "quality": 90, "method": 2} if suffix == ".webp" else {"format": "PNG"}
     first = next(images)
     first.save(path, append_images=images, **options)
+
+
+def _palette(samples: Sequence[Pixels]) -> list[int]:
+    """Return 255 colours, flat: the commonest exactly as they are, so that grounds stay true, and the best for the rest.
+
+    One place is left free: a GIF marks with it what does not change.
+    """
+    from PIL import Image
+
+    # Every second pixel: no line of these pictures is thinner than two.
+    sheet = np.concatenate([sample[::2, ::2, :3] for sample in samples]).reshape(-1, 3)
+    packed = sheet.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    colors, counts = np.unique(packed, return_counts=True)
+    common = colors[np.argsort(-counts, kind="stable")][: 2 * COLORS]
+    kept = _apart([(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in common], COLORS // 2)
+    rest = sheet[~np.isin(packed, common[: COLORS // 2])]
+    if len(rest):
+        image = Image.fromarray(np.ascontiguousarray(rest[None]))
+        mixed = image.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette() or []
+        kept = _apart([*kept, *zip(mixed[::3], mixed[1::3], mixed[2::3])], COLORS)
+    return [part for color in kept for part in color]
+
+
+def _apart(colors: Sequence[tuple[int, int, int]], most: int) -> list[tuple[int, int, int]]:
+    """The first `most` colours that are not nearly one of those before: Pillow looks colours up to six bits only."""
+    kept: list[tuple[int, int, int]] = []
+    for color in colors:
+        if len(kept) < most and all(max(abs(a - b) for a, b in zip(color, other)) > 5 for other in kept):
+            kept.append(color)
+    return kept
 
 
 def _mp4(path: Path, frames: Iterator[Pixels], *, fps: float) -> None:
@@ -96,8 +128,8 @@ def _mp4(path: Path, frames: Iterator[Pixels], *, fps: float) -> None:
     )  # fmt: skip
     encoder.send(None)
     try:
-        encoder.send(np.ascontiguousarray(first))
+        encoder.send(np.ascontiguousarray(first[..., :3]))
         for pixels in frames:
-            encoder.send(np.ascontiguousarray(pixels))
+            encoder.send(np.ascontiguousarray(pixels[..., :3]))
     finally:
         encoder.close()

@@ -1,0 +1,40 @@
+"""Times that can be compared: all contestants in one run, a few calls each in turn."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["interleaved"]
+
+
+def interleaved(
+    contestants: dict[str, Callable[[], Any]], *, per_round: int, seconds: float, rounds: int = 7
+) -> dict[str, float]:
+    """Return the median seconds of one call of each contestant.
+
+    Every round calls each contestant `per_round` times in a row, in turn, so that whatever else the machine does hits
+    all of them. Runs for about `seconds` and at least `rounds` rounds after one that warms up.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for call in contestants.values():
+        call()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        end = time.perf_counter() + seconds
+        done = 0
+        while done < rounds or time.perf_counter() < end:
+            for name, call in contestants.items():
+                begin = time.perf_counter()
+                for _ in range(per_round):
+                    call()
+                samples[name].append((time.perf_counter() - begin) / per_round)
+            done += 1
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: statistics.median(times) for name, times in samples.items()}

@@ -1,0 +1,201 @@
+"""`rmsprop minimize` and `rmsprop compare`: the commands. Cheap to import; everything heavy waits until they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmsprop.commands.options import Output, Run, Switches, takes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rmsprop.commands.problem import Problem, Runner
+
+__all__ = ["compare", "minimize"]
+
+Function = Annotated[
+    str, typer.Argument(help='A function of x, or of x and y: "x - x^3"; or a landscape: rosenbrock.', show_default=False)
+]
+
+MINIMIZE = """Minimize a typed function with RMSprop, and show the way.
+
+A function that is one of the library's landscapes brings its start, learning rate and number of steps; else --start is
+needed, lr is the dialect's default or 0.01, and there are 1000 steps.
+
+Examples:
+
+\b
+  rmsprop minimize "x - x^3" --start -1 --lr 0.01 --steps 1000
+  rmsprop minimize "0.1*x^2 + 2*y^2" --start -5,-2 --lr 0.4 --plot path.png
+  rmsprop minimize rosenbrock --dialect tensorflow1 --momentum 0.9
+  rmsprop minimize "x - x^3" --start -1 --lr 0.004 --steps 200 --animate x.gif
+  rmsprop minimize "x^2 + y^2" --start 3,4 --noise 0.5 --seed 1 --csv run.csv
+"""
+
+COMPARE = """Run RMSprop and others from one start, and draw them together.
+
+All have the same learning rate unless one is given after a colon. A name may be a rival or a dialect.
+--csv out.csv writes one file for each: out-adam.csv.
+
+Examples:
+
+\b
+  rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with adagrad,momentum,adam
+  rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with adagrad --theme dark --animate squares.gif
+  rmsprop compare plateau --with sgd,momentum:0.01 --plot plateau.png
+  rmsprop compare rosenbrock --with torch,tensorflow1,keras --plot dialects.png
+"""
+
+
+@takes(Switches, Run, Output)
+def minimize(  # noqa: D103 (MINIMIZE is the docstring)
+    function: Function,
+    gtol: Annotated[
+        float | None, typer.Option(help="Stop when no element of the gradient is larger.", metavar="G")
+    ],
+    xtol: Annotated[float | None, typer.Option(help="Stop when a step moves no element further.", metavar="X")],
+    ftol: Annotated[float | None, typer.Option(help="Stop when f has not improved by more.", metavar="F")],
+    switches: Switches,
+    run: Run,
+    output: Output,
+) -> None:
+    from rmsprop.commands.problem import Runner, read
+
+    output.files()
+    problem = read(function, run, switches)
+    rule = switches.rule()
+    label = switches.dialect or "RMSprop"
+    runner = Runner(name="rmsprop", label=label, rule=rule)
+    result = problem.minimize(runner, gtol=gtol, xtol=xtol, ftol=ftol)
+    _report(problem, runner, result, output)
+    _write(problem, [runner], [result.trace], output)
+
+
+@takes(Switches, Run, Output)
+def compare(  # noqa: D103 (COMPARE is the docstring)
+    function: Function,
+    others: Annotated[
+        str, typer.Option("--with", help="Rivals or dialects, comma-separated, each NAME or NAME:LR.", metavar="A,B,...")
+    ],
+    switches: Switches,
+    run: Run,
+    output: Output,
+) -> None:
+    from rmsprop.commands.problem import Runner, chosen, read
+
+    output.files()
+    problem = read(function, run, switches)
+    first = Runner(name="rmsprop", label=switches.dialect or "RMSprop", rule=switches.rule())
+    runners = [first, *chosen(others)]
+    results = [problem.minimize(runner) for runner in runners]
+    _report_all(problem, runners, results, output)
+    _write(problem, runners, [result.trace for result in results], output)
+
+
+minimize.__doc__, compare.__doc__ = MINIMIZE, COMPARE
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _heading(console: Console, problem: Problem) -> None:
+    from rmsprop.commands.words import write_point
+
+    f = problem.function
+    known = f"  ({problem.landscape.title})" if problem.landscape is not None else ""
+    console.print(f"f({', '.join(f.variables)}) = {f}", style="bold", end="", soft_wrap=True)
+    console.print(known, style="dim", soft_wrap=True)
+    noise = f", gradient noise {problem.noise:g} (seed {problem.seed})" if problem.noise else ""
+    steps = f"{problem.steps} step{'' if problem.steps == 1 else 's'}"
+    console.print(f"from {write_point(problem.start)}, lr {problem.lr:g}, {steps}{noise}", soft_wrap=True)
+
+
+def _report(problem: Problem, runner: Runner, result: Any, output: Output) -> None:
+    from rmsprop.commands import words
+
+    console, trace = _console(), result.trace
+    assert runner.rule is not None
+    _heading(console, problem)
+    console.print(f"{runner.label}: {words.describe(runner.rule)}", soft_wrap=True)
+    console.print(words.table(trace, problem.function.variables))
+    console.print(f"loss     {words.sparkline(trace.f)}", soft_wrap=True)
+    console.print(f"end      {words.write_point(result.x)}, f = {result.fun:.8g}", soft_wrap=True, style="bold")
+    console.print(f"stopped  {result.message}", soft_wrap=True)
+    told = words.fate(trace, left=_left(problem, [runner], [trace], output)[0], maximize=runner.rule.maximize)
+    if told:
+        console.print(told, style="yellow", soft_wrap=True)
+
+
+def _report_all(problem: Problem, runners: list[Runner], results: list[Any], output: Output) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from rmsprop.commands import words
+
+    console = _console()
+    _heading(console, problem)
+    console.print(f"{runners[0].label}: {words.describe(runners[0].rule)}", soft_wrap=True)  # type: ignore[arg-type]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("", "steps", "ends at", "f", "loss"):
+        table.add_column(head, justify="left" if head in ("", "loss") else "right", no_wrap=True)
+    traces = [result.trace for result in results]
+    for runner, result in zip(runners, results):
+        bars = words.sparkline(result.trace.f, width=30)
+        table.add_row(runner.label, str(result.nit), words.write_point(result.x), f"{result.fun:.5g}", bars)
+    console.print(table)
+    for runner, result, left in zip(runners, results, _left(problem, runners, traces, output)):
+        climbing = runner.rule is not None and runner.rule.maximize
+        told = words.fate(result.trace, left=left, maximize=climbing)
+        if told:
+            reason = "" if result.success else f" {result.message}"
+            console.print(f"{runner.label}: {told}{reason}", style="yellow", soft_wrap=True)
+
+
+def _picture(problem: Problem, runners: list[Runner], output: Output) -> dict[str, Any]:
+    from rmsprop.commands.options import pairs
+
+    return {
+        "function": problem.drawn,
+        "labels": [runner.label for runner in runners],
+        "domain": None if output.domain is None else pairs(output.domain, "--domain"),
+    }
+
+
+def _left(problem: Problem, runners: list[Runner], traces: list[Any], output: Output) -> list[int | None]:
+    """When each run leaves the picture that would be drawn, whether or not it is."""
+    from rmsprop.view import Scene
+
+    return [track.left for track in Scene.of(traces, **_picture(problem, runners, output)).tracks]
+
+
+def _write(problem: Problem, runners: list[Runner], traces: list[Any], output: Output) -> None:
+    from pathlib import Path
+
+    written = []
+    options = {**_picture(problem, runners, output), "theme": output.theme, "dpi": output.dpi}
+    if output.size is not None:
+        options["size"] = output.size.lower().split("x")
+    if output.plot is not None:
+        from rmsprop.view import plot
+
+        plot(traces, output.plot, note=f"lr {problem.lr:g}, {problem.steps} steps", **options)
+        written.append(output.plot)
+    if output.animate is not None:
+        from rmsprop.view import animate
+
+        animate(traces, output.animate, seconds=output.seconds, fps=output.fps, **options)
+        written.append(output.animate)
+    if output.csv is not None:
+        base = Path(output.csv)
+        for runner, trace in zip(runners, traces):
+            word = "-".join("".join(c if c.isalnum() else " " for c in runner.label.lower()).split())
+            path = base if len(runners) == 1 else base.with_name(f"{base.stem}-{word}{base.suffix}")
+            trace.to_csv(path)
+            written.append(str(path))
+    for path in written:
+        _console().print(f"written  {path}", soft_wrap=True, markup=False)

@@ -1,0 +1,135 @@
+"""Say what a run did: a rule in a line, where it went, a table of a few steps, a curve in eight heights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rmsprop.rule import Rule
+    from rmsprop.trace import Trace
+
+__all__ = ["describe", "fate", "fit", "sparkline", "table", "write_point"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def describe(rule: Rule) -> str:
+    """Write a rule in a line, what is off left out.
+
+    Example:
+        >>> from rmsprop import Rule
+        >>> describe(Rule(rho=0.99, eps_mode="outside", centered=True))
+        'rho 0.99, eps 1e-08 outside the root, centered'
+    """
+    place = {"outside": "outside the root", "inside": "inside the root", "max": "as a floor"}[rule.eps_mode]
+    parts = [f"rho {rule.rho:g}", f"eps {rule.eps:g} {place}" if rule.eps else "no eps"]
+    if rule.init_value:
+        parts.append(f"mean square from {rule.init_value:g}")
+    if rule.var_floor:
+        parts.append(f"mean square at least {rule.var_floor:g}")
+    parts += [word for flag, word in ((rule.centered, "centered"), (rule.bias_correction, "bias corrected")) if flag]
+    if rule.buffer != "none":
+        where = "lr inside" if rule.buffer == "lr" else "lr after"
+        parts.append(f"momentum {rule.momentum:g} ({where}{', Nesterov' if rule.nesterov != 'none' else ''})")
+    if rule.weight_decay:
+        parts.append(f"weight decay {rule.weight_decay:g} ({rule.weight_decay_mode})")
+    if rule.maximize:
+        parts.append("climbing")
+    return ", ".join(parts)
+
+
+def write_point(x: Sequence[float]) -> str:
+    """Write a point as a reader writes it.
+
+    Example:
+        >>> write_point([-5.0, 1 / 3])
+        '(-5, 0.333333)'
+    """
+    words = [f"{float(value):.6g}" for value in x]
+    return words[0] if len(words) == 1 else f"({', '.join(words)})"
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """Draw a curve in one line of text; a gap where a number is not finite.
+
+    Positive values over more than two decades are drawn on a logarithmic scale.
+
+    Example:
+        >>> sparkline([8.0, 4.0, 2.0, 1.0])
+        '█▄▂▁'
+    """
+    numbers = [float(v) for v in fit(values, width)]
+    finite = [v for v in numbers if math.isfinite(v)]
+    if not finite:
+        return ""
+    if min(finite) > 0 and max(finite) > 100 * min(finite):
+        numbers = [math.log(v) if math.isfinite(v) else v for v in numbers]
+        finite = [math.log(v) for v in finite]
+    low, high = min(finite), max(finite)
+    # Halves: the span of two huge numbers may be infinite.
+    span = high / 2 - low / 2
+    top = len(_BARS) - 1
+    heights = [
+        None if not math.isfinite(v) else 0 if span == 0 else round(top * ((v / 2 - low / 2) / span)) for v in numbers
+    ]
+    return "".join(" " if height is None else _BARS[height] for height in heights)
+
+
+def fit(values: Sequence[Any], count: int) -> list[Any]:
+    """Return at most so many of the values, evenly spaced, the first and the last among them."""
+    if len(values) <= count:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
+
+
+def moments(steps: int) -> list[int]:
+    """Steps worth a line: few, and closer at the beginning.
+
+    Example:
+        >>> moments(1000)
+        [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    """
+    round_numbers = [m * 10**p for p in range(7) for m in (1, 2, 5)]
+    return sorted({0, steps, *(n for n in round_numbers if n < 0.8 * steps)})
+
+
+def table(trace: Trace, variables: Sequence[str]) -> Table:
+    """Return a table of a few steps: the point, the objective, the gradient, the effective learning rate."""
+    from rich import box
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    heads = ["step", *variables, "f", *(f"df/d{v}" for v in variables), *(f"effective lr {v}" for v in variables)]
+    for head in heads:
+        found.add_column(head, justify="right", no_wrap=True)
+    for t in moments(trace.steps):
+        row = [str(t), *(f"{v:.5g}" for v in trace.x[t]), f"{trace.f[t]:.5g}"]
+        if t < trace.steps:
+            row += [f"{v:.3g}" for v in trace.grad[t]] + [f"{v:.3g}" for v in trace.effective_lr[t]]
+        found.add_row(*row)
+    return found
+
+
+def fate(trace: Trace, *, left: int | None = None, maximize: bool = False) -> str:
+    """Say how a run ended: lost, further up than it began, or nothing worth a sentence.
+
+    Args:
+        trace: The run.
+        left: The step after which it is out of the picture for good.
+        maximize: Whether climbing was wanted.
+    """
+    first, last = float(trace.f[0]), float(trace.f[-1])
+    gone = "" if left is None else f"; it leaves the picture at step {left}"
+    if not math.isfinite(last):
+        return f"It diverged{gone}."
+    if (first < last) is not maximize and first != last and trace.steps:
+        way = "lower" if maximize else "higher"
+        return f"It diverged: f ends {way} than it began, {last:.4g} after {first:.4g}{gone}."
+    reach = max(1.0, float(abs(trace.x[0]).max()))
+    if float(abs(trace.x[-1]).max()) > 1000 * reach:
+        return f"It runs away: x is {write_point(trace.x[-1])} and f still {'rises' if maximize else 'falls'}{gone}."
+    return f"It ends outside of the picture{gone}." if left is not None else ""

@@ -1,0 +1,223 @@
+"""RMSprop for JAX: an optax gradient transformation, in any dialect.
+
+    tx = rmsprop.jax.rmsprop(1e-3)                          optax.rmsprop, word for word
+    tx = rmsprop.jax.rmsprop(1e-3, dialect="tensorflow1")   TensorFlow 1, number for number
+
+The arithmetic is `rmsprop.reference`, in float32 or float64; XLA fuses it. What this file adds is the form that XLA
+compiles without a temporary array: see `_step.py`. Numbers that are traced (`optax.inject_hyperparams`) stay traced.
+
+Bytes per float32 parameter and step on a CPU, jitted with donation: 28 (XLA writes one array per loop), as optax.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rmsprop._choice import choose, remember_given
+from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
+from rmsprop.jax._optax import from_optax, to_optax
+from rmsprop.jax._state import RMSpropState, state_dtype
+from rmsprop.jax._step import complex_step, live, real_step
+from rmsprop.rule import Rule
+
+__all__ = ["RMSpropState", "from_optax", "rmsprop", "to_optax"]
+
+Array = Any
+Tree = Any
+
+# optax's words for this library's switches, and what stands in for a traced number while a rule is chosen.
+_NUMBERS = {"decay": ("rho", 0.5), "eps": ("eps", 1e-8), "initial_scale": ("init", 0.0), "momentum": ("momentum", 0.5)}
+_FLAGS = ("eps_in_sqrt", "centered", "nesterov", "bias_correction")
+
+
+@remember_given
+def rmsprop(  # noqa: D417 (`given` is not the caller's)
+    learning_rate: optax.ScalarOrSchedule,
+    decay: Any = 0.9,
+    eps: Any = 1e-8,
+    initial_scale: Any = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Any = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+    *,
+    dialect: str | Rule | None = None,
+    given: frozenset[str] = frozenset(),
+) -> optax.GradientTransformationExtraArgs:
+    """Return optax.rmsprop, or the RMSprop that `dialect` names, as a gradient transformation.
+
+    v <- decay v + (1 - decay) g^2;  update = -lr g / sqrt(v + eps), and what the switches of `rmsprop.Rule` add.
+
+    Args:
+        learning_rate: At least 0: a number, a traced scalar, or an optax schedule of the step counted from 0.
+        decay: Decay of the moving averages, in [0, 1].
+        eps: In units of grad**2 inside the root, of grad outside.
+        initial_scale: mean_sq before the first step, in units of grad**2.
+        eps_in_sqrt: Whether eps stands inside the root.
+        centered: Divide by the standard deviation of the gradient instead of its root mean square.
+        momentum: Decay of the momentum buffer; None for no buffer.
+        nesterov: Add momentum * buffer once more.
+        bias_correction: Correct the averages for their start at zero.
+        dialect: A name of `rmsprop.dialects` or a `Rule`: what decides every argument that is left out. An argument
+            that is given changes it, and a dialect whose host has no such option refuses. Default: "optax".
+
+    Returns:
+        `init(params)` -> `RMSpropState`, float32 statistics for 16-bit parameters; `update(grads, state, params=None)`
+        -> updates of the gradients' dtype, to add to the parameters, and the new state. Only weight decay reads
+        `params`. A leaf None of the gradients leaves its parameter and statistics alone.
+
+    Raises:
+        RuleError: A rule that cannot exist, or an option that the dialect's host does not have.
+        InputError: lr is negative or not finite; in `update`: params missing, another structure or shape.
+        InputTypeError: A leaf that is not floating, or complex with a rule that is not defined for it.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, rmsprop.jax
+        >>> tx = rmsprop.jax.rmsprop(0.01)
+        >>> theta = jnp.array([0.2, 0.4, 0.6])
+        >>> state = tx.init(theta)
+        >>> updates, state = tx.update(jnp.array([-0.5, 0.3, 0.24]), state)
+        >>> print(optax.apply_updates(theta, updates).round(4))
+        [0.2316 0.3684 0.5684]
+
+    Differs: `centered` is never NaN (optax: at step 133 of a constant gradient); with `bias_correction` its first step
+    divides by |grad| (optax: by 0). bias_correction with initial_scale above 0, and nesterov without momentum, raise.
+
+    Source: google-deepmind/optax, optax/_src/alias.py, 0.2.8, for the signature; the rules: `rmsprop.dialects`.
+    """
+    words = {
+        "decay": decay,
+        "eps": eps,
+        "initial_scale": initial_scale,
+        "momentum": momentum,
+        "eps_in_sqrt": eps_in_sqrt,
+        "centered": centered,
+        "nesterov": nesterov,
+        "bias_correction": bias_correction,
+    }
+    if dialect is not None and given >= {*words, "learning_rate"}:
+        raise RuleError(
+            "dialect: every other argument was given too, as optax.inject_hyperparams does, so nothing is left for the "
+            "dialect to decide; give inject_hyperparams a function of what is to be injected: "
+            "lambda learning_rate: rmsprop(learning_rate, dialect=...)"
+        )
+    changes, traced = _changes({word: words[word] for word in words if word in given}, dialect)
+    rule, row = choose(dialect, default="optax", changes=changes)
+    lr = learning_rate if callable(learning_rate) else _checked_lr(learning_rate)
+    complex_fits = row is None or row.complex == "abs2"
+
+    def init(params: Tree) -> RMSpropState:
+        def zeros(buffer: str) -> Callable[[Array], Array]:
+            start = traced.get("init", rule.init_value) if buffer in ("mean_sq", "grad_var") else 0.0
+            return lambda param: jnp.full_like(param, start, dtype=state_dtype(param, buffer))
+
+        buffers = {name: jax.tree.map(zeros(name), params) for name in rule.buffers}
+        corrected = rule.weight_decay_mode == "decoupled_corrected"
+        return RMSpropState(jnp.zeros([], jnp.int32), **buffers, lr_max=jnp.zeros([]) if corrected else None)
+
+    def update(updates: Tree, state: RMSpropState, params: Tree = None, **_: Any) -> tuple[Tree, RMSpropState]:
+        reads = rule.weight_decay_mode != "none"
+        if reads and params is None:
+            raise InputError(
+                f"params: None, expected the parameters: weight decay of the mode {rule.weight_decay_mode!r} reads "
+                "them; call update(grads, state, params)"
+            )
+        now = lr(state.count) if callable(lr) else lr
+        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
+        lr_max = None if state.lr_max is None else jnp.maximum(state.lr_max, now)
+
+        paths, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=lambda leaf: leaf is None)
+        kept = [_like(structure, getattr(state, name), f"state.{name}") for name in rule.buffers]
+        leaves = _like(structure, params, "params") if reads else [None] * len(paths)
+        deltas, news = [], []
+        for (path, grad), param, *arrays in zip(paths, leaves, *kept):
+            buffers = dict(zip(rule.buffers, arrays))
+            if grad is not None:
+                name = f"updates{jax.tree_util.keystr(path)}"
+                if jnp.iscomplexobj(grad):
+                    _check_complex(name, rule, complex_fits)
+                _check_grad(name, grad, param, buffers)
+                dtype = buffers[rule.buffers[0]].dtype
+                numbers_ = {"lr": _cast(now, dtype), "step": count, "lr_max": _cast(lr_max, dtype)}
+                now_rule = live(rule, {name: _cast(value, dtype) for name, value in traced.items()})
+                if jnp.iscomplexobj(grad):
+                    delta, buffers = complex_step(grad, param, buffers, now_rule, numbers_)
+                else:
+                    delta, buffers = real_step(grad, param, buffers, now_rule, numbers_)
+            deltas.append(None if grad is None else delta.astype(grad.dtype))
+            news.append(buffers)
+        trees = {name: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
+        return structure.unflatten(deltas), RMSpropState(count, **trees, lr_max=lr_max)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _changes(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Translate optax's words into switches to choose the rule by, and the traced numbers to put in their place."""
+    changes: dict[str, Any] = {}
+    traced: dict[str, Array] = {}
+    for word, (switch, stand_in) in _NUMBERS.items():
+        value = given.get(word)
+        if value is None:
+            continue
+        if isinstance(value, jax.Array):
+            traced[switch], value = value, stand_in
+        changes[switch] = value
+    if "momentum" in changes and dialect is None:
+        changes["buffer"] = "lr"  # optax keeps a trace for every momentum but None
+    if "eps_in_sqrt" in given:
+        changes["eps_mode"] = "inside" if given["eps_in_sqrt"] else "outside"
+    if "nesterov" in given:
+        changes["nesterov"] = "post" if given["nesterov"] else "none"
+    changes |= {word: given[word] for word in ("centered", "bias_correction") if word in given}
+    return changes, traced
+
+
+def _checked_lr(lr: Any) -> Any:
+    if isinstance(lr, bool) or not (isinstance(lr, (numbers.Real, jax.Array)) or getattr(lr, "shape", None) == ()):
+        raise InputTypeError(f"learning_rate: {lr!r}, expected a number, a scalar array or a schedule")
+    if isinstance(lr, jax.Array):
+        return lr
+    lr = float(lr)
+    if not math.isfinite(lr) or lr < 0:
+        raise InputError(f"learning_rate: {lr}, expected a finite number of at least 0; a Rule can maximize")
+    return lr
+
+
+def _like(structure: Any, tree: Tree, name: str) -> list[Any]:
+    try:
+        return list(structure.flatten_up_to(tree))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: another structure, expected that of updates: {error}") from error
+
+
+def _check_grad(name: str, grad: Array, param: Array | None, buffers: Mapping[str, Array]) -> None:
+    statistic = next(iter(buffers.values()))
+    if not jnp.issubdtype(jnp.result_type(grad), jnp.inexact):
+        raise InputTypeError(f"{name}: {jnp.result_type(grad)}, expected a floating or complex dtype")
+    for other, array in (("the state", statistic), ("params", param)):
+        if array is not None and jnp.shape(grad) != jnp.shape(array):
+            raise InputError(f"{name}: shape {jnp.shape(grad)}, expected {jnp.shape(array)} like {other}")
+    if statistic.dtype not in (jnp.float32, jnp.float64):
+        raise StateError(f"state: statistics in {statistic.dtype}, expected float32 or float64")
+
+
+def _check_complex(name: str, rule: Rule, fits: bool) -> None:
+    if not fits or rule.centered or rule.maximize or rule.weight_decay_mode == "l2":
+        raise InputTypeError(
+            f"{name}: complex, and {'this dialect' if not fits else 'this rule'} is not defined here for complex "
+            "parameters: expected optax's, |g|**2 without centered, l2 weight decay or maximize; or optimize real and "
+            "imaginary parts apart (optax.contrib.split_real_and_imaginary)"
+        )
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    return value.astype(dtype) if isinstance(value, jax.Array) else value

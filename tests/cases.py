@@ -1,0 +1,443 @@
+"""Good and bad inputs as data, and the one table of tolerances.
+
+Nothing here runs the code under test, apart from building rules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rmsprop import Rule
+from rmsprop.errors import InputError, InputTypeError, RuleError
+
+ULP = {"float32": 2.0**-23, "float64": 2.0**-52}
+"""The spacing of the numbers just above 1: every tolerance is a small multiple of it, with the multiple explained."""
+
+DTYPES = ("float32", "float64")
+LENGTHS = (*range(66), 97, 1000, 10**6 + 3)
+MANY = 70_001
+"""A length from which the kernel uses more than one thread, and no multiple of anything."""
+
+SWITCHES: dict[str, tuple[Any, ...]] = {
+    "init": ("zeros", "ones", "eps", 0.37),
+    "eps_mode": ("outside", "inside", "max"),
+    "centered": (False, True),
+    "var_floor": (0.0, 1e-3),
+    "bias_correction": (False, True),
+    "buffer": ("none", "unit", "lr"),
+    "momentum": (0.0, 0.9),
+    "nesterov": ("none", "post"),
+    "weight_decay_mode": ("none", "l2", "decoupled", "decoupled_corrected", "in_buffer"),
+    "maximize": (False, True),
+}
+
+
+def every_rule(**fixed: Any) -> Iterator[Rule]:
+    """The full product of the switches, without the combinations that a Rule refuses."""
+    domains = {**SWITCHES, **{name: (value,) for name, value in fixed.items()}}
+    for values in itertools.product(*domains.values()):
+        switches = dict(zip(domains, values))
+        decay = 0.0 if switches["weight_decay_mode"] == "none" else 0.03
+        try:
+            yield Rule(rho=0.93, eps=1e-4, weight_decay=decay, **switches)
+        except RuleError:
+            continue
+
+
+COVERING = {
+    "plain": Rule(),
+    "outside": Rule(rho=0.99, eps_mode="outside"),
+    "no eps": Rule(eps=0.0),
+    "max": Rule(eps=1e-6, eps_mode="max", bias_correction=True, weight_decay=0.1, weight_decay_mode="decoupled"),
+    "torch": Rule(rho=0.99, eps_mode="outside", buffer="unit", momentum=0.9, weight_decay=1e-2, weight_decay_mode="l2"),
+    "tensorflow": Rule(eps=1e-10, init="ones", buffer="lr", momentum=0.9),
+    "nesterov": Rule(buffer="lr", momentum=0.8, nesterov="post", bias_correction=True),
+    "nesterov unit": Rule(buffer="unit", momentum=0.8, nesterov="post", maximize=True),
+    "graves": Rule(rho=0.95, eps=1e-4, centered=True, buffer="lr", momentum=0.9),
+    "centered": Rule(rho=0.99, eps_mode="outside", centered=True),
+    "centered corrected": Rule(centered=True, bias_correction=True, eps=0.0),
+    "centered floor": Rule(centered=True, var_floor=1e-3, init=0.5, eps_mode="max"),
+    "floor": Rule(var_floor=1e-2, init="eps", maximize=True),
+    "in buffer": Rule(
+        centered=True, buffer="lr", momentum=0.9, weight_decay=0.01, weight_decay_mode="in_buffer", eps=1e-4
+    ),
+    "corrected decay": Rule(init="ones", weight_decay=0.1, weight_decay_mode="decoupled_corrected"),
+    "forgets at once": Rule(rho=0.0),
+    "never forgets": Rule(rho=1.0, init="ones"),
+}
+"""Each value of each switch, and the combinations that people use."""
+
+
+def edges(dtype: str) -> np.ndarray:
+    """Values at which floating-point arithmetic changes its ways, in both signs, without infinity and NaN."""
+    info = np.finfo(dtype)
+    cut = 63 if dtype == "float32" else 511
+    powers = [0, 1, -1, 23, -24, cut - 1, cut, info.minexp, info.minexp - 10, -cut - 1]
+    values = [
+        0.0,
+        1.0 + info.eps,
+        1e-30,
+        1e30,
+        info.max,
+        info.tiny,
+        info.smallest_subnormal,
+        3 * info.smallest_subnormal,
+    ]
+    positive = np.array(values + [2.0**k for k in powers], dtype)
+    above = np.nextafter(np.array(2.0**cut, dtype), np.array(np.inf, dtype))
+    positive = np.append(positive, above)
+    return np.concatenate([positive, -positive])
+
+
+def random_arrays(
+    rule: Rule, shape: Any, dtype: str, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """A parameter, a gradient and buffers as some steps could have left them, over ten orders of magnitude."""
+    rng = np.random.default_rng(seed)
+
+    def draw() -> np.ndarray:
+        return np.asarray(rng.standard_normal(shape) * 10.0 ** rng.uniform(-5, 5, shape), dtype=dtype)
+
+    buffers = {name: draw() for name in rule.buffers}
+    for name in ("mean_sq", "grad_var"):
+        if name in buffers:
+            buffers[name] = np.abs(buffers[name])
+    return draw(), draw(), buffers
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays hold the same bits; a NaN is a NaN, whatever its payload."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    word = f"u{a.itemsize}"
+    a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
+    return bool(((a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))).all())
+
+
+# ---- calls that a border must refuse --------------------------------------------------------------------------------
+
+BORDER_RULE = Rule(centered=True, buffer="lr", momentum=0.9, bias_correction=True)
+
+
+@dataclasses.dataclass
+class Call:
+    """The arguments of one step: three parameters of shape (2, 3), float32, and what belongs to them."""
+
+    params: list[Any]
+    grads: list[Any]
+    buffers: list[list[Any]]  # mean_grad, grad_var, momentum_buf
+    steps: Any
+    lr: Any = 0.1
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def good(cls) -> Call:
+        def arrays(low: float) -> list[Any]:
+            rng = np.random.default_rng(5)
+            return [rng.uniform(low, 1.0, (2, 3)).astype("float32") for _ in range(3)]
+
+        return cls(arrays(-1), arrays(-1), [arrays(-1), arrays(0), arrays(-1)], np.arange(3))
+
+    def memory(self) -> list[bytes]:
+        """Every byte that the call could write."""
+        lists = [self.params, self.grads, *self.buffers, [self.steps]]
+        return [array.tobytes() for arrays in lists for array in arrays if isinstance(array, np.ndarray)]
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _unaligned(array: np.ndarray) -> np.ndarray:
+    raw = np.zeros(array.nbytes + 1, np.uint8)
+    view = raw[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def _gaps(array: np.ndarray) -> np.ndarray:
+    return np.repeat(array, 2, axis=1)[:, ::2]
+
+
+def _with(array: np.ndarray, value: float) -> np.ndarray:
+    array = array.copy()
+    array[1, 1] = value
+    return array
+
+
+def _put(where: str, change: Callable[[Any], Any], i: int = 1) -> Callable[[Call], None]:
+    """Replace element `i` of a list of the call by `change` of it."""
+
+    def apply(call: Call) -> None:
+        lists = {"params": call.params, "grads": call.grads}
+        lists.update(zip(BORDER_RULE.buffers, call.buffers))
+        lists[where][i] = change(lists[where][i])
+
+    return apply
+
+
+def _share(where: str, i: int, other: str, j: int, shift: int = 0) -> Callable[[Call], None]:
+    """Let array `i` of a list begin `shift` elements after array `j` of another."""
+
+    def apply(call: Call) -> None:
+        lists = {"params": call.params, "grads": call.grads}
+        lists.update(zip(BORDER_RULE.buffers, call.buffers))
+        memory = np.linspace(0.1, 0.9, 6 + abs(shift), dtype="float32")
+        lists[other][j] = memory[max(-shift, 0) :][:6].reshape(2, 3)
+        lists[where][i] = memory[max(shift, 0) :][:6].reshape(2, 3)
+
+    return apply
+
+
+def _set(**fields: Any) -> Callable[[Call], None]:
+    def apply(call: Call) -> None:
+        for name, value in fields.items():
+            setattr(call, name, value)
+
+    return apply
+
+
+def _drop(where: str) -> Callable[[Call], None]:
+    def apply(call: Call) -> None:
+        lists = {"grads": call.grads}
+        lists.update(zip(BORDER_RULE.buffers, call.buffers))
+        lists[where].pop()
+
+    return apply
+
+
+_FLOATS = "expected float32, float64, bfloat16 or float16"
+_ORDER = "; copy it into that memory order first"
+_OWN = ", expected memory of its own"
+
+REFUSED: dict[str, tuple[Callable[[Call], None], type[Exception], str]] = {
+    # dtype
+    "an int param": (_put("params", lambda a: a.astype("int32")), InputTypeError, f"params[1]: int32, {_FLOATS}"),
+    "a complex param": (_put("params", lambda a: a * 1j), InputTypeError, f"params[1]: complex64, {_FLOATS}"),
+    "a bool param": (_put("params", lambda a: a > 0), InputTypeError, f"params[1]: bool, {_FLOATS}"),
+    "a long double grad": (
+        _put("grads", lambda a: a.astype("longdouble")),
+        InputTypeError,
+        f"grads[1]: {np.dtype('longdouble')}, expected float32 like params[1]",
+    ),
+    "an object grad": (
+        _put("grads", lambda a: a.astype(object)),
+        InputTypeError,
+        "grads[1]: object, expected float32 like params[1]",
+    ),
+    "a double grad": (
+        _put("grads", lambda a: a.astype("float64")),
+        InputTypeError,
+        "grads[1]: float64, expected float32 like params[1]",
+    ),
+    "a grad of another byte order": (
+        _put("grads", lambda a: a.astype(">f4" if np.little_endian else "<f4")),
+        InputTypeError,
+        f"grads[1]: {'>' if np.little_endian else '<'}f4, expected float32 like params[1]",
+    ),
+    "a param of another byte order": (
+        _put("params", lambda a: a.astype(">f4" if np.little_endian else "<f4")),
+        InputTypeError,
+        f"params[1]: {'>' if np.little_endian else '<'}f4, {_FLOATS}",
+    ),
+    "a grad without bytes": (
+        _put("grads", lambda a: np.zeros((2, 3), "V0")),
+        InputTypeError,
+        "grads[1]: |V0, expected float32",
+    ),
+    "a grad of dates": (
+        _put("grads", lambda a: np.zeros((2, 3), "M8[s]")),
+        InputTypeError,
+        "grads[1]: datetime64[s], expected float32",
+    ),
+    "a double buffer": (
+        _put("grad_var", lambda a: a.astype("float64")),
+        InputTypeError,
+        "grad_var[1]: float64, expected float32 for float32 parameters",
+    ),
+    "a list for an array": (
+        _put("grads", lambda a: a.tolist()),
+        InputTypeError,
+        "grads[1]: a list, expected a NumPy array",
+    ),
+    "a number for an array": (
+        _put("grads", lambda a: 1.0),
+        InputTypeError,
+        "grads[1]: a float, expected a NumPy array",
+    ),
+    "bytes for a buffer": (
+        _put("momentum_buf", lambda a: a.tobytes()),
+        InputTypeError,
+        "momentum_buf[1]: a bytes, expected a NumPy array",
+    ),
+    "None for a param": (
+        _put("params", lambda a: None),
+        InputTypeError,
+        "params[1]: a NoneType, expected a NumPy array",
+    ),
+    # shape
+    "a grad of the transposed shape": (
+        _put("grads", lambda a: a.T.copy()),
+        InputError,
+        "grads[1]: shape (3, 2), expected (2, 3) like params[1]",
+    ),
+    "a flat grad": (
+        _put("grads", lambda a: a.ravel()),
+        InputError,
+        "grads[1]: shape (6,), expected (2, 3) like params[1]",
+    ),
+    "a grad that would broadcast": (
+        _put("grads", lambda a: a[0]),
+        InputError,
+        "grads[1]: shape (3,), expected (2, 3) like params[1]",
+    ),
+    "an empty grad": (
+        _put("grads", lambda a: a[:0]),
+        InputError,
+        "grads[1]: shape (0, 3), expected (2, 3) like params[1]",
+    ),
+    "a buffer of another shape": (
+        _put("mean_grad", lambda a: a[:1].copy()),
+        InputError,
+        "mean_grad[1]: shape (1, 3), expected (2, 3) like params[1]",
+    ),
+    # layout
+    "a param with gaps": (
+        _put("params", _gaps),
+        InputError,
+        "params[1]: shape (2, 3) with strides (6, 2) in elements leaves gaps, expected dense memory; pass a copy",
+    ),
+    "a reversed param": (
+        _put("params", lambda a: a[::-1]),
+        InputError,
+        "params[1]: shape (2, 3) with strides (-3, 1) in elements leaves gaps",
+    ),
+    "a grad in the other memory order": (
+        _put("grads", np.asfortranarray),
+        InputError,
+        f"grads[1]: strides (1, 2) in elements, expected strides (3, 1) in elements like params[1]{_ORDER}",
+    ),
+    "a broadcast grad": (
+        _put("grads", lambda a: np.broadcast_to(a[:1], (2, 3))),
+        InputError,
+        f"grads[1]: strides (0, 1) in elements, expected strides (3, 1) in elements like params[1]{_ORDER}",
+    ),
+    "a buffer in the other memory order": (
+        _put("momentum_buf", np.asfortranarray),
+        InputError,
+        f"momentum_buf[1]: strides (1, 2) in elements, expected strides (3, 1) in elements like params[1]{_ORDER}",
+    ),
+    "an unaligned param": (_put("params", _unaligned), InputError, "params[1]: memory that is not aligned"),
+    "an unaligned grad": (_put("grads", _unaligned), InputError, "grads[1]: memory that is not aligned"),
+    "an unaligned buffer": (_put("mean_grad", _unaligned), InputError, "mean_grad[1]: memory that is not aligned"),
+    # read-only
+    "a read-only param": (
+        _put("params", _read_only),
+        InputError,
+        "params[1]: read-only, expected a writable array",
+    ),
+    "a read-only buffer": (
+        _put("grad_var", _read_only),
+        InputError,
+        "grad_var[1]: read-only, expected a writable array",
+    ),
+    # overlap
+    "one param twice": (
+        _share("params", 2, "params", 0),
+        InputError,
+        f"params[2]: shares memory with params[0]{_OWN}",
+    ),
+    "params that overlap by an element": (
+        _share("params", 0, "params", 2, shift=5),
+        InputError,
+        f"params[2]: shares memory with params[0]{_OWN}",
+    ),
+    "a grad that is its param": (
+        _share("grads", 1, "params", 1),
+        InputError,
+        f"grads[1]: shares memory with params[1]{_OWN}",
+    ),
+    "a grad that begins before another param": (
+        _share("grads", 0, "params", 2, shift=-4),
+        InputError,
+        f"params[2]: shares memory with grads[0]{_OWN}",
+    ),
+    "a grad that is a buffer": (
+        _share("grads", 2, "mean_grad", 0, shift=3),
+        InputError,
+        f"grads[2]: shares memory with mean_grad[0]{_OWN}",
+    ),
+    "two buffers in one memory": (
+        _share("momentum_buf", 1, "grad_var", 1),
+        InputError,
+        f"momentum_buf[1]: shares memory with grad_var[1]{_OWN}",
+    ),
+    "a buffer in a param": (
+        _share("grad_var", 2, "params", 1, shift=-1),
+        InputError,
+        f"grad_var[2]: shares memory with params[1]{_OWN}",
+    ),
+    # lists
+    "a grad too few": (_drop("grads"), InputError, "grads: 2 arrays, expected 3, one for each of params"),
+    "a buffer too few": (_drop("grad_var"), InputError, "grad_var: 2 arrays, expected 3, one for each of params"),
+    "a list of buffers too few": (
+        lambda call: call.buffers.pop() and None,
+        InputError,
+        "buffers: 2 lists, expected 3 for this rule",
+    ),
+    "counts too few": (
+        _set(steps=np.zeros(2, np.int64)),
+        InputError,
+        "steps: int64 of shape (2,), expected a writable int64 array of shape (3,)",
+    ),
+    "counts of another dtype": (
+        _set(steps=np.zeros(3)),
+        InputError,
+        "steps: float64 of shape (3,), expected a writable int64 array of shape (3,)",
+    ),
+    "read-only counts": (
+        _set(steps=_read_only(np.zeros(3, np.int64))),
+        InputError,
+        "steps: int64 of shape (3,), expected a writable int64 array of shape (3,)",
+    ),
+    "no counts": (_set(steps=None), InputTypeError, "steps: "),
+    # numbers
+    "a NaN lr": (_set(lr=np.nan), InputError, "lr: nan, expected a finite number of at least 0"),
+    "a negative NaN lr": (_set(lr=-np.nan), InputError, "lr: nan, expected a finite number of at least 0"),
+    "an infinite lr": (_set(lr=np.inf), InputError, "lr: inf, expected a finite number of at least 0"),
+    "a small negative lr": (_set(lr=-1e-9), InputError, "lr: -1e-09, expected a finite number of at least 0"),
+    "a negative max_norm": (
+        _set(options={"max_norm": -1.0}),
+        InputError,
+        "max_norm: -1, expected a number of at least 0",
+    ),
+    "a NaN max_norm": (
+        _set(options={"max_norm": np.nan}),
+        InputError,
+        "max_norm: nan, expected a number of at least 0",
+    ),
+}
+
+
+def _checked(value: float) -> Callable[[Call], None]:
+    def apply(call: Call) -> None:
+        call.grads[1] = _with(call.grads[1], value)
+        call.options["check_finite"] = True
+
+    return apply
+
+
+for _value in (np.nan, np.inf, -np.inf):
+    REFUSED[f"a {_value} gradient, when asked to check"] = (
+        _checked(_value),
+        InputError,
+        "grads[1]: NaN or infinity, expected finite numbers",
+    )

@@ -1,0 +1,391 @@
+"""rmsprop.jax.rmsprop is optax.rmsprop, in any dialect, wherever optax can put a transformation."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+
+import numpy as np
+import pytest
+
+import rmsprop
+from rmsprop import Rule, reference
+from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
+
+jax = pytest.importorskip("jax", reason="jax is not installed")
+optax = pytest.importorskip("optax", reason="optax is not installed")
+jnp = jax.numpy
+ours = pytest.importorskip("rmsprop.jax")
+
+SHAPES = {"w": (7, 5), "b": (5,)}
+VARIANTS = [
+    {},
+    {"decay": 0.95, "eps": 1e-4},
+    {"eps_in_sqrt": False},
+    {"initial_scale": 1.0},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "nesterov": True},
+    {"momentum": 0.0, "nesterov": True},
+    {"bias_correction": True},
+    {"centered": True, "eps": 1e-4},
+    {"centered": True, "eps": 1e-4, "momentum": 0.9, "nesterov": True, "eps_in_sqrt": False, "initial_scale": 0.5},
+]
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def gradients(steps, dtype="float64", seed=0):
+    rng = np.random.default_rng(seed)
+    return [{k: rng.normal(size=s).astype(dtype) for k, s in SHAPES.items()} for _ in range(steps)]
+
+
+def start(dtype="float64"):
+    rng = np.random.default_rng(99)
+    return {k: jnp.asarray(rng.normal(size=s), dtype) for k, s in SHAPES.items()}
+
+
+def schedule(count):
+    return 0.01 * (1 + 0.5 * jnp.sin(count * 0.3))
+
+
+def run(tx, grads, params):
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for grad in grads:
+        updates, state = update(grad, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def close(a, b, rtol):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
+
+
+def test_the_signature_is_that_of_optax_and_a_dialect():
+    mine = dict(inspect.signature(ours.rmsprop).parameters)
+    assert mine.pop("dialect").kind is inspect.Parameter.KEYWORD_ONLY
+    theirs = inspect.signature(optax.rmsprop).parameters
+    assert [(p.name, p.default, p.kind) for p in mine.values()] == [
+        (p.name, p.default, p.kind) for p in theirs.values()
+    ]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@pytest.mark.usefixtures("x64")
+def test_float64_is_optax_within_1e_12_over_100_steps_of_a_changing_lr(options):
+    grads = gradients(100)
+    mine, _ = run(ours.rmsprop(schedule, **options), grads, start())
+    theirs, _ = run(optax.rmsprop(schedule, **options), grads, start())
+    close(mine, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_float32_updates_are_those_of_optax_within_4_ulp(options):
+    params = start("float32")
+    grad = gradients(1, "float32")[0]
+    mine, theirs = (make(0.5, **options) for make in (ours.rmsprop, optax.rmsprop))
+    (mine, _), (theirs, _) = (jax.jit(tx.update)(grad, tx.init(params)) for tx in (mine, theirs))
+    jax.tree.map(lambda x, y: np.testing.assert_array_max_ulp(np.asarray(x), np.asarray(y), 4), mine, theirs)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rmsprop.dialect("tensorflow1", momentum=0.9),
+        rmsprop.dialect("torch", momentum=0.9, centered=True, weight_decay=0.01),
+        rmsprop.dialect("keras3", weight_decay=0.01),
+        rmsprop.dialect("graves2013"),
+        rmsprop.dialect("dqn"),
+        rmsprop.dialect("heavyball", weight_decay=0.1),
+        Rule(bias_correction=True, centered=True),
+        Rule(buffer="lr", momentum=0.5, weight_decay=0.1, weight_decay_mode="in_buffer", nesterov="post"),
+        Rule(weight_decay=0.1, weight_decay_mode="decoupled_corrected", maximize=True),
+        Rule(eps=0.0, eps_mode="max", var_floor=0.1),
+    ],
+    ids=repr,
+)
+@pytest.mark.usefixtures("x64")
+def test_every_rule_is_the_reference(rule):
+    grads = gradients(20)
+    mine, state = run(ours.rmsprop(schedule, dialect=rule), grads, start())
+    for key, param in start().items():
+        param = np.asarray(param)
+        buffers = {b: np.full_like(param, rule.init_value if b in ("mean_sq", "grad_var") else 0) for b in rule.buffers}
+        lr_max = 0.0
+        for t, grad in enumerate(grads):
+            lr = float(schedule(t))
+            lr_max = max(lr_max, lr)
+            param, buffers = reference.step(param, grad[key], buffers, rule, lr=lr, step=t + 1, lr_max=lr_max)
+        np.testing.assert_allclose(mine[key], param, rtol=1e-12)
+        for name, array in buffers.items():
+            np.testing.assert_allclose(getattr(state, name)[key], array, rtol=1e-11, atol=1e-300)
+
+
+def test_an_argument_that_is_given_changes_the_dialect_and_one_left_out_does_not():
+    grads = gradients(3, "float32")
+    named, _ = run(ours.rmsprop(0.1, decay=0.9, dialect="torch"), grads, start("float32"))
+    rule, _ = run(ours.rmsprop(0.1, dialect=rmsprop.dialect("torch", rho=0.9)), grads, start("float32"))
+    left, _ = run(ours.rmsprop(0.1, dialect="torch"), grads, start("float32"))
+    close(named, rule, 0)
+    assert not np.array_equal(named["w"], left["w"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bias_correction": True, "initial_scale": 1.0}, "choose one of the two"),
+        ({"nesterov": True}, "nesterov='post' needs a momentum buffer"),
+        ({"decay": 1.5}, "rho=1.5"),
+        ({"dialect": "torch", "nesterov": True}, "has no such option"),
+        ({"dialect": "torhc"}, "did you mean"),
+        ({"dialect": 3}, "dialect: a int"),
+        ({"dialect": Rule(), "momentum": 0.9}, "needs a buffer"),
+    ],
+    ids=str,
+)
+def test_a_rule_that_cannot_be_is_refused(options, message):
+    with pytest.raises(RuleError, match=message):
+        ours.rmsprop(0.1, **options)
+
+
+@pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf")])
+def test_a_learning_rate_out_of_its_domain_is_refused(lr):
+    with pytest.raises(InputError, match="learning_rate"):
+        ours.rmsprop(lr)
+
+
+@pytest.mark.parametrize("lr", ["0.1", True, None])
+def test_a_learning_rate_of_another_type_is_refused(lr):
+    with pytest.raises(InputTypeError, match="learning_rate"):
+        ours.rmsprop(lr)
+
+
+def test_weight_decay_without_params_is_refused():
+    tx = ours.rmsprop(0.1, dialect=rmsprop.dialect("keras3", weight_decay=0.1))
+    with pytest.raises(InputError, match="params: None, expected the parameters"):
+        tx.update(start("float32"), tx.init(start("float32")))
+
+
+def test_a_gradient_of_another_shape_is_refused_by_name():
+    tx = ours.rmsprop(0.1)
+    state = tx.init(start("float32"))
+    with pytest.raises(InputError, match=r"updates\['w'\]: shape \(5,\), expected \(7, 5\)"):
+        tx.update({"w": jnp.zeros(5), "b": jnp.zeros(5)}, state)
+
+
+def test_gradients_of_another_structure_are_refused():
+    tx = ours.rmsprop(0.1)
+    with pytest.raises(InputError, match=r"state.mean_sq: another structure"):
+        tx.update({"w": jnp.zeros((7, 5))}, tx.init(start("float32")))
+
+
+def test_integer_parameters_and_gradients_are_refused():
+    with pytest.raises(InputTypeError, match="int32, expected a floating"):
+        ours.rmsprop(0.1).init(jnp.zeros(3, jnp.int32))
+    tx = ours.rmsprop(0.1)
+    with pytest.raises(InputTypeError, match="updates: int32"):
+        tx.update(jnp.zeros(3, jnp.int32), tx.init(jnp.zeros(3)))
+
+
+def test_statistics_in_16_bits_are_refused():
+    tx = ours.rmsprop(0.1)
+    state = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tx.init(jnp.zeros(3)))
+    with pytest.raises(StateError, match="statistics in bfloat16"):
+        tx.update(jnp.zeros(3), state)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {}], ids=str)
+def test_complex_parameters_go_by_the_squared_magnitude_as_in_optax(options):
+    rng = np.random.default_rng(0)
+    grads = [(rng.normal(size=9) + 1j * rng.normal(size=9)).astype("complex64") for _ in range(5)]
+    params = jnp.ones(9, jnp.complex64)
+    mine, _ = run(ours.rmsprop(0.1, **options), grads, params)
+    theirs, _ = run(optax.rmsprop(0.1, **options), grads, params)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dialect", ["torch", "tensorflow1", Rule(centered=True), Rule(maximize=True)], ids=repr)
+def test_complex_parameters_are_refused_where_the_rule_is_not_defined_for_them(dialect):
+    tx = ours.rmsprop(0.1, dialect=dialect)
+    params = jnp.ones(3, jnp.complex64)
+    with pytest.raises(InputTypeError, match="complex"):
+        tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bit_parameters_keep_float32_statistics_and_their_own_dtype(dtype):
+    params = {"w": jnp.ones(4, dtype)}
+    tx = ours.rmsprop(0.1, momentum=0.9)
+    updates, state = jax.jit(tx.update)({"w": jnp.full(4, 1e-3, dtype)}, tx.init(params))
+    assert updates["w"].dtype == params["w"].dtype
+    assert state.mean_sq["w"].dtype == state.momentum_buf["w"].dtype == jnp.float32
+    expected = 0.1 * float(jnp.asarray(1e-3, dtype)) ** 2
+    np.testing.assert_allclose(state.mean_sq["w"], expected, rtol=1e-6)
+
+
+def test_centered_stays_finite_where_optax_is_nan():
+    grad = jnp.asarray(np.random.default_rng(0).normal(size=20_000), jnp.float32)
+
+    def steps(tx):
+        state = tx.init(grad)
+        for _ in range(200):
+            updates, state = tx.update(grad, state)  # not jitted: fused, the rounding happens to be kinder
+        return updates
+
+    assert np.isnan(steps(optax.rmsprop(1e-3, centered=True))).any()
+    assert np.isfinite(steps(ours.rmsprop(1e-3, centered=True))).all()
+
+
+def test_centered_with_bias_correction_divides_its_first_step_by_the_magnitude():
+    params = jnp.zeros(1000)
+    grad = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
+    mine, _ = run(ours.rmsprop(0.1, eps=0.0, centered=True, bias_correction=True), [grad], params)
+    np.testing.assert_allclose(mine, -0.1 * np.sign(grad), rtol=1e-5)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_finite_gradients_give_finite_parameters_and_others_arrive_as_nan(centered):
+    tiny, huge = np.finfo("float32").tiny, np.finfo("float32").max
+    grad = jnp.asarray([0.0, tiny, -huge, huge, np.inf, -np.inf, np.nan], jnp.float32)
+    tx = ours.rmsprop(0.1, centered=centered, eps=0.0)
+    params, state = run(tx, [grad, jnp.ones(7)], jnp.zeros(7))
+    assert np.isfinite(params).tolist() == [True] * 4 + [False] * 3
+    assert np.isfinite(jax.tree.leaves(state)[1]).tolist() == [True] * 4 + [False] * 3
+
+
+def test_a_gradient_of_none_leaves_its_parameter_and_statistics_alone():
+    tx = ours.rmsprop(0.1)
+    state = tx.init(start("float32"))
+    updates, new = tx.update({"w": None, "b": jnp.ones(5)}, state)
+    assert updates["w"] is None
+    np.testing.assert_array_equal(new.mean_sq["w"], state.mean_sq["w"])
+    assert (new.mean_sq["b"] > 0).all()
+
+
+def compilations(tx):
+    traces = []
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, grad):
+        traces.append(1)
+        updates, state = tx.update(grad, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step, traces
+
+
+def test_a_changing_learning_rate_compiles_once():
+    tx = optax.inject_hyperparams(ours.rmsprop)(learning_rate=0.1, momentum=0.9)
+    step, traces = compilations(tx)
+    params = start("float32")
+    state = tx.init(params)
+    for lr, grad in zip([0.1, 0.5, 0.0], gradients(3, "float32")):
+        state.hyperparams["learning_rate"] = jnp.asarray(lr, jnp.float32)
+        state.hyperparams["decay"] = jnp.asarray(0.9 + lr / 10, jnp.float32)
+        before = jax.tree.map(np.array, params)
+        params, state = step(params, state, grad)
+    assert len(traces) == 1
+    assert not np.array_equal(before["w"], params["w"])  # the momentum goes on at lr 0
+
+
+def test_injected_numbers_are_those_of_optax():
+    options = {"learning_rate": schedule, "decay": lambda t: 0.9 + 0.01 * t, "momentum": 0.5, "initial_scale": 0.2}
+    grads = gradients(5, "float32")
+    mine, state = run(optax.inject_hyperparams(ours.rmsprop)(**options), grads, start("float32"))
+    theirs, theirs_state = run(optax.inject_hyperparams(optax.rmsprop)(**options), grads, start("float32"))
+    assert set(state.hyperparams) == set(theirs_state.hyperparams)
+    close(mine, theirs, 1e-5)
+
+
+def test_injecting_everything_leaves_a_dialect_nothing_to_decide_and_is_refused():
+    tx = optax.inject_hyperparams(ours.rmsprop)(learning_rate=0.1, dialect="torch")
+    with pytest.raises(RuleError, match="lambda learning_rate"):
+        tx.init(jnp.zeros(3))
+    factory = optax.inject_hyperparams(lambda learning_rate: ours.rmsprop(learning_rate, dialect="torch"))
+    mine, _ = run(factory(learning_rate=schedule), gradients(3, "float32"), start("float32"))
+    plain, _ = run(ours.rmsprop(schedule, dialect="torch"), gradients(3, "float32"), start("float32"))
+    close(mine, plain, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tx: optax.chain(optax.clip_by_global_norm(0.5), tx, optax.add_decayed_weights(0.01)),
+        lambda tx: optax.masked(tx, {"w": True, "b": False}),
+        lambda tx: optax.MultiSteps(tx, every_k_schedule=3).gradient_transformation(),
+        lambda tx: optax.apply_if_finite(tx, 2),
+        lambda tx: optax.partition({"a": tx, "z": optax.set_to_zero()}, {"w": "a", "b": "z"}),
+        lambda tx: optax.flatten(tx),
+    ],
+    ids=["chain", "masked", "MultiSteps", "apply_if_finite", "partition", "flatten"],
+)
+def test_what_wraps_optax_wraps_this(wrap):
+    grads = gradients(7, "float32")
+    mine, _ = run(wrap(ours.rmsprop(schedule, momentum=0.9)), grads, start("float32"))
+    theirs, _ = run(wrap(optax.rmsprop(schedule, momentum=0.9)), grads, start("float32"))
+    close(mine, theirs, 2e-5)
+
+
+def test_vmap_steps_every_member_of_an_ensemble_alone():
+    tx = ours.rmsprop(schedule, momentum=0.9, centered=True)
+    grads = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 3)), jnp.float32)
+    params = jnp.ones((6, 3))
+    together, state = params, jax.vmap(tx.init)(params)
+    for grad in grads:
+        updates, state = jax.vmap(tx.update)(grad, state)
+        together = together + updates
+    for i in range(6):
+        alone, _ = run(tx, list(grads[:, i]), params[i])
+        np.testing.assert_allclose(together[i], alone, rtol=1e-6)
+
+
+def test_the_state_maps_over_parameters_and_survives_flattening():
+    tx = ours.rmsprop(0.1, momentum=0.9)
+    state = tx.init(start("float32"))
+    doubled = optax.tree.map_params(tx, lambda leaf: leaf + 2, state)
+    assert int(doubled.count) == 0
+    assert float(doubled.mean_sq["w"][0, 0]) == 2.0
+    leaves, structure = jax.tree.flatten(state)
+    assert jax.tree.unflatten(structure, leaves)._fields == state._fields
+
+
+@pytest.mark.parametrize("options", [o for o in VARIANTS if o.get("momentum") != 0.0], ids=str)
+@pytest.mark.usefixtures("x64")
+def test_a_run_changes_over_to_optax_and_back_in_its_middle(options):
+    rule = rmsprop.dialect(
+        "optax",
+        **{
+            {"decay": "rho", "initial_scale": "init"}.get(k, k): v
+            for k, v in options.items()
+            if k in ("decay", "eps", "initial_scale", "centered", "momentum", "bias_correction")
+        },
+        **({"eps_mode": "outside"} if options.get("eps_in_sqrt") is False else {}),
+        **({"nesterov": "post"} if options.get("nesterov") else {}),
+    )
+    grads = gradients(30)
+    mine, theirs = ours.rmsprop(schedule, **options), optax.rmsprop(schedule, **options)
+    expected, _ = run(theirs, grads, start())
+    params, state = run(mine, grads[:10], start())
+    state = ours.to_optax(state, rule, schedule=True)
+    assert jax.tree.structure(state) == jax.tree.structure(theirs.init(params))
+    for i, grad in enumerate(grads[10:]):
+        if i == 10:
+            state = ours.from_optax(state, rule)
+        tx = theirs if i < 10 else mine
+        updates, state = tx.update(grad, state, params)
+        params = optax.apply_updates(params, updates)
+    close(params, expected, 1e-11)
+
+
+def test_a_state_of_something_else_is_refused():
+    rule = rmsprop.dialect("optax")
+    params = jnp.zeros(3)
+    for state in (optax.adam(0.1).init(params), optax.rmsprop(0.1, centered=True).init(params), 3):
+        with pytest.raises(StateError):
+            ours.from_optax(state, rule)
+    with pytest.raises(StateError, match="learning rate inside"):
+        ours.to_optax(ours.rmsprop(0.1, dialect="torch").init(params), rmsprop.dialect("torch", momentum=0.5))

@@ -1,0 +1,351 @@
+// The map: heights as colours and lines, paths, balls with their squares. One function draws every frame, on any canvas.
+import { app, at, nameOf } from "./app";
+import { fit, h, perFrame, show } from "./dom";
+import { colour } from "./height";
+import { colourOf, shapeOf, trace } from "./look";
+import { drawAtBall, squaresOf } from "./squares";
+import type { Run } from "./types";
+
+interface Frame {
+  width: number;
+  height: number;
+  /** Device pixels per pixel. */
+  ratio: number;
+}
+
+let base: { key: unknown; canvas: HTMLCanvasElement } | null = null;
+
+/** Pixels of a point of the plane. */
+export function toPixels(x: number, y: number, frame: Frame): [number, number] {
+  const [[left, right], [bottom, top]] = app.surface?.domain ?? app.state.domain;
+  return [((x - left) / (right - left)) * frame.width, ((top - y) / (top - bottom)) * frame.height];
+}
+
+export function fromPixels(px: number, py: number, frame: Frame): [number, number] {
+  const [[left, right], [bottom, top]] = app.surface?.domain ?? app.state.domain;
+  return [left + (px / frame.width) * (right - left), top - (py / frame.height) * (top - bottom)];
+}
+
+function ground(frame: Frame): HTMLCanvasElement | null {
+  const { surface, height } = app;
+  if (!surface || !height) return null;
+  const key = [surface, frame.width, frame.height, frame.ratio];
+  if (base && (base.key as unknown[]).every((part, i) => part === key[i])) return base.canvas;
+  const side = surface.cells + 1;
+  const small = document.createElement("canvas");
+  small.width = small.height = side;
+  const pixels = new ImageData(side, side);
+  const units = Float64Array.from(surface.f, (value) => height.unit(value));
+  for (let row = 0; row < side; row += 1) {
+    for (let column = 0; column < side; column += 1) {
+      const [r, g, b] = colour(units[row * side + column]!);
+      pixels.data.set([r, g, b, 255], 4 * ((side - 1 - row) * side + column));
+    }
+  }
+  small.getContext("2d")!.putImageData(pixels, 0, 0);
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.round(frame.width * frame.ratio);
+  canvas.height = Math.round(frame.height * frame.ratio);
+  const context = canvas.getContext("2d")!;
+  context.scale(frame.ratio, frame.ratio);
+  context.imageSmoothingQuality = "high";
+  // The outermost grid points lie on the rim: half a cell of the small picture stays outside.
+  const half = side / surface.cells / 2;
+  context.drawImage(small, 0.5, 0.5, side - 1, side - 1, 0, 0, frame.width, frame.height);
+  void half;
+  lines(context, units, side, frame);
+  base = { key, canvas };
+  return canvas;
+}
+
+/** Level lines by marching squares; a saddle cell is drawn as two separate corners. */
+function lines(context: CanvasRenderingContext2D, units: Float64Array, side: number, frame: Frame): void {
+  const dx = frame.width / (side - 1);
+  const dy = frame.height / (side - 1);
+  const levels = 16;
+  for (let k = 1; k <= levels; k += 1) {
+    const level = (k / (levels + 0.5)) ** 1.25;
+    context.beginPath();
+    for (let row = 0; row + 1 < side; row += 1) {
+      for (let column = 0; column + 1 < side; column += 1) {
+        const i = row * side + column;
+        const corner = [units[i]!, units[i + 1]!, units[i + side + 1]!, units[i + side]!];
+        const cuts: [number, number][] = [];
+        for (let edge = 0; edge < 4; edge += 1) {
+          const a = corner[edge]!;
+          const b = corner[(edge + 1) % 4]!;
+          if (a < level === b < level) continue;
+          const part = (level - a) / (b - a);
+          const x = edge === 0 ? part : edge === 1 ? 1 : edge === 2 ? 1 - part : 0;
+          const y = edge === 0 ? 0 : edge === 1 ? part : edge === 2 ? 1 : 1 - part;
+          cuts.push([(column + x) * dx, frame.height - (row + y) * dy]);
+        }
+        for (let c = 0; c + 1 < cuts.length; c += 2) {
+          context.moveTo(...cuts[c]!);
+          context.lineTo(...cuts[c + 1]!);
+        }
+      }
+    }
+    context.strokeStyle = k % 4 === 0 ? "rgba(214,232,240,.30)" : "rgba(214,232,240,.15)";
+    context.lineWidth = 1;
+    context.stroke();
+  }
+}
+
+function pathTo(context: CanvasRenderingContext2D, run: Run, from: number, to: number, frame: Frame): void {
+  context.beginPath();
+  for (let t = Math.floor(from); t <= Math.min(Math.floor(to), run.steps); t += 1) {
+    const [x, y] = toPixels(run.x[2 * t]!, run.x[2 * t + 1]!, frame);
+    // Far outside nothing is seen, and a canvas does not like huge numbers.
+    if (!(Math.abs(x) < 1e5 && Math.abs(y) < 1e5)) break;
+    if (t === Math.floor(from)) context.moveTo(x, y);
+    else context.lineTo(x, y);
+  }
+  if (to < run.steps && to % 1 > 0) context.lineTo(...toPixels(...at(run, to), frame));
+  context.stroke();
+}
+
+/** Draw one frame: everything the map shows at a time. */
+export function drawContour(context: CanvasRenderingContext2D, frame: Frame, time: number, extras = true): void {
+  const { width, height } = frame;
+  const picture = ground(frame);
+  context.fillStyle = "#0a1020";
+  context.fillRect(0, 0, width, height);
+  if (picture) context.drawImage(picture, 0, 0, width, height);
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, width, height);
+  context.clip();
+  context.lineJoin = context.lineCap = "round";
+  drawMinima(context, frame);
+  const runs = app.result?.runs ?? [];
+  for (const [i, run] of runs.entries()) {
+    const tint = colourOf(i, "stage");
+    context.strokeStyle = tint;
+    context.globalAlpha = 0.22;
+    context.lineWidth = 1.2;
+    pathTo(context, run, 0, run.steps, frame);
+    context.globalAlpha = 0.95;
+    context.lineWidth = 2;
+    pathTo(context, run, 0, time, frame);
+    dots(context, run, time, frame, tint);
+    context.globalAlpha = 1;
+  }
+  const labels: [number, number][] = [];
+  for (const [i, run] of runs.entries()) {
+    const tint = colourOf(i, "stage");
+    const [x, y] = toPixels(...at(run, time), frame);
+    const inside = x >= 0 && y >= 0 && x <= width && y <= height;
+    if (inside) {
+      const squares = app.squares && extras ? squaresOf(run, time) : null;
+      if (squares) drawAtBall(context, squares, x, y, tint);
+      ball(context, i, x, y, 6, tint);
+    }
+    if (extras && app.hover !== null) {
+      const [hx, hy] = toPixels(...at(run, app.hover), frame);
+      trace(context, shapeOf(i), hx, hy, 6);
+      context.strokeStyle = tint;
+      context.lineWidth = 1.5;
+      context.stroke();
+    }
+    if (run.exit !== null && time >= run.exit) leaving(context, i, run, frame, labels);
+  }
+  startMark(context, frame);
+  context.restore();
+}
+
+function dots(context: CanvasRenderingContext2D, run: Run, time: number, frame: Frame, tint: string): void {
+  if (run.steps > 120) return;
+  context.fillStyle = tint;
+  for (let t = 1; t <= Math.min(time, run.steps); t += 1) {
+    const [x, y] = toPixels(run.x[2 * t]!, run.x[2 * t + 1]!, frame);
+    context.beginPath();
+    context.arc(x, y, 1.8, 0, 7);
+    context.fill();
+  }
+}
+
+export function ball(context: CanvasRenderingContext2D, index: number, x: number, y: number, r: number, tint: string) {
+  trace(context, shapeOf(index), x, y, r);
+  context.fillStyle = tint;
+  context.strokeStyle = "#0a1020";
+  context.lineWidth = 1.6;
+  context.fill();
+  context.stroke();
+}
+
+function drawMinima(context: CanvasRenderingContext2D, frame: Frame): void {
+  context.strokeStyle = "rgba(255,255,255,.75)";
+  context.lineWidth = 1.2;
+  for (const [x, y] of app.scene?.minima ?? []) {
+    const [px, py] = toPixels(x, y, frame);
+    context.beginPath();
+    context.moveTo(px - 5, py);
+    context.lineTo(px + 5, py);
+    context.moveTo(px, py - 5);
+    context.lineTo(px, py + 5);
+    context.stroke();
+  }
+}
+
+function startMark(context: CanvasRenderingContext2D, frame: Frame): void {
+  const [x, y] = toPixels(...app.state.start, frame);
+  context.beginPath();
+  context.arc(x, y, 10, 0, 7);
+  context.strokeStyle = "rgba(255,255,255,.6)";
+  context.setLineDash([2, 3]);
+  context.lineWidth = 1.2;
+  context.stroke();
+  context.setLineDash([]);
+}
+
+/** An arrow at the rim where a run left, with its name and step, instead of an empty picture. */
+function leaving(context: CanvasRenderingContext2D, i: number, run: Run, frame: Frame, labels: [number, number][]): void {
+  const exit = run.exit!;
+  const before = Math.max(0, exit - 1);
+  const [x0, y0] = toPixels(run.x[2 * before]!, run.x[2 * before + 1]!, frame);
+  let [x1, y1] = toPixels(run.x[2 * exit]!, run.x[2 * exit + 1]!, frame);
+  if (!Number.isFinite(x1)) x1 = x0;
+  if (!Number.isFinite(y1)) y1 = y0;
+  const angle = Math.atan2(y1 - y0, x1 - x0);
+  const room = 12;
+  // Where the segment meets the rim.
+  let part = 1;
+  if (x1 > frame.width - room) part = Math.min(part, (frame.width - room - x0) / (x1 - x0));
+  if (x1 < room) part = Math.min(part, (room - x0) / (x1 - x0));
+  if (y1 > frame.height - room) part = Math.min(part, (frame.height - room - y0) / (y1 - y0));
+  if (y1 < room) part = Math.min(part, (room - y0) / (y1 - y0));
+  part = Math.max(0, part);
+  const x = Math.min(frame.width - room, Math.max(room, x0 + part * (x1 - x0)));
+  const y = Math.min(frame.height - room, Math.max(room, y0 + part * (y1 - y0)));
+  context.save();
+  context.translate(x, y);
+  context.rotate(angle);
+  context.beginPath();
+  context.moveTo(9, 0);
+  context.lineTo(-5, -6);
+  context.lineTo(-5, 6);
+  context.closePath();
+  context.fillStyle = colourOf(i, "stage");
+  context.fill();
+  context.restore();
+  context.font = "500 12px 'IBM Plex Sans', sans-serif";
+  const text = `${nameOf(i)} left at step ${exit}`;
+  const wide = context.measureText(text).width;
+  const tx = Math.min(frame.width - wide - 10, Math.max(10, x - wide / 2));
+  let ty = y < frame.height / 2 ? y + 26 : y - 18;
+  while (labels.some(([lx, ly]) => Math.abs(ly - ty) < 16 && Math.abs(lx - tx) < 220)) ty += y < frame.height / 2 ? 17 : -17;
+  labels.push([tx, ty]);
+  context.fillStyle = "rgba(10,16,32,.72)";
+  context.fillRect(tx - 5, ty - 12, wide + 10, 17);
+  context.fillStyle = colourOf(i, "stage");
+  context.fillText(text, tx, ty);
+}
+
+/** The map as a part of the page: click or drag to move the start, wheel or keys to zoom. */
+export function contour(): HTMLElement {
+  const canvas = h("canvas", {
+    id: "contour",
+    tabindex: "0",
+    role: "img",
+    "aria-label": "Contour map with the paths. Arrow keys move the start, plus and minus zoom.",
+  });
+  const readout = h("output", { class: "readout", "aria-hidden": "true" });
+  const element = h(
+    "figure",
+    { class: "view" },
+    canvas,
+    readout,
+    h(
+      "div",
+      { class: "view-tools" },
+      h("button", { type: "button", class: "icon", "aria-label": "Zoom in", onclick: () => zoom(0.7) }, "+"),
+      h("button", { type: "button", class: "icon", "aria-label": "Zoom out", onclick: () => zoom(1 / 0.7) }, "−"),
+      h("button", { type: "button", class: "icon", "aria-label": "Fit the paths", onclick: fitPaths }, "Fit"),
+    ),
+  );
+  const paint = perFrame(() => {
+    if (!canvas.clientWidth) return;
+    const frame = fit(canvas);
+    const context = canvas.getContext("2d")!;
+    context.setTransform(frame.ratio, 0, 0, frame.ratio, 0, 0);
+    drawContour(context, frame, app.time);
+  });
+  const place = (event: PointerEvent): [number, number] => {
+    const box = canvas.getBoundingClientRect();
+    return fromPixels(event.clientX - box.left, event.clientY - box.top, { width: box.width, height: box.height, ratio: 1 });
+  };
+  let dragging = false;
+  canvas.addEventListener("pointerdown", (event) => {
+    dragging = true;
+    canvas.setPointerCapture(event.pointerId);
+    moveStart(...place(event));
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const [x, y] = place(event);
+    readout.textContent = `x ${show(x, 3)}  y ${show(y, 3)}`;
+    if (dragging) moveStart(x, y);
+  });
+  canvas.addEventListener("pointerleave", () => {
+    readout.textContent = "";
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (dragging = false));
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey && document.activeElement !== canvas) return;
+      event.preventDefault();
+      zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15);
+    },
+    { passive: false },
+  );
+  canvas.addEventListener("keydown", (event) => {
+    const [[left, right], [bottom, top]] = app.state.domain;
+    const step = (event.shiftKey ? 0.1 : 0.01) * (event.altKey ? 0.1 : 1);
+    const move: Record<string, [number, number]> = {
+      ArrowLeft: [-1, 0],
+      ArrowRight: [1, 0],
+      ArrowUp: [0, 1],
+      ArrowDown: [0, -1],
+    };
+    const to = move[event.key];
+    if (to) moveStart(app.state.start[0] + to[0] * step * (right - left), app.state.start[1] + to[1] * step * (top - bottom));
+    else if (event.key === "+" || event.key === "=") zoom(0.7);
+    else if (event.key === "-") zoom(1 / 0.7);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  new ResizeObserver(paint).observe(canvas);
+  app.on(["time", "surface", "result", "hover", "theme", "state"], paint);
+  return element;
+}
+
+function moveStart(x: number, y: number): void {
+  if (!app.state || document.body.classList.contains("saved")) return;
+  app.change({ start: [Number(x.toPrecision(4)), Number(y.toPrecision(4))] });
+}
+
+function zoom(factor: number): void {
+  const scaled = app.state.domain.map(([low, high]) => {
+    const middle = (low + high) / 2;
+    const half = ((high - low) / 2) * factor;
+    return [Number((middle - half).toPrecision(6)), Number((middle + half).toPrecision(6))];
+  });
+  if (scaled.every(([low, high]) => high! - low! > 1e-6 && Math.abs(low!) < 1e5 && Math.abs(high!) < 1e5)) {
+    app.change({ domain: scaled as [[number, number], [number, number]] });
+  }
+}
+
+/** Choose the picture so that every path is in it, as far as the paths are finite. */
+function fitPaths(): void {
+  const runs = app.result?.runs ?? [];
+  const range = (axis: 0 | 1): [number, number] => {
+    const values = runs.flatMap((run) => [...run.x.filter((value, i) => i % 2 === axis && Math.abs(value) < 1e4)]);
+    const low = Math.min(...values);
+    const high = Math.max(...values);
+    const margin = 0.08 * (high - low) || 1;
+    return [Number((low - margin).toPrecision(5)), Number((high + margin).toPrecision(5))];
+  };
+  if (runs.length) app.change({ domain: [range(0), range(1)] });
+}

@@ -1,0 +1,102 @@
+// Puts the page together.
+import * as api from "./api";
+import { app } from "./app";
+import { contour } from "./contour";
+import { controls } from "./controls";
+import { dock } from "./dock";
+import { fill, h } from "./dom";
+import { header, theme } from "./header";
+import { announce } from "./readings";
+import { squaresOf } from "./squares";
+import { fromHash, ofScene } from "./state";
+import { surface } from "./surface";
+import { timeline } from "./timeline";
+import type { State } from "./types";
+
+const at = (id: string): HTMLElement => document.getElementById(id)!;
+const DEFAULT = "ravine";
+
+/** The state of the link, or the default one and why. */
+function first(): [State, string] {
+  const scene = app.catalogue.scenes.find((each) => each.name === DEFAULT)!;
+  if (api.saved) return [api.saved.state, ""];
+  if (location.hash.length < 2) return [ofScene(scene), ""];
+  try {
+    return [fromHash(location.hash, app.catalogue), ""];
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return [ofScene(scene), `This link cannot be read (${why}); here is the ravine instead.`];
+  }
+}
+
+async function start(): Promise<void> {
+  try {
+    app.catalogue = await api.catalogue();
+  } catch {
+    at("message").hidden = false;
+    at("message").textContent = "The lab's server does not answer. Is `rmsprop lab` still running?";
+    return;
+  }
+  const [state, why] = first();
+  app.state = state;
+  let kept = why;
+  app.on(["message"], () => {
+    const text = app.message || kept;
+    at("message").hidden = !text;
+    fill(
+      at("message"),
+      h("span", {}, text),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          onclick: () => {
+            kept = "";
+            app.say("");
+          },
+        },
+        "Dismiss",
+      ),
+    );
+  });
+  header(at("top"));
+  controls(at("controls"));
+  fill(at("views"), surface(), contour());
+  dock(at("dock"));
+  timeline(at("timeline"));
+  announce(at("live"));
+  if (api.saved) for (const each of at("controls").querySelectorAll("input, select, button")) each.setAttribute("disabled", "");
+  theme();
+  // The end is what a run is about: without a time in the link the cursor stands there.
+  const hasTime = location.hash.includes("&t=") || Boolean(api.saved);
+  app.load(state, hasTime ? state.step : Number.POSITIVE_INFINITY);
+  addEventListener("hashchange", () => {
+    const [next, reason] = first();
+    kept = reason;
+    app.load(next, next.step);
+  });
+  await document.fonts.ready;
+  app.emit("theme");
+}
+
+declare global {
+  interface Window {
+    /** For tests and screenshots: go to a time, look at what is shown. */
+    __lab: {
+      seek(time: number): void;
+      app: typeof app;
+      squares(run: number): ReturnType<typeof squaresOf>;
+    };
+  }
+}
+window.__lab = {
+  seek: (time) => {
+    app.play(false);
+    app.seek(time);
+  },
+  app,
+  squares: (run) => (app.result?.runs[run] ? squaresOf(app.result.runs[run], app.time) : null),
+};
+
+void start();

@@ -1,0 +1,263 @@
+// The surface in three dimensions. three.js draws the ground; paths and balls are drawn over it, dimmed where it hides them.
+import {
+  BufferAttribute,
+  BufferGeometry,
+  Color,
+  Mesh,
+  MeshBasicMaterial,
+  PerspectiveCamera,
+  Scene,
+  SRGBColorSpace,
+  Vector3,
+  WebGLRenderer,
+} from "three";
+import { app, at } from "./app";
+import { clamp, fit, h, perFrame } from "./dom";
+import { colour, sample } from "./height";
+import { ball } from "./contour";
+import { colourOf } from "./look";
+
+const TALL = 0.85;
+const LIFT = 0.012;
+const view = { turn: -0.62, tilt: 0.72, far: 3.55 };
+
+let renderer: WebGLRenderer | null = null;
+const scene = new Scene();
+const camera = new PerspectiveCamera(32, 1, 0.1, 20);
+let mesh: Mesh<BufferGeometry, MeshBasicMaterial> | null = null;
+let meshOf: unknown = null;
+
+/** Half the extent of the ground along x and y: the longer side is 1. */
+function extent(): [number, number] {
+  const [[left, right], [bottom, top]] = app.surface!.domain;
+  const ratio = clamp((top - bottom) / (right - left), 0.45, 2.2);
+  return ratio > 1 ? [1 / ratio, 1] : [1, ratio];
+}
+
+/** A point of the plane in the scene; the height may be given. */
+function place(x: number, y: number, value?: number): Vector3 {
+  const [[left, right], [bottom, top]] = app.surface!.domain;
+  const [a, b] = extent();
+  const unit = app.height!.unit(value ?? sample(app.surface!, x, y));
+  return new Vector3(
+    ((2 * (x - left)) / (right - left) - 1) * a,
+    clamp(unit, 0, 1.02) * TALL - TALL / 2,
+    (1 - (2 * (y - bottom)) / (top - bottom)) * b,
+  );
+}
+
+function build(): void {
+  if (meshOf === app.surface || !app.surface || !app.height) return;
+  meshOf = app.surface;
+  const side = app.surface.cells + 1;
+  const positions = new Float32Array(3 * side * side);
+  const colours = new Float32Array(3 * side * side);
+  const [a, b] = extent();
+  const heights = Float64Array.from(app.surface.f, (value) => clamp(app.height!.unit(value), 0, 1.02));
+  const paint = new Color();
+  for (let row = 0; row < side; row += 1) {
+    for (let column = 0; column < side; column += 1) {
+      const i = row * side + column;
+      const up = heights[i]!;
+      positions.set([((2 * column) / (side - 1) - 1) * a, up * TALL - TALL / 2, (1 - (2 * row) / (side - 1)) * b], 3 * i);
+      // Light from the left, baked into the colour: no lamp has to be computed per frame.
+      const slope = heights[row * side + Math.min(side - 1, column + 1)]! - heights[row * side + Math.max(0, column - 1)]!;
+      const along = heights[Math.min(side - 1, row + 1) * side + column]! - heights[Math.max(0, row - 1) * side + column]!;
+      const light = clamp(1.06 - slope * 5 + along * 3, 0.62, 1.5);
+      const line = Math.abs(((up ** 0.8 * 16.5) % 1) - 0.5) > 0.44 ? 1.18 : 1;
+      const [r, g, bl] = colour(up);
+      const f = (light * line) / 255;
+      paint.setRGB(clamp(r * f + 0.015, 0, 1), clamp(g * f + 0.02, 0, 1), clamp(bl * f + 0.03, 0, 1), SRGBColorSpace);
+      colours.set([paint.r, paint.g, paint.b], 3 * i);
+    }
+  }
+  const index: number[] = [];
+  for (let row = 0; row + 1 < side; row += 1) {
+    for (let column = 0; column + 1 < side; column += 1) {
+      const i = row * side + column;
+      index.push(i, i + 1, i + side, i + 1, i + side + 1, i + side);
+    }
+  }
+  const geometry = new BufferGeometry();
+  geometry.setAttribute("position", new BufferAttribute(positions, 3));
+  geometry.setAttribute("color", new BufferAttribute(colours, 3));
+  geometry.setIndex(index);
+  if (mesh) {
+    mesh.geometry.dispose();
+    mesh.geometry = geometry;
+  } else {
+    mesh = new Mesh(geometry, new MeshBasicMaterial({ vertexColors: true, side: 2 }));
+    scene.add(mesh);
+  }
+}
+
+function aim(width: number, height: number): void {
+  camera.aspect = width / height;
+  const far = view.far * Math.max(1, 1.25 / camera.aspect);
+  camera.position.set(
+    far * Math.cos(view.tilt) * Math.sin(view.turn),
+    far * Math.sin(view.tilt),
+    far * Math.cos(view.tilt) * Math.cos(view.turn),
+  );
+  camera.lookAt(0, -0.08, 0);
+  camera.updateProjectionMatrix();
+  camera.updateMatrixWorld();
+}
+
+/** Whether the ground lies between a point and the eye. */
+function hidden(point: Vector3): boolean {
+  const surface = app.surface!;
+  const [[left, right], [bottom, top]] = surface.domain;
+  const [a, b] = extent();
+  for (let k = 1; k <= 24; k += 1) {
+    const part = k * 0.035;
+    const x = point.x + (camera.position.x - point.x) * part;
+    const up = point.y + (camera.position.y - point.y) * part;
+    const z = point.z + (camera.position.z - point.z) * part;
+    if (Math.abs(x) > a || Math.abs(z) > b || up > TALL / 2) return false;
+    const value = sample(surface, left + ((x / a + 1) / 2) * (right - left), bottom + ((1 - z / b) / 2) * (top - bottom));
+    if (app.height!.unit(value) * TALL - TALL / 2 > up + 0.02) return true;
+  }
+  return false;
+}
+
+/** Draw the frame: ground by three.js, then paths and balls on a flat canvas. */
+export function drawSurface(context: CanvasRenderingContext2D, width: number, height: number, time: number): void {
+  context.fillStyle = "#0a1020";
+  context.fillRect(0, 0, width, height);
+  if (!app.surface || !app.height || !renderer) return;
+  build();
+  aim(width, height);
+  const ratio = context.getTransform().a;
+  renderer.setSize(Math.round(width * ratio), Math.round(height * ratio), false);
+  renderer.render(scene, camera);
+  context.drawImage(renderer.domElement, 0, 0, width, height);
+  paths(context, width, height, time);
+}
+
+function paths(context: CanvasRenderingContext2D, width: number, height: number, time: number): void {
+  const [[left, right], [bottom, top]] = app.surface!.domain;
+  const inside = (x: number, y: number) => x >= left && x <= right && y >= bottom && y <= top;
+  const project = (point: Vector3): [number, number] => {
+    const seen = point.clone().project(camera);
+    return [((seen.x + 1) / 2) * width, ((1 - seen.y) / 2) * height];
+  };
+  context.lineCap = context.lineJoin = "round";
+  for (const [i, run] of (app.result?.runs ?? []).entries()) {
+    const tint = colourOf(i, "stage");
+    context.strokeStyle = tint;
+    let before: [number, number] | null = null;
+    let from: [number, number] = [run.x[0]!, run.x[1]!];
+    const stride = Math.max(1, Math.floor(run.steps / 1500));
+    const until = Math.min(time, run.steps);
+    for (let t = 0; ; t = Math.min(until, t + stride)) {
+      const to = at(run, t);
+      // A long step is bent over the ground.
+      const far = Math.hypot((to[0] - from[0]) / (right - left), (to[1] - from[1]) / (top - bottom));
+      const pieces = Number.isFinite(far) ? clamp(Math.ceil(far * 40), 1, 40) : 1;
+      for (let k = 1; k <= pieces; k += 1) {
+        const x = from[0] + ((to[0] - from[0]) * k) / pieces;
+        const y = from[1] + ((to[1] - from[1]) * k) / pieces;
+        if (!inside(x, y)) {
+          before = null;
+          continue;
+        }
+        const point = place(x, y);
+        point.y += LIFT;
+        const pixel = project(point);
+        if (before) {
+          const behind = hidden(point);
+          context.globalAlpha = behind ? 0.32 : 0.95;
+          context.lineWidth = behind ? 1.2 : 2.2;
+          context.beginPath();
+          context.moveTo(...before);
+          context.lineTo(...pixel);
+          context.stroke();
+        }
+        before = pixel;
+      }
+      from = to;
+      if (t >= until) break;
+    }
+    const [x, y] = at(run, time);
+    if (!inside(x, y)) continue;
+    const point = place(x, y);
+    point.y += 0.03;
+    context.globalAlpha = hidden(point) ? 0.5 : 1;
+    ball(context, i, ...project(point), 6.5, tint);
+    context.globalAlpha = 1;
+  }
+  context.globalAlpha = 1;
+}
+
+export function surface(): HTMLElement {
+  const canvas = h("canvas", {
+    id: "surface",
+    tabindex: "0",
+    role: "img",
+    "aria-label": "Surface in three dimensions with the paths. Arrow keys turn it, plus and minus zoom.",
+  });
+  const element = h("figure", { class: "view" }, canvas);
+  try {
+    renderer = new WebGLRenderer({ antialias: false, powerPreference: "low-power", preserveDrawingBuffer: true });
+    renderer.setPixelRatio(1);
+    renderer.setClearColor("#0a1020");
+  } catch {
+    element.append(h("p", { class: "view-hint" }, "This browser offers no WebGL: the map beside shows the same run."));
+  }
+  const paint = perFrame(() => {
+    if (!canvas.clientWidth) return;
+    const frame = fit(canvas);
+    const context = canvas.getContext("2d")!;
+    context.setTransform(frame.ratio, 0, 0, frame.ratio, 0, 0);
+    drawSurface(context, frame.width, frame.height, app.time);
+  });
+  const turn = (right: number, up: number) => {
+    view.turn -= right;
+    view.tilt = clamp(view.tilt + up, 0.12, 1.5);
+    paint();
+  };
+  const zoom = (factor: number) => {
+    view.far = clamp(view.far * factor, 1.6, 8);
+    paint();
+  };
+  let held: [number, number] | null = null;
+  canvas.addEventListener("pointerdown", (event) => {
+    held = [event.clientX, event.clientY];
+    canvas.setPointerCapture(event.pointerId);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!held) return;
+    turn((event.clientX - held[0]) * 0.008, (event.clientY - held[1]) * 0.006);
+    held = [event.clientX, event.clientY];
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (held = null));
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      if (!event.ctrlKey && document.activeElement !== canvas) return;
+      event.preventDefault();
+      zoom(event.deltaY > 0 ? 1.08 : 1 / 1.08);
+    },
+    { passive: false },
+  );
+  canvas.addEventListener("keydown", (event) => {
+    const keys: Record<string, () => void> = {
+      ArrowLeft: () => turn(-0.1, 0),
+      ArrowRight: () => turn(0.1, 0),
+      ArrowUp: () => turn(0, 0.08),
+      ArrowDown: () => turn(0, -0.08),
+      "+": () => zoom(1 / 1.15),
+      "=": () => zoom(1 / 1.15),
+      "-": () => zoom(1.15),
+    };
+    const work = keys[event.key];
+    if (!work) return;
+    work();
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  new ResizeObserver(paint).observe(canvas);
+  app.on(["time", "surface", "result", "theme"], paint);
+  return element;
+}

@@ -76,20 +76,12 @@ COVERING = {
 def edges(dtype: str) -> np.ndarray:
     """Values at which floating-point arithmetic changes its ways, in both signs, without infinity and NaN."""
     info = np.finfo(dtype)
-    cut = 63 if dtype == "float32" else 511
-    powers = [0, 1, -1, 23, -24, cut - 1, cut, info.minexp, info.minexp - 10, -cut - 1]
-    values = [
-        0.0,
-        1.0 + info.eps,
-        1e-30,
-        1e30,
-        info.max,
-        info.tiny,
-        info.smallest_subnormal,
-        3 * info.smallest_subnormal,
-    ]
-    positive = np.array(values + [2.0**k for k in powers], dtype)
-    above = np.nextafter(np.array(2.0**cut, dtype), np.array(np.inf, dtype))
+    cut = 62 if dtype == "float32" else 510  # gradients beyond 2**cut are cut, so that squares stay finite
+    powers = [0, 1, -1, 23, -24, cut - 1, cut, cut + 1, info.minexp, info.minexp - 10, -cut - 1]
+    values = [0.0, 1.0 + info.eps, 1e-30, 1e30, info.max, info.tiny]
+    values += [info.smallest_subnormal, 3 * info.smallest_subnormal, *(2.0**k for k in powers)]
+    positive = np.array(values, dtype)
+    above = np.nextafter(np.array([2.0**cut, 2.0 ** (cut + 1)], dtype), np.array(np.inf, dtype))
     positive = np.append(positive, above)
     return np.concatenate([positive, -positive])
 
@@ -138,8 +130,9 @@ class Call:
 
     @classmethod
     def good(cls) -> Call:
+        rng = np.random.default_rng(5)
+
         def arrays(low: float) -> list[Any]:
-            rng = np.random.default_rng(5)
             return [rng.uniform(low, 1.0, (2, 3)).astype("float32") for _ in range(3)]
 
         return cls(arrays(-1), arrays(-1), [arrays(-1), arrays(0), arrays(-1)], np.arange(3))
@@ -408,7 +401,7 @@ REFUSED: dict[str, tuple[Callable[[Call], None], type[Exception], str]] = {
         InputError,
         "steps: int64 of shape (3,), expected a writable int64 array of shape (3,)",
     ),
-    "no counts": (_set(steps=None), InputTypeError, "steps: "),
+    "a number for counts": (_set(steps=3), InputTypeError, "steps: a int, expected a NumPy array"),
     # numbers
     "a NaN lr": (_set(lr=np.nan), InputError, "lr: nan, expected a finite number of at least 0"),
     "a negative NaN lr": (_set(lr=-np.nan), InputError, "lr: nan, expected a finite number of at least 0"),

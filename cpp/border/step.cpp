@@ -411,7 +411,6 @@ double step(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers
         refuse("InputError", "lr: " + number_text(call.lr) + ", expected a finite number of at least 0");
     if (!(call.max_norm >= 0))
         refuse("InputError", "max_norm: " + number_text(call.max_norm) + ", expected a number of at least 0");
-    if (steps.is_none()) refuse("InputTypeError", "steps: None, expected an int64 array or a list");
     const rmsprop::Ieee ieee;
     Batch batch(std::move(names));
     batch.read(rule, params, grads, buffers, steps);

@@ -23,11 +23,11 @@ template <class T>
 struct Limits;
 template <>
 struct Limits<float> {
-    static constexpr float saturation = 0x1p63f, largest = 0x1.fffffep127f;
+    static constexpr float saturation = 0x1p63f, largest = 0x1.fffffep127f, nudge = 0.75f * 0x1p-23f;
 };
 template <>
 struct Limits<double> {
-    static constexpr double saturation = 0x1p511, largest = 0x1.fffffffffffffp1023;
+    static constexpr double saturation = 0x1p511, largest = 0x1.fffffffffffffp1023, nudge = 0.75 * 0x1p-52;
 };
 
 /// `Numbers`, rounded once to the type of the arithmetic.
@@ -78,7 +78,8 @@ void span(T* __restrict param, const T* __restrict grad, T* __restrict square, T
             const T deviation = g - before;
             const T move = c.fresh * deviation;
             T after = before + move;
-            after = (after == before && move != T(0)) ? g : after;
+            const T nudge = signed_like(Limits<T>::nudge * magnitude_of(before), move);
+            after = (after == before && move != T(0)) ? before + nudge : after;
             mean[i] = after;
             s = c.rho * (square[i] + move * deviation);
             square[i] = s;

@@ -9,7 +9,8 @@
 //           float32. Code 0 is zero; code c in 1..255 is the float32 whose bits are bits(M) - (255 - c) * kCodeStep.
 //           The bits of a positive float32 are piecewise linear in its logarithm, so the codes are 2**-40 M ... M in
 //           steps of 8 to 16 %. A value below the smallest code takes that code, so nothing that is not zero becomes
-//           zero: a mean square rounded to zero would let the next step explode.
+//           zero: a mean square rounded to zero would let the next step explode. What is not finite takes the largest
+//           code: its parameter is NaN already, and the other 255 of its block go on.
 //
 // Statistics are rounded stochastically, each to one of its two neighbours with the expectation equal to the value.
 // Rounded to nearest, an average that moves by less than half a spacing per step would never move at all.
@@ -101,7 +102,11 @@ inline void load_compensated(const u16* from, const u16* lost, float* to, std::p
     for (std::ptrdiff_t i = 0; i < n; ++i) {
         // The upper half was rounded to nearest, ties away from zero, so the lower half is a signed correction.
         const i32 correction = static_cast<std::int16_t>(lost[i]);
-        to[i] = float_of((static_cast<u32>(from[i]) << 16) + static_cast<u32>(correction));
+        const u32 magnitude = from[i] & 0x7FFFu;
+        // Somebody may have written the parameter since (a mask, a clamp, another checkpoint): no correction may carry
+        // a zero below zero, which would be NaN, or an infinity back to a number.
+        const bool fits = magnitude < 0x7F80u && (magnitude != 0 || correction >= 0);
+        to[i] = float_of((static_cast<u32>(from[i]) << 16) + static_cast<u32>(fits ? correction : 0));
     }
 }
 
@@ -183,15 +188,19 @@ inline void load_code8(const std::uint8_t* from, float max, float* to, std::ptrd
 
 /// Write a block and return its maximum.
 inline float store_code8(const float* from, std::uint8_t* to, std::ptrdiff_t n, u32 key) {
-    // The bits of floats that are not negative order like the floats, NaN above infinity: an integer maximum.
+    // The bits of floats that are not negative order like the floats: an integer maximum, of the finite ones.
     i32 max_bits = 0;
     for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const i32 b = static_cast<i32>(bits_of(from[i]));
-        max_bits = b > max_bits ? b : max_bits;
+        const i32 b = static_cast<i32>(bits_of(from[i]) & 0x7FFFFFFFu);
+        const i32 finite = b < 0x7F800000 ? b : 0;
+        max_bits = finite > max_bits ? finite : max_bits;
     }
+    // Subnormal differences are too coarse for the comparison below; scaling them up is exact.
+    const float up = max_bits < (64 << 23) ? 0x1p64f : 1.0f;
     for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const float x = from[i];
-        const i32 b = static_cast<i32>(bits_of(x));
+        i32 b = static_cast<i32>(bits_of(from[i]) & 0x7FFFFFFFu);
+        b = b < max_bits ? b : max_bits;
+        const float x = float_of(static_cast<u32>(b));
         const i32 steps = static_cast<i32>(static_cast<float>(max_bits - b) * (1.0f / kCodeStep));
         i32 below = 254 - steps;  // `below` and `below + 1` enclose x
         below = below < 1 ? 1 : below;
@@ -199,7 +208,7 @@ inline float store_code8(const float* from, std::uint8_t* to, std::ptrdiff_t n, 
         const float high = decode8(below + 1, max_bits);
         const float uniform =
             static_cast<float>(static_cast<i32>(random_bits(key, static_cast<u32>(i)) >> 8)) * 0x1p-24f;
-        const i32 code = below + (uniform * (high - low) < x - low ? 1 : 0);
+        const i32 code = below + (uniform * ((high - low) * up) < (x - low) * up ? 1 : 0);
         to[i] = static_cast<std::uint8_t>(b == 0 ? 0 : code);
     }
     return float_of(static_cast<u32>(max_bits));

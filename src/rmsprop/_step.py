@@ -32,7 +32,7 @@ except ImportError:
             stacklevel=2,
         )
 
-__all__ = ["bind", "check", "compiled", "effective_lr", "handle", "mean_square"]
+__all__ = ["accept_tensors", "bind", "check", "compiled", "effective_lr", "handle", "mean_square"]
 
 Array = NDArray[Any]
 
@@ -40,6 +40,16 @@ Array = NDArray[Any]
 def compiled() -> bool:
     """Whether the compiled module is in use; `RMSPROP_PURE_PYTHON=1` in the environment prevents it."""
     return core.__name__ == "rmsprop._core"
+
+
+def accept_tensors(*types: Any) -> bool:
+    """Let tensors of exactly these types into the step, by their DLPack C exchange API; return whether that went."""
+    apis = [getattr(kind, "__dlpack_c_exchange_api__", None) for kind in types]
+    if not compiled() or None in apis:
+        return False
+    for kind, api in zip(types, apis):
+        core.register_tensor_type(kind, api)
+    return True
 
 
 def handle(rule: Rule, *, rounding: str = "nearest") -> Any:

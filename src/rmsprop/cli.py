@@ -20,7 +20,12 @@ from rmsprop.errors import RMSpropError
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS: dict[str, str] = {"race": "rmsprop.race.command:race"}
+COMMANDS: dict[str, str] = {
+    "race": "rmsprop.race.command:race",
+    "minimize": "rmsprop.commands.minimize:minimize",
+    "compare": "rmsprop.commands.minimize:compare",
+    "dialects": "rmsprop.commands.dialects:dialects",
+}
 """Name -> "module:function", or "module:app" for a command with commands of its own."""
 
 REFUSED = 2
@@ -101,6 +106,9 @@ def _root(
       rmsprop race digits           train it beside its rivals on real data
       rmsprop race digits --quick   the same in seconds
       rmsprop race --list           what can be raced
+      rmsprop minimize "x - x^3" --start -1 --animate x.gif
+      rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with adagrad,adam --plot paths.png
+      rmsprop dialects torch tensorflow1
     """  # noqa: D301, D412 (a backspace keeps the paragraph's lines apart in --help)
 
 

@@ -7,8 +7,9 @@ operations, as XLA does, gives the same numbers to a few units in the last place
 Three guards make finite gradients give finite parameters, and change nothing where the hosts are finite:
 * a finite gradient beyond 2**63 (float64: 2**511) is cut to that size, so that its square is finite;
 * a denominator of 0 gives an update of 0;
-* the mean of a centered rule that is too near to the gradient to move takes the gradient's value. Otherwise it would
-  stop up to 1 / (2 (1 - rho)) units in the last place away, and that gap would pass for variance for ever.
+* the mean of a centered rule that is too near to the gradient to move goes one unit in the last place towards it.
+  Otherwise it would stop up to 1 / (2 (1 - rho)) units away, and that gap would pass for variance for ever. So the mean
+  is never further than 1 / (1 - rho) units from the one in exact arithmetic, and the standard deviation neither.
 NaN and infinite gradients are not hidden: they arrive in the parameter as NaN.
 """
 
@@ -26,6 +27,8 @@ Array = Any
 """An array of any namespace that follows the array API standard; JAX tracers and torch tensors work too."""
 
 _SATURATION = {"float32": 2.0**63, "float64": 2.0**511}
+_NUDGE = {"float32": 0.75 * 2.0**-23, "float64": 0.75 * 2.0**-52}
+"""Times x: between 3/4 and 3/2 of the unit in the last place of x, which added to x is rounded to one unit."""
 
 
 def step(
@@ -86,8 +89,10 @@ def step(
     if rule.centered:
         deviation = g - buffers["mean_grad"]
         move = fresh * deviation
-        mean = buffers["mean_grad"] + move
-        mean = xp.where((mean == buffers["mean_grad"]) & (move != 0), g, mean)
+        before = buffers["mean_grad"]
+        mean = before + move
+        nudged = before + _of(_NUDGE, dtype) * xp.abs(before) * xp.sign(move)
+        mean = xp.where((mean == before) & (move != 0), nudged, mean)
         square = rho * (buffers["grad_var"] + move * deviation)
         new = {"mean_grad": mean, "grad_var": square}
         if rule.bias_correction:
@@ -151,6 +156,11 @@ def _is_first(step: Any, dtype: Any, xp: Any) -> Any:
 
 def _saturate(g: Array, xp: Any) -> Array:
     """Cut finite gradients whose square would overflow; leave NaN and infinity to be seen."""
-    limit = _SATURATION[str(g.dtype).rpartition(".")[2]]
+    limit = _of(_SATURATION, g.dtype)
     beyond = (xp.abs(g) > limit) & xp.isfinite(g)
     return xp.where(beyond, limit * xp.sign(g), g)
+
+
+def _of(table: Mapping[str, float], dtype: Any) -> float:
+    """Return a dtype's entry, whatever the array namespace calls it: float32, torch.float32."""
+    return table[str(dtype).rpartition(".")[2]]

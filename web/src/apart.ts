@@ -1,6 +1,7 @@
 // Two runs, most often two dialects of one optimizer, and how far apart their paths are.
 import uPlot from "uplot";
 import { app, nameOf } from "./app";
+import { decades } from "./curves";
 import { fill, h, perFrame, show } from "./dom";
 import { setting } from "./state";
 import type { Rule, Run } from "./types";
@@ -38,11 +39,25 @@ export function apart(): HTMLElement {
       first,
       h("span", {}, "and"),
       second,
-      h("button", { type: "button", id: "torch-tf", class: "quiet", onclick: pair("torch", "tensorflow1") }, "PyTorch and TensorFlow 1"),
+      h(
+        "button",
+        { type: "button", id: "torch-tf", class: "quiet", onclick: pair("torch", "tensorflow1") },
+        "PyTorch and TensorFlow 1",
+      ),
       h("button", { type: "button", class: "quiet", onclick: pair("keras3", "optax") }, "Keras 3 and Optax"),
       h("button", { type: "button", class: "quiet", onclick: pair("torch", "keras3") }, "PyTorch and Keras 3"),
     ),
-    h("div", { class: "apart-body" }, h("figure", { class: "chart" }, h("figcaption", {}, h("span", { class: "chart-title" }, "Distance between the paths")), box), text),
+    h(
+      "div",
+      { class: "apart-body" },
+      h(
+        "figure",
+        { class: "chart" },
+        h("figcaption", {}, h("span", { class: "chart-title" }, "Distance between the paths")),
+        box,
+      ),
+      text,
+    ),
   );
   let plot: uPlot | null = null;
   const mark = () => {
@@ -55,7 +70,10 @@ export function apart(): HTMLElement {
     const a = app.result?.runs[Number(first.value)];
     const b = app.result?.runs[Number(second.value)];
     if (!a || !b || first.value === second.value) {
-      fill(text, h("p", {}, "Choose two runs, or one of the pairs above: the same optimizer as two libraries ship it."));
+      fill(
+        text,
+        h("p", {}, "Choose two runs, or one of the pairs above: the same optimizer as two libraries ship it."),
+      );
       return;
     }
     const apart = distances(a, b);
@@ -64,7 +82,11 @@ export function apart(): HTMLElement {
     const worst = Math.max(...apart.filter(Number.isFinite));
     fill(
       text,
-      h("p", { id: "apart-end" }, `After ${apart.length - 1} steps they are ${show(end)} apart, at most ${show(worst)} on the way.`),
+      h(
+        "p",
+        { id: "apart-end" },
+        `After ${apart.length - 1} steps they are ${show(end)} apart, at most ${show(worst)} on the way.`,
+      ),
       a.rule && b.rule ? difference(a.rule, b.rule, a, b) : null,
     );
     if (!logs.some((d) => d !== null)) return;
@@ -82,7 +104,15 @@ export function apart(): HTMLElement {
         scales: { x: { time: false }, y: { distr: 3 } },
         axes: [
           { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 3 }, font, size: 22 },
-          { stroke: ink, grid, ticks: { show: false }, font, size: 52, values: (_, s) => s.map((v) => (v ? show(v, 2) : "")) },
+          {
+            stroke: ink,
+            grid,
+            ticks: { show: false },
+            font,
+            size: 52,
+            splits: (_u, _i, low, high) => decades(low, high),
+            values: (_, s) => s.map((v) => (v ? show(v, 2) : "")),
+          },
         ],
         series: [{}, { stroke: style.getPropertyValue("--accent").trim(), width: 2, points: { show: false } }],
       },
@@ -119,6 +149,8 @@ function difference(a: Rule, b: Rule, left: Run, right: Run): HTMLElement {
     "table",
     { class: "plain" },
     h("caption", {}, "Where they differ"),
-    ...all.map((cells) => h("tr", {}, h("th", { scope: "row" }, cells[0]), h("td", {}, cells[1]), h("td", {}, cells[2]))),
+    ...all.map((cells) =>
+      h("tr", {}, h("th", { scope: "row" }, cells[0]), h("td", {}, cells[1]), h("td", {}, cells[2])),
+    ),
   );
 }

@@ -187,6 +187,7 @@ export function nameOf(index: number): string {
   const title = app.catalogue.optimizers.find((each) => each.name === run.optimizer)?.title ?? run.optimizer;
   const full = (each: (typeof runs)[number]) => `${each.optimizer} ${each.dialect ?? ""}`;
   const same = runs.filter((each) => full(each) === full(run));
-  const number = same.length > 1 ? ` ${runs.slice(0, index + 1).filter((each) => full(each) === full(run)).length}` : "";
+  const number =
+    same.length > 1 ? ` ${runs.slice(0, index + 1).filter((each) => full(each) === full(run)).length}` : "";
   return `${title}${run.dialect ? ` (${run.dialect})` : ""}${number}`;
 }

@@ -49,28 +49,30 @@ function ground(frame: Frame): HTMLCanvasElement | null {
   const context = canvas.getContext("2d")!;
   context.scale(frame.ratio, frame.ratio);
   context.imageSmoothingQuality = "high";
-  // The outermost grid points lie on the rim: half a cell of the small picture stays outside.
-  const half = side / surface.cells / 2;
+  // The outermost grid points lie on the rim: half a pixel of the small picture stays outside.
   context.drawImage(small, 0.5, 0.5, side - 1, side - 1, 0, 0, frame.width, frame.height);
-  void half;
   lines(context, units, side, frame);
   base = { key, canvas };
   return canvas;
 }
 
-/** Level lines by marching squares; a saddle cell is drawn as two separate corners. */
-function lines(context: CanvasRenderingContext2D, units: Float64Array, side: number, frame: Frame): void {
-  const dx = frame.width / (side - 1);
-  const dy = frame.height / (side - 1);
-  const levels = 16;
-  for (let k = 1; k <= levels; k += 1) {
-    const level = (k / (levels + 0.5)) ** 1.25;
-    context.beginPath();
+const LEVELS = 16;
+
+export const levelOf = (k: number): number => (k / (LEVELS + 0.5)) ** 1.25;
+
+/**
+ * Level lines by marching squares: for every level pairs of points in grid units, x0 y0 x1 y1 and so on.
+ * A saddle cell is drawn as two separate corners.
+ */
+export function levelLines(units: Float64Array, side: number): number[][] {
+  return Array.from({ length: LEVELS }, (_, k) => {
+    const level = levelOf(k + 1);
+    const found: number[] = [];
     for (let row = 0; row + 1 < side; row += 1) {
       for (let column = 0; column + 1 < side; column += 1) {
         const i = row * side + column;
         const corner = [units[i]!, units[i + 1]!, units[i + side + 1]!, units[i + side]!];
-        const cuts: [number, number][] = [];
+        const cuts: number[] = [];
         for (let edge = 0; edge < 4; edge += 1) {
           const a = corner[edge]!;
           const b = corner[(edge + 1) % 4]!;
@@ -78,15 +80,25 @@ function lines(context: CanvasRenderingContext2D, units: Float64Array, side: num
           const part = (level - a) / (b - a);
           const x = edge === 0 ? part : edge === 1 ? 1 : edge === 2 ? 1 - part : 0;
           const y = edge === 0 ? 0 : edge === 1 ? part : edge === 2 ? 1 : 1 - part;
-          cuts.push([(column + x) * dx, frame.height - (row + y) * dy]);
+          cuts.push(column + x, row + y);
         }
-        for (let c = 0; c + 1 < cuts.length; c += 2) {
-          context.moveTo(...cuts[c]!);
-          context.lineTo(...cuts[c + 1]!);
-        }
+        found.push(...cuts.slice(0, cuts.length - (cuts.length % 4)));
       }
     }
-    context.strokeStyle = k % 4 === 0 ? "rgba(214,232,240,.30)" : "rgba(214,232,240,.15)";
+    return found;
+  });
+}
+
+function lines(context: CanvasRenderingContext2D, units: Float64Array, side: number, frame: Frame): void {
+  const dx = frame.width / (side - 1);
+  const dy = frame.height / (side - 1);
+  for (const [k, line] of levelLines(units, side).entries()) {
+    context.beginPath();
+    for (let i = 0; i < line.length; i += 4) {
+      context.moveTo(line[i]! * dx, frame.height - line[i + 1]! * dy);
+      context.lineTo(line[i + 2]! * dx, frame.height - line[i + 3]! * dy);
+    }
+    context.strokeStyle = k % 4 === 3 ? "rgba(214,232,240,.30)" : "rgba(214,232,240,.15)";
     context.lineWidth = 1;
     context.stroke();
   }
@@ -200,7 +212,13 @@ function startMark(context: CanvasRenderingContext2D, frame: Frame): void {
 }
 
 /** An arrow at the rim where a run left, with its name and step, instead of an empty picture. */
-function leaving(context: CanvasRenderingContext2D, i: number, run: Run, frame: Frame, labels: [number, number][]): void {
+function leaving(
+  context: CanvasRenderingContext2D,
+  i: number,
+  run: Run,
+  frame: Frame,
+  labels: [number, number][],
+): void {
   const exit = run.exit!;
   const before = Math.max(0, exit - 1);
   const [x0, y0] = toPixels(run.x[2 * before]!, run.x[2 * before + 1]!, frame);
@@ -234,7 +252,8 @@ function leaving(context: CanvasRenderingContext2D, i: number, run: Run, frame: 
   const wide = context.measureText(text).width;
   const tx = Math.min(frame.width - wide - 10, Math.max(10, x - wide / 2));
   let ty = y < frame.height / 2 ? y + 26 : y - 18;
-  while (labels.some(([lx, ly]) => Math.abs(ly - ty) < 16 && Math.abs(lx - tx) < 220)) ty += y < frame.height / 2 ? 17 : -17;
+  while (labels.some(([lx, ly]) => Math.abs(ly - ty) < 16 && Math.abs(lx - tx) < 220))
+    ty += y < frame.height / 2 ? 17 : -17;
   labels.push([tx, ty]);
   context.fillStyle = "rgba(10,16,32,.72)";
   context.fillRect(tx - 5, ty - 12, wide + 10, 17);
@@ -273,7 +292,11 @@ export function contour(): HTMLElement {
   });
   const place = (event: PointerEvent): [number, number] => {
     const box = canvas.getBoundingClientRect();
-    return fromPixels(event.clientX - box.left, event.clientY - box.top, { width: box.width, height: box.height, ratio: 1 });
+    return fromPixels(event.clientX - box.left, event.clientY - box.top, {
+      width: box.width,
+      height: box.height,
+      ratio: 1,
+    });
   };
   let dragging = false;
   canvas.addEventListener("pointerdown", (event) => {
@@ -309,7 +332,8 @@ export function contour(): HTMLElement {
       ArrowDown: [0, -1],
     };
     const to = move[event.key];
-    if (to) moveStart(app.state.start[0] + to[0] * step * (right - left), app.state.start[1] + to[1] * step * (top - bottom));
+    if (to)
+      moveStart(app.state.start[0] + to[0] * step * (right - left), app.state.start[1] + to[1] * step * (top - bottom));
     else if (event.key === "+" || event.key === "=") zoom(0.7);
     else if (event.key === "-") zoom(1 / 0.7);
     else return;

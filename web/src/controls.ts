@@ -77,9 +77,15 @@ function placeFields(): HTMLElement[] {
   const reroll = () => noise({ seed: (app.state.noise.seed + 1) % 2 ** 31 }, false);
   return [
     h("div", { class: "coordinates" }, coordinate(0), coordinate(1)),
-    numberField("steps", state.steps, logarithmic(10, app.catalogue.limits.steps), (steps) => app.change({ steps }, true), {
-      whole: true,
-    }),
+    numberField(
+      "steps",
+      state.steps,
+      logarithmic(10, app.catalogue.limits.steps),
+      (steps) => app.change({ steps }, true),
+      {
+        whole: true,
+      },
+    ),
     choice(
       "noise",
       kind,
@@ -108,7 +114,7 @@ function placeFields(): HTMLElement[] {
 }
 
 /** A switch as it stands: changed here, or the dialect's, or the library's. */
-export function valueOf(run: RunSetting, name: string): Switch {
+export function switchOf(run: RunSetting, name: string): Switch {
   const host = app.catalogue.dialects.find((each) => each.name === run.dialect);
   return run.own[name] ?? host?.rule[name] ?? app.catalogue.rule[name] ?? 0;
 }
@@ -186,7 +192,7 @@ function rmspropFields(
   own: (name: string, value: Switch, quiet?: boolean) => void,
   change: (part: Partial<RunSetting>, quiet?: boolean) => void,
 ): HTMLElement[] {
-  const of = (name: string) => valueOf(run, name);
+  const of = (name: string) => switchOf(run, name);
   const number = (name: string, scale: Parameters<typeof numberField>[2], title: string) =>
     numberField(name.replace("_", " "), Number(of(name)), scale, (value) => own(name, value), { title, name });
   const pick = (name: string, options: [string, string][]) =>

@@ -135,7 +135,7 @@ class Chart {
       {
         width: this.box.clientWidth,
         height: this.box.clientHeight,
-        padding: [6, 8, 0, 0],
+        padding: [8, 8, 0, 0],
         legend: { show: false },
         cursor: {
           y: false,
@@ -154,6 +154,7 @@ class Chart {
             size: 44,
             gap: 4,
             space: 22,
+            ...(logarithmic ? { splits: (_: uPlot, __: number, low: number, high: number) => decades(low, high) } : {}),
             values: (_, splits) => splits.map((split) => tick(split)),
           },
         ],
@@ -213,6 +214,25 @@ class Chart {
     this.window.style.width = `${Math.max(0, x - left)}px`;
     this.window.title = `rho ${show(rho)}: remembers about ${show(1 / (1 - rho), 3)} steps`;
   }
+}
+
+/** Lines at powers of ten, at most four; within two decades at 1, 2 and 5 too. */
+export function decades(low: number, high: number): number[] {
+  const from = Math.ceil(Math.log10(low) - 1e-9);
+  const to = Math.floor(Math.log10(high) + 1e-9);
+  const count = to - from + 1;
+  if (count >= 3) {
+    const stride = Math.ceil(count / 4);
+    return Array.from({ length: Math.ceil(count / stride) }, (_, i) => 10 ** (to - i * stride)).reverse();
+  }
+  const found: number[] = [];
+  for (let power = from - 1; power <= to; power += 1) {
+    for (const digit of count >= 2 ? [1, 3] : [1, 2, 5]) {
+      const value = digit * 10 ** power;
+      if (value >= low && value <= high) found.push(value);
+    }
+  }
+  return found;
 }
 
 /** Room above and below; on a logarithmic axis at most fourteen decades, so that one exact zero does not squeeze the rest. */

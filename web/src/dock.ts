@@ -1,6 +1,7 @@
 // The lower half: one panel at a time, chosen by tabs.
-import { app } from "./app";
+
 import { apart } from "./apart";
+import { app } from "./app";
 import { curves } from "./curves";
 import { fill, h } from "./dom";
 import { basins, heat } from "./maps";
@@ -50,7 +51,12 @@ export function dock(root: HTMLElement): void {
   });
   fill(
     root,
-    h("div", { class: "dock-top" }, list, h("label", { class: "flag", for: "squares-on" }, squares, "squares on the balls")),
+    h(
+      "div",
+      { class: "dock-top" },
+      list,
+      h("label", { class: "flag", for: "squares-on" }, squares, "squares on the balls"),
+    ),
     ...bodies,
   );
 

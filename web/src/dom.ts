@@ -35,7 +35,10 @@ export function show(value: number | null | undefined, digits = 4): string {
   const size = Math.abs(value);
   const text =
     size >= 1e6 || size < 1e-4
-      ? value.toExponential(Math.max(0, digits - 2)).replace("e+", "e").replace(/\.?0+e/, "e")
+      ? value
+          .toExponential(Math.max(0, digits - 2))
+          .replace("e+", "e")
+          .replace(/\.?0+e/, "e")
       : String(Number(value.toPrecision(digits)));
   return text.replaceAll("-", "−");
 }

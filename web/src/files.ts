@@ -10,7 +10,10 @@ export function csv(): string {
   for (const [i, run] of (app.result?.runs ?? []).entries()) {
     const name = JSON.stringify(nameOf(i)).replaceAll('\\"', '""');
     for (let t = 0; t <= run.steps; t += 1) {
-      const step = t < run.steps ? [run.grad, run.statistic, run.rate].flatMap((a) => [a[2 * t], a[2 * t + 1]]) : Array(6).fill("");
+      const step =
+        t < run.steps
+          ? [run.grad, run.statistic, run.rate].flatMap((a) => [a[2 * t], a[2 * t + 1]])
+          : Array(6).fill("");
       lines.push([t, name, run.x[2 * t], run.x[2 * t + 1], run.f[t], ...step].join(","));
     }
   }
@@ -74,16 +77,15 @@ export async function page(): Promise<string> {
     surface: base64(last.surface),
   };
   const data = JSON.stringify(saved).replaceAll("<", "\\u003c");
-  const policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; media-src blob:";
-  const body = ["header id=top", "div id=message role=alert hidden", "main", "/main", "footer id=timeline", "div id=live class=unseen aria-live=polite"];
-  void body;
+  const policy =
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; media-src blob:";
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>RMSprop lab: ${escape(app.state.text)}</title>
+<title>RMSprop lab: ${escaped(app.state.text)}</title>
 <style>${style}</style>
 </head>
 <body class="saved">
@@ -91,7 +93,7 @@ export async function page(): Promise<string> {
 <div id="message" role="alert" hidden></div>
 <main><aside id="controls" aria-label="Optimizers and settings"></aside>
 <section id="stage" aria-label="The run" tabindex="-1"><div id="views"></div><div id="dock"></div></section></main>
-<footer id="timeline" aria-label="Timeline"></footer>
+<footer id="timeline"></footer>
 <div id="live" class="unseen" aria-live="polite"></div>
 <script type="application/json" id="saved">${data}</script>
 <script>${script}</script>
@@ -100,4 +102,4 @@ export async function page(): Promise<string> {
 `;
 }
 
-const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const escaped = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");

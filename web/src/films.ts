@@ -38,17 +38,14 @@ export async function gif(film: Film): Promise<Blob> {
   // GIF counts in hundredths of a second; browsers slow down anything under two of them.
   const delay = Math.max(20, Math.round(100 / film.fps) * 10);
   const lookup = nearestByColour(palette);
-  let before: Uint8Array | null = null;
   for (const [i, time] of shots.entries()) {
     const index = lookup(pixels(time));
     encoder.writeFrame(index, width, height, { delay, ...(i === 0 ? { palette, repeat: 0 } : {}) });
-    before = index;
     if (i % 8 === 0) {
       film.progress(i / shots.length);
       await breathe();
     }
   }
-  void before;
   encoder.finish();
   return new Blob([encoder.bytes()], { type: "image/gif" });
 }

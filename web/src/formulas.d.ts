@@ -16,6 +16,10 @@ declare module "gifenc" {
     bytes(): Uint8Array<ArrayBuffer>;
   }
   export function GIFEncoder(options?: { auto?: boolean; initialCapacity?: number }): Encoder;
-  export function quantize(rgba: Uint8ClampedArray | Uint8Array, colours: number, options?: { format?: string }): Palette;
+  export function quantize(
+    rgba: Uint8ClampedArray | Uint8Array,
+    colours: number,
+    options?: { format?: string },
+  ): Palette;
   export function applyPalette(rgba: Uint8ClampedArray | Uint8Array, palette: Palette, format?: string): Uint8Array;
 }

@@ -11,7 +11,14 @@ const HEAD = 34;
 const FOOT = 30;
 
 /** Draw one frame of the run at a time onto a canvas of width x height pixels. */
-export function drawFrame(canvas: HTMLCanvasElement, width: number, height: number, ratio: number, time: number, content: Content): void {
+export function drawFrame(
+  canvas: HTMLCanvasElement,
+  width: number,
+  height: number,
+  ratio: number,
+  time: number,
+  content: Content,
+): void {
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   const context = canvas.getContext("2d", { willReadFrequently: true })!;

@@ -30,7 +30,13 @@ export function header(root: HTMLElement): void {
     root,
     h("h1", {}, h("span", {}, "rmsprop"), " lab"),
     h("div", { class: "scene-pick" }, scenes),
-    h("div", { class: "function" }, h("span", { class: "function-name", "aria-hidden": "true" }, "f(x, y) ="), text, error),
+    h(
+      "div",
+      { class: "function" },
+      h("span", { class: "function-name", "aria-hidden": "true" }, "f(x, y) ="),
+      text,
+      error,
+    ),
     h(
       "div",
       { class: "actions" },
@@ -65,7 +71,11 @@ export function header(root: HTMLElement): void {
     text.setAttribute("aria-invalid", String(column !== null));
     if (app.error && column !== null) {
       const before = h("span", { class: "before" }, text.value.slice(0, column));
-      fill(error, h("div", { class: "caret" }, before, h("b", {}, "▲")), h("div", { class: "reason" }, app.error.message));
+      fill(
+        error,
+        h("div", { class: "caret" }, before, h("b", {}, "▲")),
+        h("div", { class: "reason" }, app.error.message),
+      );
     } else fill(error);
     app.say(app.error && column === null ? app.error.message : "");
     showScene();

@@ -20,7 +20,11 @@ export function heightOf(surface: Surface, logarithmic: boolean | null): Height 
   const log = logarithmic ?? (high - low) / Math.max(middle - low, 1e-300) > 12;
   if (!log) {
     const range = high - low || 1;
-    return { unit: (value) => (Number.isFinite(value) ? clamp((value - low) / range, 0, 1.02) : 1), logarithmic: false, low };
+    return {
+      unit: (value) => (Number.isFinite(value) ? clamp((value - low) / range, 0, 1.02) : 1),
+      logarithmic: false,
+      low,
+    };
   }
   const floor = Math.max(quantile(0.01) - low, (middle - low) * 2e-3, 1e-300);
   const top = Math.log1p((high - low) / floor);

@@ -66,7 +66,7 @@ async function start(): Promise<void> {
   dock(at("dock"));
   timeline(at("timeline"));
   announce(at("live"));
-  if (api.saved) for (const each of at("controls").querySelectorAll("input, select, button")) each.setAttribute("disabled", "");
+  at("controls").inert = Boolean(api.saved);
   theme();
   // The end is what a run is about: without a time in the link the cursor stands there.
   const hasTime = location.hash.includes("&t=") || Boolean(api.saved);

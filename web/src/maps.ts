@@ -1,13 +1,26 @@
 // Many runs at once: every pair of two numbers, and a lattice of starts.
 import * as api from "./api";
 import { app, nameOf } from "./app";
-import { clamp, fill, fit, h, perFrame, show } from "./dom";
 import { floor } from "./curves";
+import { clamp, fill, fit, h, perFrame, show } from "./dom";
 import { rgb } from "./height";
 
 const HEAT = ["#4be38f", "#27b88c", "#1e8b86", "#20607a", "#1f3d63", "#172343", "#0d1226"].map(rgb);
 const LOST = "#4a2233";
-const TINTS = ["#3ddc84", "#6c9dff", "#ff6ac1", "#f5c542", "#4cc9f0", "#ffa26b", "#c3b5fd", "#e3e36b", "#ff8a73", "#5fe3d3", "#f7a8d8", "#b7c4d6"];
+const TINTS = [
+  "#3ddc84",
+  "#6c9dff",
+  "#ff6ac1",
+  "#f5c542",
+  "#4cc9f0",
+  "#ffa26b",
+  "#c3b5fd",
+  "#e3e36b",
+  "#ff8a73",
+  "#5fe3d3",
+  "#f7a8d8",
+  "#b7c4d6",
+];
 const MARGIN = { left: 58, bottom: 34, top: 8, right: 8 };
 
 function heatColour(unit: number): string {
@@ -22,7 +35,9 @@ function runSelect(id: string, all: boolean): { select: HTMLSelectElement; refre
   const select = h("select", { id, "aria-label": "Run" });
   const refresh = () => {
     const before = select.value;
-    const fitting = app.state.runs.map((run, i) => [run, i] as const).filter(([run]) => all || run.optimizer === "rmsprop");
+    const fitting = app.state.runs
+      .map((run, i) => [run, i] as const)
+      .filter(([run]) => all || run.optimizer === "rmsprop");
     fill(select, ...fitting.map(([, i]) => h("option", { value: String(i) }, nameOf(i))));
     if (fitting.some(([, i]) => String(i) === before)) select.value = before;
   };
@@ -30,7 +45,12 @@ function runSelect(id: string, all: boolean): { select: HTMLSelectElement; refre
 }
 
 /** Ask the server when the panel is open and something changed; the last question wins. */
-function asker<T>(element: HTMLElement, ask: () => Promise<T>, done: (answer: T, ms: number) => void, failed: (why: string) => void) {
+function asker<T>(
+  element: HTMLElement,
+  ask: () => Promise<T>,
+  done: (answer: T, ms: number) => void,
+  failed: (why: string) => void,
+) {
   let asked = "";
   let number = 0;
   let timer = 0;
@@ -103,7 +123,10 @@ export function heat(): HTMLElement {
     axes(context, width, height, map, name.value);
     const run = app.state.runs[Number(select.value)];
     if (run) {
-      const other = name.value === "rho" ? Number(app.result?.runs[Number(select.value)]?.rule?.rho) : Number(app.result?.runs[Number(select.value)]?.rule?.eps);
+      const other =
+        name.value === "rho"
+          ? Number(app.result?.runs[Number(select.value)]?.rule?.rho)
+          : Number(app.result?.runs[Number(select.value)]?.rule?.eps);
       const x = MARGIN.left + (nearest(map.lr, run.lr) + 0.5) * w;
       const y = MARGIN.top + (side() - 0.5 - nearest(map.other, other)) * t;
       context.beginPath();
@@ -153,7 +176,12 @@ export function heat(): HTMLElement {
   });
   canvas.addEventListener("keydown", (event) => {
     if (!map) return;
-    const by: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    const by: Record<string, [number, number]> = {
+      ArrowLeft: [-1, 0],
+      ArrowRight: [1, 0],
+      ArrowUp: [0, 1],
+      ArrowDown: [0, -1],
+    };
     const move = by[event.key];
     if (move) {
       cell ??= [nearest(map.lr, app.state.runs[Number(select.value)]?.lr ?? 0.01), Math.floor(side() / 3)];
@@ -245,7 +273,11 @@ function axes(context: CanvasRenderingContext2D, width: number, height: number, 
 
 export function basins(): HTMLElement {
   const { select, refresh } = runSelect("basins-run", true);
-  const canvas = h("canvas", { id: "basins", role: "img", "aria-label": "Where a run from each start ends, by colour" });
+  const canvas = h("canvas", {
+    id: "basins",
+    role: "img",
+    "aria-label": "Where a run from each start ends, by colour",
+  });
   const list = h("ul", { class: "basin-list" });
   const said = h("p", { class: "hint", id: "basins-said" });
   const element = h(
@@ -268,7 +300,12 @@ export function basins(): HTMLElement {
         const which = label[row * count + column]!;
         context.fillStyle = which < 0 ? "#1b2436" : TINTS[which % TINTS.length]!;
         context.globalAlpha = which < 0 ? 1 : 0.78;
-        context.fillRect((column / count) * width, (1 - (row + 1) / count) * height, width / count + 0.6, height / count + 0.6);
+        context.fillRect(
+          (column / count) * width,
+          (1 - (row + 1) / count) * height,
+          width / count + 0.6,
+          height / count + 0.6,
+        );
       }
     }
     context.globalAlpha = 1;
@@ -302,11 +339,20 @@ export function basins(): HTMLElement {
         const dot = h("span", { class: "dot" });
         dot.style.background = TINTS[i % TINTS.length]!;
         items.push(
-          h("li", {}, dot, `(${show(answer.minima[2 * i], 3)}, ${show(answer.minima[2 * i + 1], 3)})`, h("b", {}, `${(100 * share).toFixed(1)} %`)),
+          h(
+            "li",
+            {},
+            dot,
+            `(${show(answer.minima[2 * i], 3)}, ${show(answer.minima[2 * i + 1], 3)})`,
+            h("b", {}, `${(100 * share).toFixed(1)} %`),
+          ),
         );
       }
       const lost = answer.label.filter((which) => which < 0).length / starts;
-      if (lost) items.push(h("li", {}, h("span", { class: "dot none" }), "elsewhere", h("b", {}, `${(100 * lost).toFixed(1)} %`)));
+      if (lost)
+        items.push(
+          h("li", {}, h("span", { class: "dot none" }), "elsewhere", h("b", {}, `${(100 * lost).toFixed(1)} %`)),
+        );
       fill(list, ...items);
       draw();
     },

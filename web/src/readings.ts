@@ -84,7 +84,9 @@ export function table(): HTMLElement {
       }
       fill(body, ...rows);
       range.textContent =
-        run.steps > AROUND ? `Steps ${from} to ${from + AROUND} of ${run.steps}, around the cursor; all of them: Export, CSV` : "";
+        run.steps > AROUND
+          ? `Steps ${from} to ${from + AROUND} of ${run.steps}, around the cursor; all of them: Export, CSV`
+          : "";
     }
     for (const row of body.children) {
       const now = row.getAttribute("data-step") === String(Math.min(app.step, run.steps));

@@ -29,7 +29,12 @@ function dialog(title: string, ...content: HTMLElement[]): HTMLDialogElement {
 }
 
 function copyable(title: string, text: string, id: string, hint: string): HTMLElement {
-  const area = h("textarea", { id, readonly: true, rows: String(Math.min(12, text.split("\n").length + 1)), "aria-label": title });
+  const area = h("textarea", {
+    id,
+    readonly: true,
+    rows: String(Math.min(12, text.split("\n").length + 1)),
+    "aria-label": title,
+  });
   area.value = text;
   const button = h("button", { type: "button", "data-copies": id }, "Copy");
   button.addEventListener("click", async () => {
@@ -44,19 +49,33 @@ function copyable(title: string, text: string, id: string, hint: string): HTMLEl
       button.textContent = "Copy";
     }, 1600);
   });
-  return h("section", { class: "copyable" }, h("div", { class: "copy-top" }, h("h3", {}, title), button), h("p", { class: "hint" }, hint), area);
+  return h(
+    "section",
+    { class: "copyable" },
+    h("div", { class: "copy-top" }, h("h3", {}, title), button),
+    h("p", { class: "hint" }, hint),
+    area,
+  );
 }
 
 export function openShare(): void {
   const { result } = app;
   const parts: HTMLElement[] = [];
-  if (!saved) parts.push(copyable("Link", app.link(), "link-text", "Restores everything in a lab that runs at this address."));
+  if (!saved)
+    parts.push(copyable("Link", app.link(), "link-text", "Restores everything in a lab that runs at this address."));
   if (result) {
-    parts.push(copyable("Python", result.python, "python-text", "The same runs with the library; prints the same digits."));
-    if (result.command) parts.push(copyable("Command", result.command, "command-text", "Draws these runs in a terminal."));
+    parts.push(
+      copyable("Python", result.python, "python-text", "The same runs with the library; prints the same digits."),
+    );
+    if (result.command)
+      parts.push(copyable("Command", result.command, "command-text", "Draws these runs in a terminal."));
     else
       parts.push(
-        h("p", { class: "hint", id: "no-command" }, "As one command: only for one RMSprop beside rivals at their own defaults and the same lr, without noise."),
+        h(
+          "p",
+          { class: "hint", id: "no-command" },
+          "As one command: only for one RMSprop beside rivals at their own defaults and the same lr, without noise.",
+        ),
       );
   }
   dialog("Share", ...parts);
@@ -100,13 +119,19 @@ export function openExport(): void {
     ["JSON", "rmsprop-lab.json", async () => new Blob([json()], { type: "application/json" })],
     ...(saved
       ? []
-      : ([["HTML", "rmsprop-lab.html", async () => new Blob([await page()], { type: "text/html" })]] as [string, string, () => Promise<Blob>][])),
+      : ([["HTML", "rmsprop-lab.html", async () => new Blob([await page()], { type: "text/html" })]] as [
+          string,
+          string,
+          () => Promise<Blob>,
+        ][])),
   ];
   async function png(): Promise<Blob> {
     const canvas = document.createElement("canvas");
     const { width: w, height: t, content: what } = film();
     drawFrame(canvas, w, t, 2, app.time, what);
-    return new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("no picture"))), "image/png"));
+    return new Promise((done, failed) =>
+      canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("no picture"))), "image/png"),
+    );
   }
   const buttons = makers.map(([title, name, make]) => {
     const button = h("button", { type: "button", id: `export-${title.toLowerCase()}` }, title);
@@ -133,7 +158,11 @@ export function openExport(): void {
   fill(films, content, widthLabel, heightLabel, secondsLabel, fpsLabel);
   dialog(
     "Export",
-    h("p", { class: "hint" }, "A picture of this moment, a film of the whole run, the numbers, or one page that works without a server."),
+    h(
+      "p",
+      { class: "hint" },
+      "A picture of this moment, a film of the whole run, the numbers, or one page that works without a server.",
+    ),
     films,
     h("div", { class: "exports" }, ...buttons),
     progress,

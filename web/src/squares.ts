@@ -4,7 +4,7 @@ import { clamp, fill, fit, h, show } from "./dom";
 import { colourOf, dark } from "./look";
 import type { Run } from "./types";
 
-const LARGEST = 44;
+const LARGEST = 34;
 const DECADES = 8;
 export const scale = { logarithmic: false };
 
@@ -64,11 +64,16 @@ export function drawAtBall(context: CanvasRenderingContext2D, squares: Squares, 
       // Downhill along the axis; on the screen y grows downwards.
       const left = axis === 0 ? (sign > 0 ? x - 9 - length : x + 9) : x - length / 2;
       const top = axis === 0 ? y - length / 2 : sign > 0 ? y + 9 : y - 9 - length;
-      context.globalAlpha = isOutline ? 0.9 : 0.34;
+      // A large square is AdaGrad's whole story, but must not hide the paths.
+      context.globalAlpha = isOutline ? 0.9 : length > 60 ? 0.1 : 0.34;
       context.lineWidth = 1;
       context.strokeStyle = context.fillStyle = tint;
       if (isOutline) context.strokeRect(left, top, length, length);
       else context.fillRect(left, top, length, length);
+      if (!isOutline && length > 60) {
+        context.globalAlpha = 0.35;
+        context.strokeRect(left, top, length, length);
+      }
     }
   }
   context.globalAlpha = 1;
@@ -139,11 +144,11 @@ export function panel(): HTMLElement {
             context.globalAlpha = 1;
             context.font = "600 10px 'IBM Plex Sans', sans-serif";
             context.textAlign = "center";
-            context.fillText(`×${show(length / room, 2)}`, middle, height / 2 + 3);
+            context.fillText(`×${show((length / room) ** 2, 2)}`, middle, height / 2 + 3);
           }
         };
         box(squares.sides[axis], false);
-        box(squares.outlines[axis], true);
+        if (squares.sides[axis] <= room || squares.outlines[axis] > room) box(squares.outlines[axis], true);
       }
     }
   };

@@ -12,7 +12,11 @@ const SVG = new Set(["svg", "path", "line"]);
 function typeset(node: Formula): Node {
   if (typeof node === "string") return document.createTextNode(node);
   const [tag, name, style, attributes, children] = node;
-  const space = SVG.has(tag) ? "http://www.w3.org/2000/svg" : /^(math|semantics|m\w+|annotation)$/.test(tag) ? MATHML : HTML;
+  const space = SVG.has(tag)
+    ? "http://www.w3.org/2000/svg"
+    : /^(math|semantics|m\w+|annotation)$/.test(tag)
+      ? MATHML
+      : HTML;
   const element = document.createElementNS(space, tag) as HTMLElement;
   if (name) element.setAttribute("class", name);
   for (const [key, value] of Object.entries(attributes)) if (key !== "xmlns") element.setAttribute(key, value);
@@ -131,7 +135,11 @@ export function steps(): HTMLElement {
       ...partsOf(run, run.rule, t).map((each, i) =>
         h(
           "li",
-          { class: i === part ? "part lit" : "part", "aria-current": i === part ? "step" : null, "data-part": each.title },
+          {
+            class: i === part ? "part lit" : "part",
+            "aria-current": i === part ? "step" : null,
+            "data-part": each.title,
+          },
           h("b", {}, each.title),
           h("div", { class: "formula" }, typeset((formulas as Record<string, Formula>)[each.formula]!)),
           h("div", { class: "live" }, h("i", {}, "x"), h("span", {}, each.values[0])),

@@ -3,6 +3,8 @@ import {
   BufferAttribute,
   BufferGeometry,
   Color,
+  LineBasicMaterial,
+  LineSegments,
   Mesh,
   MeshBasicMaterial,
   PerspectiveCamera,
@@ -12,19 +14,20 @@ import {
   WebGLRenderer,
 } from "three";
 import { app, at } from "./app";
+import { ball, levelLines, levelOf } from "./contour";
 import { clamp, fit, h, perFrame } from "./dom";
 import { colour, sample } from "./height";
-import { ball } from "./contour";
 import { colourOf } from "./look";
 
-const TALL = 0.85;
+const TALL = 0.66;
 const LIFT = 0.012;
-const view = { turn: -0.62, tilt: 0.72, far: 3.55 };
+const view = { turn: -0.8, tilt: 0.74, far: 3.3 };
 
 let renderer: WebGLRenderer | null = null;
 const scene = new Scene();
 const camera = new PerspectiveCamera(32, 1, 0.1, 20);
 let mesh: Mesh<BufferGeometry, MeshBasicMaterial> | null = null;
+let levels: LineSegments<BufferGeometry, LineBasicMaterial> | null = null;
 let meshOf: unknown = null;
 
 /** Half the extent of the ground along x and y: the longer side is 1. */
@@ -59,14 +62,18 @@ function build(): void {
     for (let column = 0; column < side; column += 1) {
       const i = row * side + column;
       const up = heights[i]!;
-      positions.set([((2 * column) / (side - 1) - 1) * a, up * TALL - TALL / 2, (1 - (2 * row) / (side - 1)) * b], 3 * i);
+      positions.set(
+        [((2 * column) / (side - 1) - 1) * a, up * TALL - TALL / 2, (1 - (2 * row) / (side - 1)) * b],
+        3 * i,
+      );
       // Light from the left, baked into the colour: no lamp has to be computed per frame.
-      const slope = heights[row * side + Math.min(side - 1, column + 1)]! - heights[row * side + Math.max(0, column - 1)]!;
-      const along = heights[Math.min(side - 1, row + 1) * side + column]! - heights[Math.max(0, row - 1) * side + column]!;
+      const slope =
+        heights[row * side + Math.min(side - 1, column + 1)]! - heights[row * side + Math.max(0, column - 1)]!;
+      const along =
+        heights[Math.min(side - 1, row + 1) * side + column]! - heights[Math.max(0, row - 1) * side + column]!;
       const light = clamp(1.06 - slope * 5 + along * 3, 0.62, 1.5);
-      const line = Math.abs(((up ** 0.8 * 16.5) % 1) - 0.5) > 0.44 ? 1.18 : 1;
       const [r, g, bl] = colour(up);
-      const f = (light * line) / 255;
+      const f = light / 255;
       paint.setRGB(clamp(r * f + 0.015, 0, 1), clamp(g * f + 0.02, 0, 1), clamp(bl * f + 0.03, 0, 1), SRGBColorSpace);
       colours.set([paint.r, paint.g, paint.b], 3 * i);
     }
@@ -82,12 +89,32 @@ function build(): void {
   geometry.setAttribute("position", new BufferAttribute(positions, 3));
   geometry.setAttribute("color", new BufferAttribute(colours, 3));
   geometry.setIndex(index);
+  drawLevels(heights, side, a, b);
   if (mesh) {
     mesh.geometry.dispose();
     mesh.geometry = geometry;
   } else {
     mesh = new Mesh(geometry, new MeshBasicMaterial({ vertexColors: true, side: 2 }));
     scene.add(mesh);
+  }
+}
+
+function drawLevels(heights: Float64Array, side: number, a: number, b: number): void {
+  const points: number[] = [];
+  for (const [k, line] of levelLines(heights, side).entries()) {
+    const up = levelOf(k + 1) * TALL - TALL / 2 + 0.004;
+    for (let i = 0; i < line.length; i += 2) {
+      points.push(((2 * line[i]!) / (side - 1) - 1) * a, up, (1 - (2 * line[i + 1]!) / (side - 1)) * b);
+    }
+  }
+  const geometry = new BufferGeometry();
+  geometry.setAttribute("position", new BufferAttribute(new Float32Array(points), 3));
+  if (levels) {
+    levels.geometry.dispose();
+    levels.geometry = geometry;
+  } else {
+    levels = new LineSegments(geometry, new LineBasicMaterial({ color: "#d6e8f0", transparent: true, opacity: 0.2 }));
+    scene.add(levels);
   }
 }
 
@@ -99,7 +126,7 @@ function aim(width: number, height: number): void {
     far * Math.sin(view.tilt),
     far * Math.cos(view.tilt) * Math.cos(view.turn),
   );
-  camera.lookAt(0, -0.08, 0);
+  camera.lookAt(0, -0.1, 0);
   camera.updateProjectionMatrix();
   camera.updateMatrixWorld();
 }
@@ -115,7 +142,11 @@ function hidden(point: Vector3): boolean {
     const up = point.y + (camera.position.y - point.y) * part;
     const z = point.z + (camera.position.z - point.z) * part;
     if (Math.abs(x) > a || Math.abs(z) > b || up > TALL / 2) return false;
-    const value = sample(surface, left + ((x / a + 1) / 2) * (right - left), bottom + ((1 - z / b) / 2) * (top - bottom));
+    const value = sample(
+      surface,
+      left + ((x / a + 1) / 2) * (right - left),
+      bottom + ((1 - z / b) / 2) * (top - bottom),
+    );
     if (app.height!.unit(value) * TALL - TALL / 2 > up + 0.02) return true;
   }
   return false;

@@ -39,7 +39,15 @@ export function timeline(root: HTMLElement): void {
     "loop",
   );
   loop.setAttribute("aria-pressed", "false");
-  const slider = h("input", { type: "range", id: "time", min: "0", max: "1", step: "1", value: "0", "aria-label": "Step" });
+  const slider = h("input", {
+    type: "range",
+    id: "time",
+    min: "0",
+    max: "1",
+    step: "1",
+    value: "0",
+    "aria-label": "Step",
+  });
   const speed = h(
     "select",
     { id: "speed", "aria-label": "Speed" },

@@ -54,9 +54,10 @@ def minimize(  # noqa: D103 (MINIMIZE is the docstring)
     function: Function,
     gtol: Annotated[
         float | None, typer.Option(help="Stop when no element of the gradient is larger.", metavar="G")
-    ],
-    xtol: Annotated[float | None, typer.Option(help="Stop when a step moves no element further.", metavar="X")],
-    ftol: Annotated[float | None, typer.Option(help="Stop when f has not improved by more.", metavar="F")],
+    ] = None,
+    xtol: Annotated[float | None, typer.Option(help="Stop when a step moves no element further.", metavar="X")] = None,
+    ftol: Annotated[float | None, typer.Option(help="Stop when f has not improved by more.", metavar="F")] = None,
+    *,
     switches: Switches,
     run: Run,
     output: Output,
@@ -79,6 +80,7 @@ def compare(  # noqa: D103 (COMPARE is the docstring)
     others: Annotated[
         str, typer.Option("--with", help="Rivals or dialects, comma-separated, each NAME or NAME:LR.", metavar="A,B,...")
     ],
+    *,
     switches: Switches,
     run: Run,
     output: Output,

@@ -1,10 +1,10 @@
 """The options that several commands share, declared once: a dataclass whose fields become a command's options.
 
-    @takes(FUNCTION, Switches, Run)
-    def minimize(function: str, switches: Switches, run: Run) -> None: ...
+    @takes(Switches, Run)
+    def minimize(function: str, *, switches: Switches, run: Run) -> None: ...
 
-The command's own parameters are positional; each dataclass named is filled from its options and handed over. An option
-that was not given is None, so that what it stands for can depend on the dialect or the landscape.
+Each dataclass named is filled from its options and handed over as the command's last parameters. An option that was not
+given is None, so that what it stands for can depend on the dialect or the landscape.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rmsprop.rule import BufferMode, EpsMode, Nesterov, Rule, WeightDecayMode
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Output", "Run", "Switches", "numbers", "pairs", "takes"]
+__all__ = ["Changes", "Output", "Run", "Switches", "numbers", "pairs", "takes"]
 
 
 def _choices(kind: Any) -> str:
@@ -31,10 +31,9 @@ def _choices(kind: Any) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Switches:
-    """Every switch of `Rule`, and a dialect to start from."""
+class Changes:
+    """Every switch of `Rule`."""
 
-    dialect: Annotated[str | None, typer.Option(help="Whose RMSprop: `rmsprop dialects` lists them.", metavar="NAME")] = None
     rho: Annotated[float | None, typer.Option(help="Decay of the mean square, 0 to 1. [0.9]", metavar="R")] = None
     eps: Annotated[float | None, typer.Option(help="Added to the denominator. [1e-8]", metavar="E")] = None
     eps_mode: Annotated[
@@ -81,6 +80,15 @@ class Switches:
             except ValueError:
                 raise RuleError(f"init={said['init']!r}, expected zeros, ones, eps or a number") from None
         return said
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Switches(Changes):
+    """A dialect, and what is changed of it."""
+
+    dialect: Annotated[
+        str | None, typer.Option(help="Whose RMSprop: `rmsprop dialects` lists them.", metavar="NAME")
+    ] = None
 
     def rule(self) -> Rule:
         """Return the rule: the dialect's with these changes, or the library's own."""
@@ -166,7 +174,7 @@ def takes(*parts: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def call(**options: Any) -> None:
             mine = {parameter.name: options[parameter.name] for parameter in kept}
             filled = [part(**{f.name: options[f.name] for f in dataclasses.fields(part)}) for part in parts]
-            command(*mine.values(), *filled)
+            command(**mine, **dict(zip((parameter.name for parameter in own[len(kept) :]), filled)))
 
         ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature]
         call.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]

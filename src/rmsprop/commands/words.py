@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rmsprop.dialects import Dialect
     from rmsprop.rule import Rule
     from rmsprop.trace import Trace
 
-__all__ = ["describe", "fate", "fit", "sparkline", "table", "write_point"]
+__all__ = ["apart", "columns", "describe", "fate", "fit", "moments", "sparkline", "table", "write_point"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -115,7 +116,7 @@ def table(trace: Trace, variables: Sequence[str]) -> Table:
 
 
 def fate(trace: Trace, *, left: int | None = None, maximize: bool = False) -> str:
-    """Say how a run ended: lost, further up than it began, or nothing worth a sentence.
+    """Say how a run ended if that deserves a sentence: lost, out of the picture, or worse than it began.
 
     Args:
         trace: The run.
@@ -123,13 +124,46 @@ def fate(trace: Trace, *, left: int | None = None, maximize: bool = False) -> st
         maximize: Whether climbing was wanted.
     """
     first, last = float(trace.f[0]), float(trace.f[-1])
-    gone = "" if left is None else f"; it leaves the picture at step {left}"
-    if not math.isfinite(last):
-        return f"It diverged{gone}."
-    if (first < last) is not maximize and first != last and trace.steps:
-        way = "lower" if maximize else "higher"
-        return f"It diverged: f ends {way} than it began, {last:.4g} after {first:.4g}{gone}."
-    reach = max(1.0, float(abs(trace.x[0]).max()))
-    if float(abs(trace.x[-1]).max()) > 1000 * reach:
-        return f"It runs away: x is {write_point(trace.x[-1])} and f still {'rises' if maximize else 'falls'}{gone}."
-    return f"It ends outside of the picture{gone}." if left is not None else ""
+    gone = "" if left is None else f" It leaves the picture at step {left}."
+    worse = last != first and (first < last) is not maximize
+    if not math.isfinite(last) or (worse and left is not None):
+        return f"It diverged: f is {last:.4g}, and {first:.4g} at the start.{gone}"
+    if worse:
+        return f"f ends {'lower' if maximize else 'higher'} than it began: {last:.4g}, and {first:.4g} at the start."
+    return f"It ends outside of the picture, at {write_point(trace.x[-1])}.{gone}" if left is not None else ""
+
+
+def columns(row: Dialect) -> dict[str, str]:
+    """Return a dialect's cells for a table: plain text under its heading."""
+    rule = row.rule
+    place = {"outside": "outside", "inside": "inside", "max": "floor"}[rule.eps_mode]
+    more = [word for flag, word in ((rule.centered, "centered"), (rule.bias_correction, "bias correction")) if flag]
+    if rule.momentum:
+        more.append(f"momentum {rule.momentum:g}")
+    if row.momentum_buffer != "none":
+        more.append(f"lr {'inside' if row.momentum_buffer == 'lr' else 'after'} the buffer")
+    return {
+        "name": row.name,
+        "what": row.title,
+        "rho": f"{rule.rho:g}",
+        "eps": f"{rule.eps:g}" if rule.eps else "0",
+        "where": place if rule.eps else "",
+        "from": {0.0: "0", 1.0: "1"}.get(rule.init_value, f"{rule.init_value:g}"),
+        "lr": "" if row.lr is None else f"{row.lr:g}",
+        "more": ", ".join(more),
+        "": row.evidence,
+    }
+
+
+def apart(left: Trace, right: Trace) -> tuple[Any, Any]:
+    """Return how far two runs from one start are apart, shape (steps + 1,) each: the distance, and its share of the way.
+
+    The way is the larger of the two distances from the start; the share is 0 while neither has moved.
+    """
+    import numpy as np
+
+    shared = min(left.steps, right.steps) + 1
+    a, b = left.x[:shared].astype(float), right.x[:shared].astype(float)
+    distance = np.linalg.norm(a - b, axis=1)
+    way = np.maximum(np.linalg.norm(a - a[0], axis=1), np.linalg.norm(b - b[0], axis=1))
+    return distance, np.divide(distance, way, out=np.zeros_like(distance), where=way > 0)

@@ -1,8 +1,9 @@
 """Parameters that the kernel cannot take as they are: brought into a form it can, or stepped by the reference.
 
 Complex tensors become pairs of real ones, distributed tensors their local shards, sparse gradients dense ones or rows,
-gradients in another memory order a copy. What is left (another device, a tensor subclass, `differentiable`,
-`capturable`, memory with gaps) is stepped by `reference.step` with torch's own operations: the same numbers.
+gradients in another memory order a copy, and parameters in memory with gaps a copy that is written back. What is left
+(another device, a tensor subclass, `differentiable`, `capturable`) is stepped by `reference.step` with torch's own
+operations: the same numbers.
 """
 
 from __future__ import annotations
@@ -13,67 +14,82 @@ import torch
 from torch import Tensor
 
 from rmsprop import reference
-from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
-__all__ = ["Piece", "is_plain", "pieces", "rows", "step_general"]
+__all__ = ["PLAIN_TYPES", "Piece", "is_dense", "is_plain", "pieces", "rows", "step_general"]
 
+MOST_DIMS = 8
+"""Axes that the kernel's border looks at; dense memory has the same bits as one axis."""
 KERNEL_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
 class Piece(NamedTuple):
-    """Tensors of one parameter as the kernel takes them."""
+    """Tensors of one parameter as the kernel takes them; `param` is a copy where the parameter has gaps."""
 
     param: Tensor
     grad: Tensor
     buffers: tuple[Tensor, ...]
     step: Tensor
+    copied: bool = False
 
 
 def is_plain(param: Tensor) -> bool:
     """Whether the kernel can take a parameter itself: its own dense memory on the CPU, a dtype with a kernel."""
     return (
-        type(param) in _PLAIN_TYPES
+        type(param) in PLAIN_TYPES
         and param.device.type == "cpu"
         and param.layout == torch.strided
         and param.dtype in KERNEL_DTYPES
-        and _is_dense(param)
+        and param.dim() <= MOST_DIMS
+        and is_dense(param)
     )
 
 
 def pieces(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> Piece | None:
     """Return the tensors in a form that the kernel takes, sharing the memory that is written; None: there is none."""
-    param, grad, *rest = (_local(t) for t in (param, _laid_out(grad, param), *buffers))
+    param, grad, *rest = (_local(t) for t in (param, grad, *buffers))
+    shape = param.shape
     if param.is_complex():
         if param.is_conj() or not grad.is_complex():
             return None
-        param, grad = torch.view_as_real(param), torch.view_as_real(grad.resolve_conj())
+        param, grad = torch.view_as_real(param), torch.view_as_real(_dense(grad).resolve_conj())
         rest = [torch.view_as_real(b) if b.is_complex() else b for b in rest]
     if type(param) is not Tensor:
         param = param.detach()
-    if not is_plain(param):
+    if type(param) is not Tensor or param.device.type != "cpu" or param.dtype not in KERNEL_DTYPES:
         return None
-    if grad.layout != torch.strided:
-        grad = grad.coalesce().to_dense() if grad.layout == torch.sparse_coo else grad.to_dense()
-    grad = grad.detach()
+    copied = not is_dense(param)
+    if copied:
+        param = param.clone()
+    grad = _dense(grad).detach()
     if type(grad) is not Tensor or grad.device.type != "cpu" or grad.dtype != param.dtype or grad.shape != param.shape:
         return None
-    if grad.stride() != param.stride() or grad.is_neg():
+    if grad.stride() != param.stride() or is_lazy(grad):
         grad = torch.empty_like(param).copy_(grad)
-    if any(b.stride() != param.stride() for b in rest if b.shape == param.shape):
+    whole = [b.shape in (param.shape, shape) for b in rest]
+    if any(b.stride() != param.stride() for b, one in zip(rest, whole) if one):
         return None
-    return Piece(param, grad, tuple(rest), step)
+    if param.dim() > MOST_DIMS:
+        rest = [_flat(b) if one else b for b, one in zip(rest, whole)]
+        if copied:
+            return None
+        param, grad = _flat(param), _flat(grad)
+    return Piece(param, grad, tuple(rest), step, copied)
 
 
-def rows(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> tuple[Piece, Tensor]:
-    """Return copies of the rows that a sparse gradient names, and their indices, for a lazy step."""
+def rows(
+    param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor
+) -> tuple[Piece, tuple[Tensor, ...]]:
+    """Return copies of the elements that a sparse gradient names, and their indices, for a lazy step."""
     grad = grad.coalesce()
-    if grad.sparse_dim() != 1:
-        raise InputError(f"lazy=True: a gradient with {grad.sparse_dim()} sparse dimensions, expected 1 (rows)")
-    index = grad.indices()[0]
-    chosen = (param.detach().index_select(0, index), *(b.index_select(0, index) for b in buffers))
-    return Piece(chosen[0], grad.values().contiguous(), chosen[1:], step), index
+    index = tuple(grad.indices())
+    return Piece(param.detach()[index], grad.values().contiguous(), tuple(b[index] for b in buffers), step, True), index
+
+
+def is_lazy(tensor: Tensor) -> bool:
+    """Whether the memory does not hold the values: a negation still to be done, or zeros without memory."""
+    return tensor.is_neg() or tensor._is_zerotensor()
 
 
 class _Namespace:
@@ -111,8 +127,7 @@ def step_general(
         step = 1
     elif step.device.type == "cpu":
         step = int(step)
-    if grad.layout == torch.sparse_coo:
-        grad = grad.coalesce().to_dense()
+    grad = _dense(grad)
     buffers = [state[name] for name in names]
     narrow = buffers[0].dtype
     work = torch.float32 if narrow in (torch.bfloat16, torch.float16) else narrow
@@ -135,6 +150,18 @@ def step_general(
         buffer.copy_(torch.view_as_complex(value.contiguous()) if complex_ else value)
 
 
+def _dense(grad: Tensor) -> Tensor:
+    """Return a sparse gradient as its dense equal, rows that occur twice added up."""
+    if grad.layout == torch.strided:
+        return grad
+    return grad.coalesce().to_dense() if grad.layout == torch.sparse_coo else grad.to_dense()
+
+
+def _flat(x: Tensor) -> Tensor:
+    """Return dense memory as one axis."""
+    return x.as_strided((x.numel(),), (1,))
+
+
 def _same(x: Tensor) -> Tensor:
     return x
 
@@ -154,7 +181,7 @@ def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
     return redistributed
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill their memory without gaps or overlap, whatever the order of the axes."""
     if tensor.is_contiguous():
         return True

@@ -67,20 +67,25 @@ class MapMarks:
         self.edges = LineCollection([], colors=np.repeat(shades, n).tolist(), linewidths=1.1, zorder=3.1)
         for collection in (self.halos, self.trails, self.filled, self.edges):
             axes.add_collection(collection, autolim=False)
-        edge: dict[str, Any] = {"markeredgecolor": colors.halo, "markeredgewidth": 1.1, "linestyle": "", "zorder": 4}
+        edge: dict[str, Any] = {"markeredgecolor": colors.halo, "markeredgewidth": 1.1, "linestyle": "", "zorder": 4, "clip_on": False}
         self.balls = [axes.plot([], [], look.marker, color=look.color, markersize=9.5, **edge)[0] for look in looks]
         starts = np.array([self._place(track.point(0.0), track, 0.0) for track in scene.tracks])
         axes.plot(*starts.T, "o", color="none", markeredgecolor=colors.ink, markersize=5, linestyle="", zorder=1.9)
         self.leaving = []
+        places: list[Array] = []
         for track, look in zip(scene.tracks, looks):
             if track.left is None or track.exit is None:
                 continue
             place = self._place(track.exit, track, float(track.left))
             words = f"{track.label} leaves at step {track.left}"
             right, top = place > low + 0.5 * (high - low)
+            # Runs that leave at the same place: a line for each.
+            rows = sum(bool((np.abs(place - other) < 0.08 * (high - low)).all()) for other in places)
+            away = 7 + 1.3 * POINTS * rows
+            places.append(place)
             text = axes.annotate(
-                words, place, xytext=(-9 if right else 9, -7 if top else 7), textcoords="offset points", color=look.color,
-                ha="right" if right else "left", va="top" if top else "bottom", fontsize=POINTS, zorder=5,
+                words, place, xytext=(-9 if right else 9, -away if top else away), textcoords="offset points",
+                ha="right" if right else "left", va="top" if top else "bottom", fontsize=POINTS, zorder=5, color=look.color,
                 path_effects=[patheffects.withStroke(linewidth=2.5, foreground=colors.halo)],
             )  # fmt: skip
             self.leaving.append((track, text))

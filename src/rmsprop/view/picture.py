@@ -199,13 +199,18 @@ def _tidy(axes: Axes, colors: Theme, *, ticks: int, log: bool = False) -> None:
         low, high = axes.get_ylim()
         if np.log10(high / low) < 1.5:
             axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-            axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_major_formatter(ticker.FuncFormatter(_number))
     else:
         axes.yaxis.set_major_locator(ticker.MaxNLocator(ticks + 1))
-        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.4g}".replace("-", "−")))
+        axes.yaxis.set_major_formatter(ticker.FuncFormatter(_number))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(_number))
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(colors.muted)
         axis.label.set_fontsize(POINTS)
+
+
+def _number(value: float, _: int | None = None) -> str:
+    return f"{value:.4g}".replace("-", "−")
 
 
 def _line(look: Look) -> dict[str, Any]:

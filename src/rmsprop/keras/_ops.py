@@ -1,0 +1,38 @@
+"""What `reference.step` needs of an array namespace, in Keras's own operations, for all backends."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+
+from rmsprop import reference
+
+__all__ = ["OPS", "dense"]
+
+_ops = keras.ops
+OPS = SimpleNamespace(
+    abs=_ops.abs, astype=_ops.cast, isfinite=_ops.isfinite, sign=_ops.sign, sqrt=_ops.sqrt, where=_ops.where
+)
+
+if keras.backend.backend() == "tensorflow":
+    tf: Any = importlib.import_module("tensorflow")
+
+    # TensorFlow writes its dtypes as <dtype: 'float32'>.
+    for _dtype in (tf.float32, tf.float64):
+        reference._SATURATION[str(_dtype)] = reference._SATURATION[_dtype.name]
+
+    def dense(grad: Any, variable: Any) -> Any:
+        """Return a gradient that names rows as a dense one, rows that are named twice summed; others as they are."""
+        if not isinstance(grad, tf.IndexedSlices):
+            return grad
+        rows = tf.math.unsorted_segment_sum(grad.values, grad.indices, variable.shape[0])
+        return tf.ensure_shape(rows, variable.shape)
+
+else:
+
+    def dense(grad: Any, variable: Any) -> Any:
+        """Return a gradient as it is: only TensorFlow has gradients that name rows."""
+        return grad

@@ -452,6 +452,24 @@ def resume_closely(folder, case, cls, partial=False):
         torch.testing.assert_close(whole(mine), other.detach(), rtol=1e-4, atol=1e-6)
 
 
+def test_a_centered_state_that_torch_trained_on_is_not_mixed_with_an_older_variance_of_ours():
+    model, ours = setup("centered")
+    steps(model, ours, 0, 3)
+    theirs = torch.optim.RMSprop(model.parameters(), lr=0.01, momentum=0.9, centered=True)
+    theirs.load_state_dict(ours.state_dict())
+    steps(model, theirs, 3, 6)
+    assert "grad_var" in theirs.state_dict()["state"][0]  # torch carries what it does not know along
+    back = RMSprop(model.parameters(), lr=0.01, momentum=0.9, centered=True)
+    back.load_state_dict(theirs.state_dict())
+    twin = copy.deepcopy(model)
+    theirs_on = torch.optim.RMSprop(twin.parameters(), lr=0.01, momentum=0.9, centered=True)
+    theirs_on.load_state_dict(theirs.state_dict())
+    steps(model, back, 6, 9)
+    steps(twin, theirs_on, 6, 9)
+    for mine, other in zip(model.parameters(), twin.parameters()):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+
+
 def eight_bit_goes_on(folder, case):
     """Save, go on; load, go on: the same bits on the same number of ranks."""
     model, optimizer = setup(case, shard=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +26,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    mode = stat.S_IMODE(temporary.stat().st_mode)  # of any new file here
     try:
         yield temporary
+        temporary.chmod(mode)  # a writer that replaced the file may have made it private, as safetensors does
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

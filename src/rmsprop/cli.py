@@ -22,6 +22,7 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS: dict[str, str] = {
     "race": "rmsprop.race.command:race",
+    "lab": "rmsprop.lab.command:lab",
     "minimize": "rmsprop.commands.minimize:minimize",
     "compare": "rmsprop.commands.minimize:compare",
     "dialects": "rmsprop.commands.dialects:dialects",

@@ -1,7 +1,7 @@
 // Two runs, most often two dialects of one optimizer, and how far apart their paths are.
 import uPlot from "uplot";
 import { app, nameOf } from "./app";
-import { decades } from "./curves";
+import { decades, range } from "./curves";
 import { fill, h, perFrame, show } from "./dom";
 import { setting } from "./state";
 import type { Rule, Run } from "./types";
@@ -101,7 +101,7 @@ export function apart(): HTMLElement {
         legend: { show: false },
         padding: [8, 8, 0, 0],
         cursor: { y: false, drag: { x: false, y: false } },
-        scales: { x: { time: false }, y: { distr: 3 } },
+        scales: { x: { time: false }, y: { distr: 3, range: range(true) } },
         axes: [
           { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 3 }, font, size: 22 },
           {
@@ -110,10 +110,12 @@ export function apart(): HTMLElement {
             ticks: { show: false },
             font,
             size: 52,
+            filter: (_u, splits) => splits,
             splits: (_u, _i, low, high) => decades(low, high),
             values: (_, s) => s.map((v) => (v ? show(v, 2) : "")),
           },
         ],
+        hooks: { draw: [() => mark()] },
         series: [{}, { stroke: style.getPropertyValue("--accent").trim(), width: 2, points: { show: false } }],
       },
       [apart.map((_, i) => i), logs] as uPlot.AlignedData,

@@ -163,7 +163,33 @@ export function drawContour(context: CanvasRenderingContext2D, frame: Frame, tim
     if (run.exit !== null && time >= run.exit) leaving(context, i, run, frame, labels);
   }
   startMark(context, frame);
+  scaleMarks(context, frame);
   context.restore();
+}
+
+/** Coordinates along the lower and the left rim. */
+function scaleMarks(context: CanvasRenderingContext2D, frame: Frame): void {
+  const domain = app.surface?.domain ?? app.state.domain;
+  context.fillStyle = "rgba(223,231,241,.62)";
+  context.font = "11px 'IBM Plex Sans', sans-serif";
+  for (const axis of [0, 1] as const) {
+    const [low, high] = domain[axis];
+    const rough = (high - low) / (axis ? frame.height / 80 : frame.width / 110);
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough) ?? power * 10;
+    for (let k = Math.ceil(low / step); k * step <= high; k += 1) {
+      const [x, y] = toPixels(axis ? low : k * step, axis ? k * step : low, frame);
+      const text = show(k * step, 3);
+      const wide = context.measureText(text).width;
+      if (axis === 0 && x > 44 && x < frame.width - 30) {
+        context.fillText(text, x - wide / 2, frame.height - 8);
+        context.fillRect(x - 0.5, frame.height - 4, 1, 4);
+      } else if (axis === 1 && y > 16 && y < frame.height - 24) {
+        context.fillText(text, 8, y + 4);
+        context.fillRect(0, y - 0.5, 4, 1);
+      }
+    }
+  }
 }
 
 function dots(context: CanvasRenderingContext2D, run: Run, time: number, frame: Frame, tint: string): void {

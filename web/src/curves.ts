@@ -125,6 +125,9 @@ class Chart {
         series.push({ stroke: colourOf(i), width: 1.6, points: { show: false }, ...(k ? { dash: [4, 4] } : {}) });
       }
     }
+    // A run that diverges leaves the chart at the top instead of flattening the others.
+    const first = Math.max(...data.slice(1).map((row) => row.find((value) => value !== null) ?? 0));
+    const cap = isLoss || this.quantity.id === "norm" || this.quantity.id === "length" ? 1e3 * first : 1e100;
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--muted").trim();
     const grid = { stroke: style.getPropertyValue("--line").trim(), width: 1 };
@@ -135,7 +138,7 @@ class Chart {
       {
         width: this.box.clientWidth,
         height: this.box.clientHeight,
-        padding: [8, 8, 0, 0],
+        padding: [8, 16, 0, 0],
         legend: { show: false },
         cursor: {
           y: false,
@@ -143,7 +146,7 @@ class Chart {
           drag: { x: false, y: false },
           sync: { key: "steps" },
         },
-        scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1, range: range(logarithmic) } },
+        scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1, range: range(logarithmic, cap) } },
         axes: [
           { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 3 }, font, size: 20, gap: 2, space: 56 },
           {
@@ -154,12 +157,14 @@ class Chart {
             size: 44,
             gap: 4,
             space: 22,
+            filter: (_, splits) => splits,
             ...(logarithmic ? { splits: (_: uPlot, __: number, low: number, high: number) => decades(low, high) } : {}),
             values: (_, splits) => splits.map((split) => tick(split)),
           },
         ],
         series,
         hooks: {
+          draw: [() => this.mark()],
           setCursor: [
             (u) => {
               const index = u.cursor.left !== undefined && u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null;
@@ -236,14 +241,15 @@ export function decades(low: number, high: number): number[] {
 }
 
 /** Room above and below; on a logarithmic axis at most fourteen decades, so that one exact zero does not squeeze the rest. */
-function range(logarithmic: boolean): uPlot.Scale.Range {
-  return (_, low, high) => {
-    if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high)) return [0.1, 1];
+export function range(logarithmic: boolean, cap = 1e100): uPlot.Scale.Range {
+  return (_, low, above) => {
+    if (low === null || above === null || !Number.isFinite(low) || !Number.isFinite(above)) return [0.1, 1];
+    const high = Math.max(low, Math.min(above, cap));
     if (!logarithmic) {
       const margin = 0.06 * (high - low) || 1;
       return [low - margin, high + margin];
     }
-    const top = Math.min(high, 1e100) * 1.4;
+    const top = high * 1.4;
     return [Math.max(low / 1.4, top * 1e-14), top];
   };
 }

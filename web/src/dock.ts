@@ -41,8 +41,20 @@ export function dock(root: HTMLElement): void {
     choose(panels[next]![0]);
     tabs[next]!.focus();
   });
-  const bodies = panels.map(([name, , make]) =>
-    h("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, hidden: true }, make()),
+  const bodies: HTMLElement[] = [];
+  // Before the panels' own listeners: they draw only when they can be seen.
+  app.on(["tab"], () => {
+    for (const [i, [name]] of panels.entries()) {
+      const on = name === app.state.tab;
+      tabs[i]!.setAttribute("aria-selected", String(on));
+      tabs[i]!.tabIndex = on ? 0 : -1;
+      bodies[i]!.hidden = !on;
+    }
+  });
+  bodies.push(
+    ...panels.map(([name, , make]) =>
+      h("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, hidden: true }, make()),
+    ),
   );
   const squares = h("input", { type: "checkbox", id: "squares-on", checked: true });
   squares.addEventListener("change", () => {
@@ -65,12 +77,4 @@ export function dock(root: HTMLElement): void {
     app.emit("tab");
     app.remember();
   };
-  app.on(["tab"], () => {
-    for (const [i, [name]] of panels.entries()) {
-      const on = name === app.state.tab;
-      tabs[i]!.setAttribute("aria-selected", String(on));
-      tabs[i]!.tabIndex = on ? 0 : -1;
-      bodies[i]!.hidden = !on;
-    }
-  });
 }

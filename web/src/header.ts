@@ -50,14 +50,13 @@ export function header(root: HTMLElement): void {
     const scene = app.catalogue.scenes.find((each) => each.name === scenes.value);
     app.play(false);
     const { tab } = app.state;
-    if (scene) app.load({ ...ofScene(scene, app.state.runs), tab });
-    else if (scenes.value === "#hinton") app.load({ ...hinton(), tab });
+    if (scene) app.load({ ...ofScene(scene, app.state.runs), tab }, Number.POSITIVE_INFINITY);
+    else if (scenes.value === "#hinton") app.load({ ...hinton(), tab }, Number.POSITIVE_INFINITY);
   });
   text.addEventListener("input", () => {
     if (text.value.trim()) app.change({ text: text.value }, true);
   });
   const showScene = () => {
-    if (document.activeElement !== text) text.value = app.state.text;
     const { noise } = app.state;
     scenes.value = noise.kind === "hinton" ? "#hinton" : (app.scene?.name ?? "#own");
     teaches.textContent =
@@ -65,7 +64,11 @@ export function header(root: HTMLElement): void {
         ? "Nine small pushes and one large one cancel out; dividing each by its own size (rho 0, as rprop does) makes them drift."
         : (app.scene?.teaches ?? "Your own function: exact gradients, nothing executed that was typed.");
   };
-  app.on(["state", "result"], showScene);
+  app.on(["state"], () => {
+    text.value = app.state.text;
+    showScene();
+  });
+  app.on(["result"], showScene);
   app.on(["error"], () => {
     const column = app.error?.column ?? null;
     text.setAttribute("aria-invalid", String(column !== null));

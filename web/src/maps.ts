@@ -6,7 +6,8 @@ import { clamp, fill, fit, h, perFrame, show } from "./dom";
 import { rgb } from "./height";
 
 const HEAT = ["#4be38f", "#27b88c", "#1e8b86", "#20607a", "#1f3d63", "#172343", "#0d1226"].map(rgb);
-const LOST = "#4a2233";
+const LOST = rgb("#4a2233");
+const NOWHERE = rgb("#1b2436");
 const TINTS = [
   "#3ddc84",
   "#6c9dff",
@@ -23,11 +24,30 @@ const TINTS = [
 ];
 const MARGIN = { left: 58, bottom: 34, top: 8, right: 8 };
 
-function heatColour(unit: number): string {
+function heatColour(unit: number): [number, number, number] {
   const place = clamp(unit, 0, 1) * (HEAT.length - 1);
   const i = Math.min(HEAT.length - 2, Math.floor(place));
   const mix = (k: 0 | 1 | 2) => Math.round(HEAT[i]![k] + (HEAT[i + 1]![k] - HEAT[i]![k]) * (place - i));
-  return `rgb(${mix(0)},${mix(1)},${mix(2)})`;
+  return [mix(0), mix(1), mix(2)];
+}
+
+/** Paint square cells without seams: one pixel each, enlarged. Row 0 is the lowest. */
+function paintCells(
+  context: CanvasRenderingContext2D,
+  side: number,
+  box: [number, number, number, number],
+  colourAt: (i: number) => [number, number, number],
+): void {
+  const small = document.createElement("canvas");
+  small.width = small.height = side;
+  const pixels = new ImageData(side, side);
+  for (let i = 0; i < side * side; i += 1) {
+    const at = (side - 1 - Math.floor(i / side)) * side + (i % side);
+    pixels.data.set([...colourAt(i), 255], 4 * at);
+  }
+  small.getContext("2d")!.putImageData(pixels, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, ...box);
 }
 
 /** A select of the RMSprop runs that keeps its choice. */
@@ -113,13 +133,10 @@ export function heat(): HTMLElement {
     const to = sorted[Math.floor(0.97 * (sorted.length - 1))] ?? 1;
     const w = (width - MARGIN.left - MARGIN.right) / side();
     const t = (height - MARGIN.top - MARGIN.bottom) / side();
-    for (let row = 0; row < side(); row += 1) {
-      for (let column = 0; column < side(); column += 1) {
-        const v = gap(value(column, row));
-        context.fillStyle = Number.isNaN(v) ? LOST : heatColour((v - from) / (to - from || 1));
-        context.fillRect(MARGIN.left + column * w, MARGIN.top + (side() - 1 - row) * t, w + 0.6, t + 0.6);
-      }
-    }
+    paintCells(context, side(), [MARGIN.left, MARGIN.top, w * side(), t * side()], (i) => {
+      const v = gap(map!.f[i]!);
+      return Number.isNaN(v) ? LOST : heatColour((v - from) / (to - from || 1));
+    });
     axes(context, width, height, map, name.value);
     const run = app.state.runs[Number(select.value)];
     if (run) {
@@ -251,17 +268,27 @@ function axes(context: CanvasRenderingContext2D, width: number, height: number, 
   const w = (width - MARGIN.left - MARGIN.right) / n;
   const t = (height - MARGIN.top - MARGIN.bottom) / n;
   context.textAlign = "center";
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
-    const i = Math.round(part * (n - 1));
-    const x = clamp(MARGIN.left + (i + 0.5) * w, MARGIN.left + 12, width - 16);
-    context.fillText(show(map.lr[i], 2), x, height - MARGIN.bottom + 13);
+  const spot = (values: Float64Array, value: number, of: (v: number) => number) => {
+    const [low, high] = [of(values[0]!), of(values.at(-1)!)];
+    return (of(value) - low) / (high - low);
+  };
+  for (let power = -12; power <= 6; power += 1) {
+    const part = spot(map.lr, 10 ** power, Math.log10);
+    if (part < -1e-6 || part > 1 + 1e-6) continue;
+    context.fillText(
+      show(10 ** power, 2),
+      clamp(MARGIN.left + part * w * n, MARGIN.left + 14, width - 14),
+      height - MARGIN.bottom + 13,
+    );
   }
   context.fillText("lr", MARGIN.left + (width - MARGIN.left) / 2, height - 4);
   context.textAlign = "right";
-  for (const part of [0, 1 / 3, 2 / 3, 1]) {
-    const i = Math.round(part * (n - 1));
-    const y = clamp(MARGIN.top + (n - 0.5 - i) * t + 4, 12, height);
-    context.fillText(name === "rho" ? show(map.other[i], 3) : show(map.other[i], 2), MARGIN.left - 6, y);
+  const memory = (rho: number) => -Math.log(1 - rho);
+  const marks = name === "rho" ? [0, 0.5, 0.9, 0.99, 0.999] : [1e-12, 1e-9, 1e-6, 1e-3, 1];
+  for (const mark of marks) {
+    const part = spot(map.other, mark, name === "rho" ? memory : Math.log10);
+    const y = clamp(MARGIN.top + (1 - part) * t * n + 4, MARGIN.top + 9, height);
+    context.fillText(show(mark, 3), MARGIN.left - 6, y);
   }
   context.save();
   context.translate(11, MARGIN.top + (height - MARGIN.top - MARGIN.bottom) / 2);
@@ -295,20 +322,10 @@ export function basins(): HTMLElement {
     context.fillStyle = "#0a1020";
     context.fillRect(0, 0, width, height);
     const { count, label } = found;
-    for (let row = 0; row < count; row += 1) {
-      for (let column = 0; column < count; column += 1) {
-        const which = label[row * count + column]!;
-        context.fillStyle = which < 0 ? "#1b2436" : TINTS[which % TINTS.length]!;
-        context.globalAlpha = which < 0 ? 1 : 0.78;
-        context.fillRect(
-          (column / count) * width,
-          (1 - (row + 1) / count) * height,
-          width / count + 0.6,
-          height / count + 0.6,
-        );
-      }
-    }
-    context.globalAlpha = 1;
+    const tints = TINTS.map((hex) => rgb(hex).map((part) => part * 0.8) as [number, number, number]);
+    paintCells(context, count, [0, 0, width, height], (i) =>
+      label[i]! < 0 ? NOWHERE : tints[label[i]! % tints.length]!,
+    );
     const [[left, right], [bottom, top]] = app.state.domain;
     for (let i = 0; i < found.minima.length; i += 2) {
       const x = ((found.minima[i]! - left) / (right - left)) * width;

@@ -74,7 +74,7 @@ export function openShare(): void {
         h(
           "p",
           { class: "hint", id: "no-command" },
-          "As one command: only for one RMSprop beside rivals at their own defaults and the same lr, without noise.",
+          "As one command: for an RMSprop beside rivals at their own defaults and dialects as they are.",
         ),
       );
   }

@@ -27,7 +27,7 @@ export function ofScene(scene: Scene, runs?: RunSetting[]): State {
     text: scene.text,
     domain: structuredClone(scene.domain),
     start: [...scene.start],
-    steps: Math.max(scene.steps, 40),
+    steps: scene.steps,
     noise: { kind: "none", scale: 1, seed: 0 },
     runs: runs ? runs.map((run) => ({ ...run, lr: gentle(run.optimizer) })) : usual,
     step: 0,
@@ -74,7 +74,9 @@ export function toHash(state: State): string {
   }
   query.set("t", String(Math.floor(state.step)));
   query.set("tab", state.tab);
-  return `#${query.toString()}`;
+  // What a fragment may hold as it is stays readable.
+  const readable: Record<string, string> = { "%2C": ",", "%3D": "=", "%28": "(", "%29": ")", "%5E": "^", "%2F": "/" };
+  return `#${query.toString().replace(/%(2C|3D|28|29|5E|2F)/g, (code) => readable[code]!)}`;
 }
 
 class Broken extends Error {}

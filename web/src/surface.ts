@@ -21,7 +21,7 @@ import { colourOf } from "./look";
 
 const TALL = 0.66;
 const LIFT = 0.012;
-const view = { turn: -0.8, tilt: 0.74, far: 3.3 };
+const view = { turn: -0.8, tilt: 0.74, far: 2.95 };
 
 let renderer: WebGLRenderer | null = null;
 const scene = new Scene();
@@ -120,7 +120,7 @@ function drawLevels(heights: Float64Array, side: number, a: number, b: number): 
 
 function aim(width: number, height: number): void {
   camera.aspect = width / height;
-  const far = view.far * Math.max(1, 1.25 / camera.aspect);
+  const far = view.far * Math.hypot(...extent()) * Math.max(1, 1.25 / camera.aspect);
   camera.position.set(
     far * Math.cos(view.tilt) * Math.sin(view.turn),
     far * Math.sin(view.tilt),

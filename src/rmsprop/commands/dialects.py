@@ -17,8 +17,8 @@ __all__ = ["dialects"]
 
 HELP = """Show what each framework, library and paper means by RMSprop.
 
-Without a name: the table. With one: all that is known of it. With two: how they differ, in words and in the numbers of a
-real run, and with --plot in a picture. The switches (--momentum 0.9) change both.
+Without a name: the table. With one: all that is known of it. With two: how they differ, in words and in the numbers of
+a real run, and with --plot in a picture. The switches (--momentum 0.9) change both.
 
 Examples:
 
@@ -31,7 +31,7 @@ Examples:
 """
 
 FUNCTION, LR, STEPS = "ravine", 0.05, 200
-"""Where two dialects are run: unlike curvatures, a lr that none of them leaves the picture with."""
+"""Where two dialects are run: the curvatures differ twentyfold, and with this lr none of them leaves the picture."""
 
 
 @takes(Changes)
@@ -63,7 +63,9 @@ def dialects(  # noqa: D103 (HELP is the docstring)
     rows = [known.get(name) for name in chosen]
     if not rows:
         console.print(_table(known.all()))
-        console.print("Evidence: V the owner was run and agreed, S its source was read, C a secondary source.", style="dim")
+        console.print(
+            "Evidence: V the owner was run and agreed, S its source was read, C a secondary source.", style="dim"
+        )
     elif len(rows) == 1:
         _show(console, rows[0], changes.changes)
     else:

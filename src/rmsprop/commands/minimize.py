@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["compare", "minimize"]
 
 Function = Annotated[
-    str, typer.Argument(help='A function of x, or of x and y: "x - x^3"; or a landscape: rosenbrock.', show_default=False)
+    str,
+    typer.Argument(help='A function of x, or of x and y: "x - x^3"; or a landscape: rosenbrock.', show_default=False),
 ]
 
 MINIMIZE = """Minimize a typed function with RMSprop, and show the way.
@@ -78,7 +79,8 @@ def minimize(  # noqa: D103 (MINIMIZE is the docstring)
 def compare(  # noqa: D103 (COMPARE is the docstring)
     function: Function,
     others: Annotated[
-        str, typer.Option("--with", help="Rivals or dialects, comma-separated, each NAME or NAME:LR.", metavar="A,B,...")
+        str,
+        typer.Option("--with", help="Rivals or dialects, comma-separated, each NAME or NAME:LR.", metavar="A,B,..."),
     ],
     *,
     switches: Switches,
@@ -196,8 +198,8 @@ def _write(problem: Problem, runners: list[Runner], traces: list[Any], output: O
         base = Path(output.csv)
         for runner, trace in zip(runners, traces):
             word = "-".join("".join(c if c.isalnum() else " " for c in runner.label.lower()).split())
-            path = base if len(runners) == 1 else base.with_name(f"{base.stem}-{word}{base.suffix}")
-            trace.to_csv(path)
-            written.append(str(path))
-    for path in written:
-        _console().print(f"written  {path}", soft_wrap=True, markup=False)
+            target = base if len(runners) == 1 else base.with_name(f"{base.stem}-{word}{base.suffix}")
+            trace.to_csv(target)
+            written.append(str(target))
+    for file in written:
+        _console().print(f"written  {file}", soft_wrap=True, markup=False)

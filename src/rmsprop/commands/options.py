@@ -36,14 +36,13 @@ class Changes:
 
     rho: Annotated[float | None, typer.Option(help="Decay of the mean square, 0 to 1. [0.9]", metavar="R")] = None
     eps: Annotated[float | None, typer.Option(help="Added to the denominator. [1e-8]", metavar="E")] = None
-    eps_mode: Annotated[
-        str | None, typer.Option(help="Where eps stands. [inside]", metavar=_choices(EpsMode))
-    ] = None
+    eps_mode: Annotated[str | None, typer.Option(help="Where eps stands. [inside]", metavar=_choices(EpsMode))] = None
     init: Annotated[
         str | None, typer.Option(help="The mean square before the first step. [zeros]", metavar="zeros|ones|eps|V")
     ] = None
     centered: Annotated[
-        bool | None, typer.Option("--centered/--no-centered", help="Divide by the standard deviation.", show_default=False)
+        bool | None,
+        typer.Option("--centered/--no-centered", help="Divide by the standard deviation.", show_default=False),
     ] = None
     var_floor: Annotated[float | None, typer.Option(help="Least mean square to divide by. [0]", metavar="V")] = None
     bias_correction: Annotated[
@@ -54,7 +53,8 @@ class Changes:
         float | None, typer.Option(help="Decay of the buffer; brings the dialect's buffer, or unit. [0]", metavar="M")
     ] = None
     buffer: Annotated[
-        str | None, typer.Option(help="What the buffer sums: the step with or without lr.", metavar=_choices(BufferMode))
+        str | None,
+        typer.Option(help="What the buffer sums: the step with or without lr.", metavar=_choices(BufferMode)),
     ] = None
     nesterov: Annotated[
         str | None, typer.Option(help="Whether the buffer looks ahead. [none]", metavar=_choices(Nesterov))
@@ -62,9 +62,9 @@ class Changes:
     weight_decay: Annotated[
         float | None, typer.Option(help="Strength; brings the dialect's mode, or l2. [0]", metavar="W")
     ] = None
-    weight_decay_mode: Annotated[
-        str | None, typer.Option(help="Where it acts.", metavar=_choices(WeightDecayMode))
-    ] = None
+    weight_decay_mode: Annotated[str | None, typer.Option(help="Where it acts.", metavar=_choices(WeightDecayMode))] = (
+        None
+    )
     maximize: Annotated[
         bool | None, typer.Option("--maximize/--minimize", help="Climb instead.", show_default=False)
     ] = None
@@ -122,23 +122,17 @@ class Run:
 class Output:
     """What to write, and how it looks."""
 
-    plot: Annotated[
-        str | None, typer.Option(help="Write a picture: .png, .svg, .pdf, .jpg.", metavar="FILE")
-    ] = None
+    plot: Annotated[str | None, typer.Option(help="Write a picture: .png, .svg, .pdf, .jpg.", metavar="FILE")] = None
     animate: Annotated[
         str | None, typer.Option(help="Write an animation: .gif, .apng, .webp, .mp4.", metavar="FILE")
     ] = None
     csv: Annotated[str | None, typer.Option(help="Write every step as a table.", metavar="FILE")] = None
     theme: Annotated[str, typer.Option(help="light or dark.", metavar="THEME")] = "light"
-    size: Annotated[
-        str | None, typer.Option(help="Pixels. [1280x800; an animation 640x480]", metavar="WxH")
-    ] = None
+    size: Annotated[str | None, typer.Option(help="Pixels. [1280x800; an animation 640x480]", metavar="WxH")] = None
     dpi: Annotated[float, typer.Option(help="How large text and lines are.", metavar="D")] = 100.0
     seconds: Annotated[float, typer.Option(help="How long the animation plays.", metavar="S")] = 4.0
     fps: Annotated[float, typer.Option(help="Its frames per second; a GIF has at most 50.", metavar="F")] = 50.0
-    domain: Annotated[
-        str | None, typer.Option(help="What the map shows.", metavar="X0:X1[,Y0:Y1]")
-    ] = None
+    domain: Annotated[str | None, typer.Option(help="What the map shows.", metavar="X0:X1[,Y0:Y1]")] = None
 
     def files(self) -> list[Path]:
         """Return the files to write, checked before anything is computed.
@@ -179,7 +173,7 @@ def takes(*parts: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
         ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature]
         call.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in ordered}
-        del call.__wrapped__  # type: ignore[attr-defined]
+        del call.__wrapped__
         return call
 
     return decorate

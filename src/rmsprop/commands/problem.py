@@ -85,8 +85,8 @@ class Runner:
 def read(text: str, run: Run, switches: Switches | None = None) -> Problem:
     """Read a typed function or a landscape's name, and fill in what was not said.
 
-    A function that is one of the landscapes is that landscape, with its start, lr and steps; else lr is the dialect's own
-    default where it has one, or 0.01, and the steps are 1000.
+    A function that is one of the landscapes is that landscape, with its start, lr and steps; else lr is the dialect's
+    own default where it has one, or 0.01, and the steps are 1000.
 
     Raises:
         ExpressionError: A function that does not parse, with the column.

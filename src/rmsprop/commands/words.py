@@ -156,7 +156,7 @@ def columns(row: Dialect) -> dict[str, str]:
 
 
 def apart(left: Trace, right: Trace) -> tuple[Any, Any]:
-    """Return how far two runs from one start are apart, shape (steps + 1,) each: the distance, and its share of the way.
+    """Return how far two runs from one start are apart: the distance and its share of the way, shape (steps + 1,) each.
 
     The way is the larger of the two distances from the start; the share is 0 while neither has moved.
     """

@@ -15,7 +15,6 @@ centered one carries a mark, by which Keras leaves it alone; Keras's is converte
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from rmsprop import reference
 from rmsprop._choice import choose, remember_given
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
-from rmsprop.keras._saving import Saved
+from rmsprop.keras._saving import Saved, decayed
 from rmsprop.rule import Rule
 
 __all__ = ["RMSprop"]
@@ -34,7 +33,7 @@ _NAMES = {"mean_sq": "velocity", "grad_var": "variance", "momentum_buf": "moment
 
 
 @keras.saving.register_keras_serializable(package="rmsprop")
-class RMSprop(Saved, keras.optimizers.Optimizer):
+class RMSprop(Saved):
     """Keras's RMSprop, or the one that `dialect` names.
 
     v <- rho v + (1 - rho) g^2;  w <- w - lr g / sqrt(v + epsilon), and what the switches of `rmsprop.Rule` add.
@@ -126,11 +125,6 @@ class RMSprop(Saved, keras.optimizers.Optimizer):
         self._dialect = "" if row is None else row.name
         self._lazy = row is not None and row.sparse == "lazy"
 
-    @property
-    def rule(self) -> Rule:
-        """The rule that a step of a variable with weight decay follows."""
-        return _decayed(self._rule, float(self.weight_decay or 0.0))
-
     rho = property(lambda self: self._rule.rho)
     momentum = property(lambda self: self._rule.momentum)
     epsilon = property(lambda self: self._rule.eps)
@@ -198,7 +192,7 @@ class RMSprop(Saved, keras.optimizers.Optimizer):
 
     def _rule_of(self, variable: Any) -> Rule:
         rule = self.rule
-        return rule if not rule.weight_decay or self._use_weight_decay(variable) else _decayed(rule, 0.0)
+        return rule if not rule.weight_decay or self._use_weight_decay(variable) else decayed(rule, 0.0)
 
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
@@ -254,12 +248,3 @@ class RMSprop(Saved, keras.optimizers.Optimizer):
         self.assign(variable, new)
         for name, buffer in kept.items():
             self.assign(buffer, statistics[name])
-
-
-@functools.lru_cache(maxsize=64)
-def _decayed(rule: Rule, strength: float) -> Rule:
-    """The rule with this weight decay, in its own place, or in Keras's where it has none."""
-    if rule.weight_decay == strength:
-        return rule
-    mode = "decoupled" if rule.weight_decay_mode == "none" else rule.weight_decay_mode
-    return rule.replace(weight_decay=strength, weight_decay_mode=mode)

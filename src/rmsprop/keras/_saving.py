@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,21 +12,32 @@ import numpy as np
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
 
-__all__ = ["Saved"]
+__all__ = ["Saved", "decayed"]
 
 _MARK = "rule"
 
 
-class Saved:
+@functools.lru_cache(maxsize=64)
+def decayed(rule: Rule, strength: float) -> Rule:
+    """The rule with this weight decay, in its own place, or in Keras's where it has none."""
+    if rule.weight_decay == strength:
+        return rule
+    mode = "decoupled" if rule.weight_decay_mode == "none" else rule.weight_decay_mode
+    return rule.replace(weight_decay=strength, weight_decay_mode=mode)
+
+
+class Saved(keras.optimizers.Optimizer):
     """The part of `rmsprop.keras.RMSprop` that saves and loads."""
 
-    rule: Rule
     _rule: Rule
     _dialect: str
     _squares: list[Any]
     _average_gradients: list[Any]
-    variables: list[Any]
-    iterations: Any
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that a step of a variable with weight decay follows."""
+        return decayed(self._rule, float(self.weight_decay or 0.0))
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs for the same optimizer without its state."""

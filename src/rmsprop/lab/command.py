@@ -45,6 +45,8 @@ def lab(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # From here on a browser that is quicker than the server waits instead of being turned away.
+        listener.listen(128)
     except OSError as error:
         listener.close()
         raise InputError(f"--host {host} --port {port}: {error.strerror}; another port: rmsprop lab --port 0") from error
@@ -53,7 +55,7 @@ def lab(
     typer.echo(f"The lab is at {address}  (Ctrl-C ends it)")
     if host not in LOOPBACK:
         typer.echo("It listens beyond this machine: everybody who reaches the address can compute here.", err=True)
-    config = uvicorn.Config(application(hosts=names), log_level="warning", access_log=False, lifespan="off")
+    config = uvicorn.Config(application(hosts=names), log_level="warning", access_log=False, lifespan="off", ws="none")
     server = uvicorn.Server(config)
     if browser:
         _open_when_ready(server, address)

@@ -77,7 +77,8 @@ def _about(
     experiment: Experiment, setting: Setting, path: Path, lowest: float | None
 ) -> Iterator[tuple[int | None, str]]:
     steps = len(path.grad)
-    length = np.sqrt((np.diff(path.x, axis=0) ** 2).sum(1))
+    with np.errstate(all="ignore"):
+        length = np.sqrt((np.diff(path.x, axis=0) ** 2).sum(1))
     yield from _first_step(setting, path)
     if path.broken is not None:
         yield path.broken, f"Diverged: the numbers stop being finite at step {path.broken}."

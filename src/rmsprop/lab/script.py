@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from rmsprop import dialects
+from rmsprop.expression import parse
 from rmsprop.lab.experiment import Experiment, Setting
 from rmsprop.rule import Rule
 
@@ -84,32 +85,60 @@ def _noise(experiment: Experiment) -> tuple[list[str], str]:
 
 
 def command(experiment: Experiment) -> str | None:
-    """Return one `rmsprop compare` that draws these runs, or None where the command has no words for them.
+    """Return one `rmsprop compare` (or `minimize`) that draws these runs, or None where the command has no words for them.
 
-    It has one RMSprop, its rivals at their own defaults beside it, and one lr for all.
+    The command has one RMSprop with every switch; beside it stand rivals with their own defaults and dialects as they
+    are, each with a learning rate of its own.
     """
-    first, *others = experiment.settings
-    if first.rule is None or any(s.rule is not None for s in others) or experiment.noise.draw(1) is not None:
+    first = next((s for s in experiment.settings if s.rule is not None), None)
+    draw, text = experiment.noise.draw(1) is not None, experiment.function.text
+    flat = len(parse(text).variables) == 1
+    if first is None or (draw and (experiment.noise.kind != "gauss" or flat)):
         return None
-    if any(s.lr != first.lr or s != Setting.read({"optimizer": s.optimizer, "lr": s.lr}, "") for s in others):
+    others = [_named(s, first.lr) for s in experiment.settings if s is not first]
+    if None in others:
         return None
-    words = ["rmsprop", "compare", experiment.function.text]
-    words += ["--start", f"{experiment.start[0]!r},{experiment.start[1]!r}", "--lr", repr(first.lr)]
-    words += ["--steps", str(experiment.steps)]
+    start = experiment.start[:1] if flat else experiment.start
+    words = ["--start", ",".join(map(repr, start)), "--lr", repr(first.lr), "--steps", str(experiment.steps)]
     words += [] if first.dialect is None else ["--dialect", first.dialect]
     words += _switches(first)
-    words += ["--with", ",".join(s.optimizer for s in others)] if others else []
-    return shlex.join(words)
+    words += ["--noise", repr(experiment.noise.scale), "--seed", str(experiment.noise.seed)] if draw else []
+    words += ["--with", ",".join(filter(None, others))] if others else []
+    # A text that begins with a sign would pass for an option.
+    sentence = ["--", text] if text.startswith("-") else [text]
+    name = ["rmsprop", "compare" if others else "minimize"]
+    return shlex.join([*name, *words, *sentence] if len(sentence) > 1 else [*name, *sentence, *words])
+
+
+def _named(setting: Setting, lr: float) -> str | None:
+    """Return NAME or NAME:LR as `--with` reads it, or None for a setting that has no name."""
+    rate = "" if setting.lr == lr else f":{setting.lr!r}"
+    if setting.rule is None:
+        usual = Setting.read({"optimizer": setting.optimizer, "lr": setting.lr}, "")
+        return f"{setting.optimizer}{rate}" if setting.own == usual.own else None
+    if setting.dialect is not None and not setting.changes:
+        return f"{setting.dialect}{rate}"
+    same = (name for name in dialects.names() if dialects.get(name).resolve() == setting.rule)
+    name = next(same, None)
+    return None if name is None else f"{name}{rate}"
+
+
+_OPPOSITES = {"maximize": "minimize"}
 
 
 def _switches(setting: Setting) -> list[str]:
-    base = Rule() if setting.dialect is None else dialects.get(setting.dialect).rule
     words: list[str] = []
     for field in dataclasses.fields(Rule):
         mine: Any = getattr(setting.rule, field.name)
-        if field.name in ("rho", "eps") and setting.dialect is None:
-            words += [f"--{field.name}", repr(mine)]
-        elif mine != getattr(base, field.name) and field.name in {**setting.changes, field.name: mine}:
-            flag = field.name.replace("_", "-")
-            words += [f"--{flag}" if mine else f"--no-{flag}"] if isinstance(mine, bool) else [f"--{flag}", f"{mine}"]
+        if setting.dialect is not None:
+            said = field.name in setting.changes
+        else:
+            said = field.name in ("rho", "eps") or mine != field.default
+        if not said:
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(mine, bool):
+            words += [f"--{flag}" if mine else f"--{_OPPOSITES.get(flag, f'no-{flag}')}"]
+        else:
+            words += [f"--{flag}", str(mine)]
     return words

@@ -28,16 +28,22 @@ _MOST_BASINS = 12
 class _Grid:
     """A rule some of whose numbers are arrays, one for each cell; `reference.step` takes it like any other."""
 
-    def __init__(self, rule: Rule, **arrays: Array) -> None:
+    def __init__(self, rule: Rule, name: str, values: Array) -> None:
         self._rule = rule
-        self.__dict__.update(arrays)
+        self._rows = [rule.replace(**{name: float(value)}) for value in values]
+        setattr(self, name, values[:, None, None])
+        self._decay = self._decays(1)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._rule, name)
 
     def decay(self, step: int) -> tuple[Any, Any]:
-        decay: Any = Rule.decay
-        return decay(self, step)
+        return self._decays(step) if self._rule.bias_correction else self._decay
+
+    def _decays(self, step: int) -> tuple[Any, Any]:
+        """One pair for each row, by `Rule.decay`: an array's powers may differ from a number's in the last bit."""
+        pairs = np.array([row.decay(step) for row in self._rows])
+        return pairs[:, 0, None, None], pairs[:, 1, None, None]
 
 
 def heat(
@@ -63,9 +69,7 @@ def heat(
     rule = experiment.settings[0].rule
     if rule is None:
         raise InputError("runs[0]: a rival, expected RMSprop: the map varies its rule")
-    for value in (other.min(), other.max()):
-        rule.replace(**{name: float(value)})
-    grid: Any = _Grid(rule, **{name: other[:, None, None]})
+    grid: Any = _Grid(rule, name, other)
     shape = (len(other), len(lr), 2)
     points = np.empty(shape)
     points[...] = experiment.start

@@ -78,9 +78,7 @@ def pieces(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tenso
     return Piece(param, grad, tuple(rest), step, copied)
 
 
-def rows(
-    param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor
-) -> tuple[Piece, tuple[Tensor, ...]]:
+def rows(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> tuple[Piece, tuple[Tensor, ...]]:
     """Return copies of the elements that a sparse gradient names, and their indices, for a lazy step."""
     grad = grad.coalesce()
     index = tuple(grad.indices())
@@ -177,7 +175,7 @@ def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
     placements = getattr(param, "placements", None)
     if placements is None or getattr(grad, "placements", placements) == placements:
         return grad
-    redistributed: Tensor = grad.redistribute(placements=placements)  # type: ignore[attr-defined]
+    redistributed: Tensor = grad.redistribute(placements=placements)
     return redistributed
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from rmsprop.dialects import dialect as named_dialect
 from rmsprop.dialects import get as get_dialect
-from rmsprop.errors import InputError, InputTypeError
+from rmsprop.errors import InputError, InputTypeError, RuleError
 from rmsprop.rule import Rule
 
-__all__ = ["HOST_WORDS", "TORCH_SWITCHES", "Default", "resolve", "rule_of", "signature", "switches_of"]
+__all__ = ["HOST_WORDS", "TORCH_NUMBERS", "TORCH_SWITCHES", "Default", "resolve", "rule_of", "signature", "switches_of"]
 
 HOST_WORDS = {
     "alpha": "rho",
@@ -39,6 +39,17 @@ TORCH_SWITCHES = {
 
 class Default(float):
     """A default that can be told from the same number passed by the caller, so that a dialect may replace it."""
+
+
+TORCH_NUMBERS = {
+    "alpha": Default(0.99),
+    "eps": Default(1e-8),
+    "momentum": Default(0),
+    "centered": False,
+    "weight_decay": Default(0),
+    "maximize": False,
+}
+"""The numbers of torch.optim.RMSprop."""
 
 
 def resolve(dialect: str | Rule, numbers: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], float | None]:
@@ -117,7 +128,10 @@ def rule_of(group: dict[str, Any]) -> Rule:
         switches["weight_decay_mode"] = "none"
     numbers["centered"] = bool(numbers["centered"])
     numbers["maximize"] = bool(numbers["maximize"])
-    return Rule(**numbers, **switches)
+    try:
+        return Rule(**numbers, **switches)
+    except RuleError as error:
+        raise RuleError(str(error).replace("rho=", "alpha=")) from None  # the caller's word
 
 
 def _plain(value: Any) -> Any:

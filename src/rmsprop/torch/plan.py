@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from operator import is_
 from typing import Any
 
@@ -29,6 +30,19 @@ Rates = tuple[Any, Any]
 """(lr, the largest lr so far): floats, or tensors where a graph or autograd wants to see them."""
 
 
+class _NoState(dict[str, Any]):
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+class _Absent:
+    grad = None
+
+
+_NO_STATE = _NoState()
+_ABSENT: Any = _Absent()
+
+
 class Plan:
     """A group's parameters by the path they take, with their state.
 
@@ -38,10 +52,11 @@ class Plan:
         keys: The state's tensors that the kernel writes, in its order.
         wide_keys: The same for parameters that keep float32 or float64 statistics in a group with an 8-bit state.
         everything: All parameters of the group.
-        params: Those the kernel takes as they are.
+        params: Those the kernel takes as they are, each at its place in the group; `_ABSENT` for the others before them.
         states: Their state.
         others: Those for the general path.
         idle: Those without a gradient so far, so without state.
+        singles: Those of `params` that have one element: their gradients may be contiguous and yet wait to be negated.
     """
 
     def __init__(self, group: dict[str, Any], table: StateTable, number: int, *, everything: bool = False) -> None:
@@ -54,6 +69,7 @@ class Plan:
         self.states: list[dict[str, Any]] = []
         self.others: list[Tensor] = []
         self.idle: list[Tensor] = []
+        self.singles: list[Tensor] = []
         self._signature = _signature(group)
         self._table = table
         self._fill(group, number, everything)
@@ -69,12 +85,23 @@ class Plan:
             by_kernel = KERNEL and not recorded and param.device.type == "cpu" and known
             if not by_kernel:
                 _refuse_narrow(param, group, f"param_groups[{number}]['params'][{i}]")
+            if param.layout == torch.strided and any(s == 0 and n > 1 for s, n in zip(param.stride(), param.shape)):
+                raise InputError(
+                    f"param_groups[{number}]['params'][{i}]: strides {param.stride()} put several elements into one "
+                    "memory location, expected memory of its own for each; pass a clone()"
+                )
             state = self._table[param]
             _state.prepare(param, state, self.rule, group)
             _refit(param, state, self.rule, group)
             if by_kernel and is_plain(param) and self.keys[0] in state and self.keys[-1] in state:
+                # Each keeps its place in the group, on which its random numbers depend, whoever else has a gradient.
+                missing = i - len(self.params)
+                self.params += [_ABSENT] * missing
+                self.states += [_NO_STATE] * missing
                 self.params.append(param)
                 self.states.append(state)
+                if param.numel() == 1:
+                    self.singles.append(param)
             else:
                 self.others.append(param)
 
@@ -87,6 +114,13 @@ class Plan:
             and all(map(is_, group["params"], self.everything))
             and self._signature == _signature(group)
             and not any(p.grad is not None for p in self.idle)
+        )
+
+    def takes_all(self) -> bool:
+        """Whether one call of the kernel sees every gradient of the group."""
+        return not self.others and all(
+            p.grad is None or (type(p.grad) is Tensor and p.grad.layout == torch.strided and p.grad.dtype == p.dtype)
+            for p in self.params
         )
 
     def position(self, param: Tensor) -> int:
@@ -133,7 +167,7 @@ def check_apart(param_groups: Iterable[dict[str, Any]]) -> None:
                 begin = param.data_ptr()
                 spans.append((str(param.device), begin, begin + param.numel() * param.element_size(), (number, i)))
     spans.sort()
-    for (device, _, end, one), (next_device, begin, _, other) in zip(spans, spans[1:]):
+    for (device, _, end, one), (next_device, begin, _, other) in pairwise(spans):
         if device == next_device and begin < end:
             second, first = (f"param_groups[{n}]['params'][{i}]" for n, i in sorted((one, other), reverse=True))
             raise InputError(f"{second}: shares memory with {first}, expected memory of its own")
@@ -173,7 +207,7 @@ def _refit(param: Tensor, state: dict[str, Any], rule: Rule, group: dict[str, An
             _state.forget(state, name)
             _state.write_square(state, name, param, relaid, rule, True, dtype)
         else:
-            state[key] = torch.empty_like(param, dtype=wanted, requires_grad=False).copy_(value)
+            state[key] = _state.narrowed(value, param, wanted)
 
 
 def _signature(group: dict[str, Any]) -> tuple[Any, ...]:

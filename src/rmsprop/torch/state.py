@@ -22,7 +22,7 @@ from torch import Tensor
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
 
-__all__ = ["STATE_DTYPES", "StateTable", "entering", "keys_of", "leaving", "prepare"]
+__all__ = ["STATE_DTYPES", "StateTable", "entering", "keys_of", "leaving", "narrowed", "prepare"]
 
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
 BLOCK = 256
@@ -142,7 +142,7 @@ def read_square(state: Mapping[str, Any], key: str, param: Tensor) -> Tensor | N
         return value.to(arithmetic_dtype(param)) if torch.is_tensor(value) else None
     if key + "_8bit" not in state:
         return None
-    return _decode(state[key + "_8bit"], state[key + "_max"], param)
+    return _decode(state[key + "_8bit"], state[key + "_max"])
 
 
 def write_square(
@@ -150,20 +150,36 @@ def write_square(
 ) -> None:
     """Put square_avg or grad_var into `state`; `square` None: the rule's start."""
     if not eight:
-        state[key] = _like(param, dtype)
-        if square is not None:
-            state[key].copy_(square)
-        elif rule.init_value:
+        state[key] = _like(param, dtype) if square is None else narrowed(square, param, dtype)
+        if square is None and rule.init_value:
             value = complex(rule.init_value, rule.init_value) if param.is_complex() else rule.init_value
             state[key].fill_(value)
         return
     state[key + "_8bit"] = _like(param, torch.uint8)
     state[key + "_max"] = torch.zeros(_blocks(param), device=param.device)
-    if square is None:
-        square = _like(param, torch.float32).fill_(rule.init_value)
-    codes, maxima = _encode(square)
+    whole = _like(param, torch.float32)  # in the memory order of the parameter, which is that of the blocks
+    codes, maxima = _encode(whole.fill_(rule.init_value) if square is None else whole.copy_(square))
     _flat(state[key + "_8bit"]).copy_(codes)
     state[key + "_max"].copy_(maxima)
+
+
+def _variance(state: Mapping[str, Any], param: Tensor) -> Tensor | None:
+    """Return grad_var of a checkpoint, put together from square_avg where it is missing or stale.
+
+    torch.optim.RMSprop(centered=True) keeps no variance. When it trains on from our checkpoint it carries our grad_var
+    along unchanged, which then no longer adds up to its square_avg.
+    """
+    kept = read_square(state, "grad_var", param)
+    whole = read_square(state, "square_avg", param)
+    if whole is None:
+        return kept
+    squared_mean = _real(_squared(state["grad_avg"].to(whole.dtype)))
+    square = (_real(whole) - squared_mean).clamp_min(0)
+    if kept is not None:
+        rounding = 4 * torch.finfo(state["square_avg"].dtype).eps
+        adds_up = (_real(kept) + squared_mean - _real(whole)).abs() <= rounding * _real(whole)
+        square = torch.where(adds_up, _real(kept), square)
+    return torch.view_as_complex(square) if param.is_complex() else square
 
 
 def forget(state: dict[str, Any], key: str) -> None:
@@ -204,8 +220,13 @@ def entering(
             raise StateError(
                 f"{name}[{key!r}]: shape {tuple(value.shape)}, expected {tuple(param.shape)}; nothing was loaded"
             )
+        if key.endswith("_8bit") and key[:-5] + "_max" not in state:
+            raise StateError(f"{name}[{key[:-5] + '_max'!r}] is missing; nothing was loaded")
         if key.endswith("_max") and value.numel() != _blocks(param):
-            raise StateError(f"{name}[{key!r}]: {value.numel()} block maxima do not fit shape {tuple(param.shape)}")
+            raise StateError(
+                f"{name}[{key!r}]: {value.numel()} block maxima, expected {_blocks(param)} for shape "
+                f"{tuple(param.shape)}; nothing was loaded"
+            )
     step = state["step"]
     if not torch.is_tensor(step):  # checkpoints of torch before 1.12
         step = torch.tensor(float(step), dtype=torch.float32)
@@ -215,20 +236,15 @@ def entering(
     eight = group["state_dtype"] == "8bit" and dtype == torch.bfloat16
     mine = "grad_var" if rule.centered else "square_avg"
     new: dict[str, Any] = {"step": step.to(param.device) if group["capturable"] else step.detach().clone()}
-    if eight and mine + "_8bit" in state:
+    if eight and mine + "_8bit" in state and state[mine + "_8bit"].stride() == param.stride():
         new[mine + "_8bit"] = _like(param, torch.uint8).copy_(state[mine + "_8bit"])
         new[mine + "_max"] = state[mine + "_max"].to(param.device, torch.float32).clone()
     else:
-        square = read_square(state, mine, param)
-        if square is None:  # of torch.optim.RMSprop(centered=True), which keeps no variance
-            whole = read_square(state, "square_avg", param)
-            assert whole is not None
-            square = _real(whole - _squared(state["grad_avg"].to(whole.dtype)))
-            square = torch.view_as_complex(square.clamp_min(0)) if param.is_complex() else square.clamp_min(0)
+        square = _variance(state, param) if rule.centered else read_square(state, mine, param)
         write_square(new, mine, param, square, rule, eight, dtype)
     for key in ("grad_avg", "momentum_buffer"):
         if key in state:
-            new[key] = _like(param, dtype).copy_(state[key])
+            new[key] = narrowed(state[key], param, dtype)
     if "lost_bits" in state:
         new["lost_bits"] = _like(param, torch.int16).copy_(state["lost_bits"])
     known = {"step", "square_avg", "grad_var", "grad_avg", "momentum_buffer", "lost_bits"}
@@ -240,6 +256,15 @@ def entering(
 
 def _like(param: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format, requires_grad=False)
+
+
+def narrowed(x: Tensor, param: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x in another dtype and the memory order of `param`; what is not zero does not become zero."""
+    new = _like(param, dtype).copy_(x)
+    if dtype == torch.bfloat16 and x.dtype != dtype:
+        least = torch.tensor(2.0**-133, dtype=dtype, device=new.device)
+        new.copy_(torch.where((new == 0) & (x != 0), least.copysign(x.to(dtype)), new))
+    return new
 
 
 def _real(x: Tensor) -> Tensor:
@@ -268,7 +293,7 @@ def _decoded_shards(state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not keys:
         return state
     kept = {name: value for name, value in state.items() if not name.endswith(("_8bit", "_max"))}
-    return {**kept, **{key: _decode(state[key + "_8bit"], state[key + "_max"], state[key + "_8bit"]) for key in keys}}
+    return {**kept, **{key: _decode(state[key + "_8bit"], state[key + "_max"]) for key in keys}}
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -277,24 +302,31 @@ def _flat(x: Tensor) -> Tensor:
     return x.as_strided((x.numel(),), (1,), x.storage_offset())
 
 
-def _decode(codes: Tensor, maxima: Tensor, param: Tensor) -> Tensor:
+def _decode(codes: Tensor, maxima: Tensor) -> Tensor:
+    """Return the values of 8-bit codes, in their memory order, which is that of the blocks."""
     flat = _flat(codes).to(torch.int32)
     top = maxima.to(torch.float32).view(torch.int32).repeat_interleave(BLOCK)[: flat.numel()]
-    bits = (top - (255 - flat) * _CODE_STEP).clamp_min(1)
-    values = torch.where(flat == 0, 0, bits).view(torch.float32)
-    out = _like(param, torch.float32)
-    _flat(out).copy_(values)
+    out = _like(codes, torch.float32)
+    _flat(out).copy_(_values(flat, top))
     return out
+
+
+def _values(codes: Tensor, top: Tensor) -> Tensor:
+    """Return the float32 that int32 codes stand for beside the bits of their blocks' maxima."""
+    bits = (top - (255 - codes) * _CODE_STEP).clamp_min(1)
+    return torch.where(codes == 0, 0, bits).view(torch.float32)
 
 
 def _encode(square: Tensor) -> tuple[Tensor, Tensor]:
     """Return (codes in memory order, block maxima): each value takes the nearer of its two neighbours."""
-    flat = _flat(square.contiguous() if not square.is_contiguous() and square.numel() == 0 else square).float()
+    flat = _flat(square).float()
     n = flat.numel()
-    padded = torch.nn.functional.pad(flat, (0, -n % BLOCK)).view(-1, BLOCK)
-    maxima = padded.amax(1) if n else flat
-    bits = padded.contiguous().view(torch.int32)
+    padded = torch.nn.functional.pad(flat, (0, -n % BLOCK)).view(-(-n // BLOCK), BLOCK)
+    maxima = torch.where(padded.isfinite(), padded, 0.0).amax(1)
     top = maxima.view(torch.int32).unsqueeze(1)
-    codes = 255 - torch.round((top - bits).double() / _CODE_STEP).clamp(0, 254).to(torch.int32)
-    codes = torch.where(bits == 0, 0, codes)
+    x = padded.nan_to_num(nan=torch.inf).minimum(maxima.unsqueeze(1))  # as the kernel treats what is not finite
+    steps = (top - x.view(torch.int32)).div(_CODE_STEP, rounding_mode="floor")
+    below = (254 - steps).clamp_min(1)
+    low, high = _values(below, top), _values(below + 1, top)
+    codes = torch.where(x == 0, 0, below + (x - low > high - x).int())
     return codes.view(-1)[:n].to(torch.uint8), maxima

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def animate(
     few = np.linspace(0, count - 1, min(count, writers.SAMPLES)).astype(int)
     samples = [camera.shoot(times[i]).copy() for i in few] if suffix == ".gif" else []
     with replacing(target) as temporary:
-        writers.write(temporary, camera.film(times), samples, count=count, fps=fps, suffix=suffix)
+        writers.write(temporary, lambda: camera.film(times), samples, count=count, fps=fps, suffix=suffix)
     return target
 
 
@@ -93,7 +93,8 @@ class Camera:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        self.canvas: Any = picture.figure.canvas
+        # FigureCanvasAgg, which the Figure itself does not promise.
+        self.canvas = cast(Any, picture.figure.canvas)
         for artist in picture.artists:
             artist.set_animated(True)
         self.canvas.draw()

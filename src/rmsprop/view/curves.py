@@ -55,7 +55,7 @@ def logarithmic(curves: Sequence[Curve], *, always: bool) -> bool:
 
 
 def limits(curves: Sequence[Curve], *, log: bool) -> tuple[float, float]:
-    """Return the vertical limits: all finite values, and for a run that explodes what the others need and a bit more."""
+    """Return the vertical limits: all finite values, but of a logarithmic axis no more than 24 decades."""
     values = _finite(curves)
     if log:
         positive = np.log10(values[values > 0])

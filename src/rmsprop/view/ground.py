@@ -39,7 +39,7 @@ class Ground:
     levels: Array
 
 
-def ground(function: Callable[[Array], Any], box: Box, *, log: bool = False) -> Ground:
+def ground(function: Callable[[Array], Any], box: Box) -> Ground:
     """Compute the function on a grid over the box."""
     count = GRID if len(box.low) == 2 else CURVE
     axes = tuple(np.linspace(low, high, count) for low, high in zip(box.low, box.high))

@@ -63,11 +63,19 @@ class MapMarks:
         n = scene.coordinates
         self.halos = LineCollection([], colors=colors.halo, linewidths=3.4, alpha=0.75, capstyle="round", zorder=2)
         self.trails = LineCollection([], colors=shades, linewidths=1.9, capstyle="round", joinstyle="round", zorder=2.1)
-        self.filled = PolyCollection([], facecolors=np.repeat(shades, n).tolist(), alpha=colors.fill, linewidths=0, zorder=3)
+        self.filled = PolyCollection(
+            [], facecolors=np.repeat(shades, n).tolist(), alpha=colors.fill, linewidths=0, zorder=3
+        )
         self.edges = LineCollection([], colors=np.repeat(shades, n).tolist(), linewidths=1.1, zorder=3.1)
         for collection in (self.halos, self.trails, self.filled, self.edges):
             axes.add_collection(collection, autolim=False)
-        edge: dict[str, Any] = {"markeredgecolor": colors.halo, "markeredgewidth": 1.1, "linestyle": "", "zorder": 4, "clip_on": False}
+        edge: dict[str, Any] = {
+            "markeredgecolor": colors.halo,
+            "markeredgewidth": 1.1,
+            "linestyle": "",
+            "zorder": 4,
+            "clip_on": False,
+        }
         self.balls = [axes.plot([], [], look.marker, color=look.color, markersize=9.5, **edge)[0] for look in looks]
         starts = np.array([self._place(track.point(0.0), track, 0.0) for track in scene.tracks])
         axes.plot(*starts.T, "o", color="none", markeredgecolor=colors.ink, markersize=5, linestyle="", zorder=1.9)
@@ -84,10 +92,17 @@ class MapMarks:
             away = 7 + 1.3 * POINTS * rows
             places.append(place)
             text = axes.annotate(
-                words, place, xytext=(-9 if right else 9, -away if top else away), textcoords="offset points",
-                ha="right" if right else "left", va="top" if top else "bottom", fontsize=POINTS, zorder=5, color=look.color,
+                words,
+                (place[0], place[1]),
+                xytext=(-9 if right else 9, -away if top else away),
+                textcoords="offset points",
+                ha="right" if right else "left",
+                va="top" if top else "bottom",
+                color=look.color,
+                fontsize=POINTS,
+                zorder=5,
                 path_effects=[patheffects.withStroke(linewidth=2.5, foreground=colors.halo)],
-            )  # fmt: skip
+            )
             self.leaving.append((track, text))
 
     @property
@@ -227,6 +242,8 @@ def _drawable(values: Array, axes: Axes) -> Array:
     low, high = axes.get_ylim()
     values = np.where(np.isnan(values), np.nan, values)
     if axes.get_yscale() == "log":
-        return np.where(values > 0, np.clip(values, low / 1e6, high * 1e6), np.where(np.isnan(values), np.nan, low / 1e6))
+        return np.where(
+            values > 0, np.clip(values, low / 1e6, high * 1e6), np.where(np.isnan(values), np.nan, low / 1e6)
+        )
     room = 10 * (high - low)
     return np.clip(values, low - room, high + room)

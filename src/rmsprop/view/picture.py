@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Picture"]
+__all__ = ["Picture", "style"]
 
 Array = NDArray[Any]
 LARGEST = 8192
@@ -72,14 +72,16 @@ class Picture:
         )
         self._cursors: list[Cursor] = []
         self._marks: MapMarks | None = None
-        with _rc(self.colors):
+        with style(self.colors):
             self._head(note)
             if self.layout.map is not None:
                 self._map()
             for name, place in self.layout.panels:
                 last = name == self.layout.panels[-1][0]
                 self._panel(name, self.figure.add_axes(place.bounds), last=last)
-        self.set_time(scene.steps)
+            self.set_time(scene.steps)
+            # Ticks are made when they are first needed, with the settings of that moment.
+            self.figure.draw_without_rendering()
 
     @property
     def artists(self) -> list[Any]:
@@ -114,10 +116,18 @@ class Picture:
             for track, look in zip(self.scene.tracks, self.looks)
         ]
         figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(layout.margin * 0.6, layout.legend), ncols=layout.columns,
-            frameon=False, handlelength=2.4, columnspacing=1.4, handletextpad=0.6, borderpad=0.2, labelcolor=colors.ink,
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(layout.margin * 0.6, layout.legend),
+            ncols=layout.columns,
+            labelcolor=colors.ink,
             fontsize=POINTS,
-        )  # fmt: skip
+            frameon=False,
+            handlelength=2.4,
+            handletextpad=0.6,
+            columnspacing=1.4,
+            borderpad=0.2,
+        )
         if self.moving:
             self._bar = Rectangle((0, 0), 0, 3.5 / self.size[1], transform=figure.transFigure, color=colors.muted)
             figure.add_artist(self._bar)
@@ -164,7 +174,7 @@ class Picture:
         if log:
             axes.set_yscale("log")
         axes.set_ylim(*curves.limits(lines, log=log))
-        several = name in ("effective_lr", "accumulator") and 1 < self.scene.coordinates
+        several = name in ("effective_lr", "accumulator") and self.scene.coordinates > 1
         names = ("least", "median", "largest") if self.scene.coordinates > curves.FEW else ("x", "y", "z")
         told = ", ".join(f"{n} {d}" for n, d in zip(names[: lines[0][1].shape[1]], ("—", "- -", "···")))
         narrow = axes.get_position().width * self.size[0] < 0.62 * self.layout.em * len(curves.HEADINGS[name] + told)
@@ -261,16 +271,16 @@ def _figure_class() -> Any:
     return make
 
 
-def _rc(colors: Theme) -> Any:
-    """Settings of the user's own matplotlibrc must not reach these pictures."""
+def style(colors: Theme) -> Any:
+    """Return a context in which matplotlib has its own defaults: a user's settings must not reach these pictures."""
     import matplotlib
 
-    return matplotlib.rc_context(
-        {
-            **{k: matplotlib.rcParamsDefault[k] for k in ("font.family", "font.size", "axes.unicode_minus", "text.usetex")},
-            "axes.facecolor": "none",
-            "text.color": colors.ink,
-            "mathtext.default": "regular",
-            "path.simplify": True,
-        }
-    )
+    own = {name: value for name, value in matplotlib.rcParamsDefault.items() if name.split(".")[0] in _GROUPS}
+    changed = {"axes.facecolor": "none", "text.color": colors.ink, "mathtext.default": "regular"}
+    return matplotlib.rc_context({**own, **changed})
+
+
+_GROUPS = set(
+    "axes contour figure font grid image legend lines markers mathtext patch path pdf savefig scatter svg text xtick ytick"
+    .split()
+)  # fmt: skip

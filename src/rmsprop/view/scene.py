@@ -3,8 +3,8 @@
     scene = Scene.of(traces, function=f)      what stays: the ground, the picture's edges, the scales
     scene.frame(t)                            what moves: balls, trails, squares, numbers at time t
 
-The squares show what an optimizer divides by. For each coordinate the filled square's AREA is the accumulator (AdaGrad's
-sum, RMSprop's mean of squared gradients) and the outlined one's area is the newest gradient squared:
+The squares show what an optimizer divides by. For each coordinate the filled square's AREA is the accumulator
+(AdaGrad's sum, RMSprop's mean of squared gradients) and the outlined one's area is the newest gradient squared:
 
     side = scale sqrt(accumulator)       outline = scale |grad|       scale: the largest side of the whole run is 1
 
@@ -134,7 +134,7 @@ class Scene:
         tracks = tuple(Track(label=name, trace=run, box=box) for name, run in zip(names, runs))
         return cls(
             tracks=tracks,
-            ground=None if called is None or box is None else ground(called, box, log=getattr(called, "log_scale", False)),
+            ground=None if called is None or box is None else ground(called, box),
             title=pretty(_text(called)) if title is None else title,
             steps=max(run.steps for run in runs),
             scale=_scale(runs),
@@ -152,7 +152,7 @@ class Scene:
         return int(self.tracks[0].trace.x.shape[-1])
 
     def times(self, frames: int) -> Array:
-        """Return the times of so many frames, from 0 to the last step, evenly spaced; whole steps where there are enough."""
+        """Return so many times, evenly spaced from 0 to the last step; whole steps where there are enough."""
         times = np.linspace(0.0, self.steps, frames) if frames > 1 else np.array([float(self.steps)])
         return times.round() if frames <= self.steps + 1 else times
 
@@ -234,7 +234,9 @@ def _runs(traces: Trace | Iterable[Trace]) -> tuple[Trace, ...]:
     given = [traces] if isinstance(traces, Trace) else list(traces)
     for i, run in enumerate(given):
         if not isinstance(run, Trace):
-            raise InputTypeError(f"traces[{i}]: {type(run).__name__}, expected a Trace: minimize(..., trace=True).trace")
+            raise InputTypeError(
+                f"traces[{i}]: {type(run).__name__}, expected a Trace: minimize(..., trace=True).trace"
+            )
     runs = tuple(
         one for run in given for one in ([run.start(i) for i in range(run.x.shape[1])] if run.x.ndim == 3 else [run])
     )
@@ -256,7 +258,9 @@ def _labels(runs: Sequence[Trace]) -> tuple[str, ...]:
         if run.rule is not None and len({other.rule for other in same}) == len(same):
             first = same[0].rule
             changed = {} if first is None else first.difference(run.rule)
-            names[i] += "".join(f", {k} {new:g}" if isinstance(new, float) else f", {k} {new}" for k, (_, new) in changed.items())
+            names[i] += "".join(
+                f", {k} {new:g}" if isinstance(new, float) else f", {k} {new}" for k, (_, new) in changed.items()
+            )
         else:
             names[i] += f" {sum(other is not run for other in same[: _index(same, run)]) + 1}"
     return tuple(names)
@@ -289,4 +293,6 @@ def _check_arity(function: Any, n: int) -> None:
     if variables is not None and len(variables) != n:
         raise InputError(f"function: of {' and '.join(variables)}, expected {n} variables like the runs")
     if function is not None and not callable(function):
-        raise InputTypeError(f"function: {type(function).__name__}, expected a text, an expression, a landscape or a callable")
+        raise InputTypeError(
+            f"function: {type(function).__name__}, expected a text, an expression, a landscape or a callable"
+        )

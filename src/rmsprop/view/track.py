@@ -35,7 +35,7 @@ class Box:
 
     def holds(self, points: Array) -> Array:
         """Return which points of shape (..., n) are in it, edges included."""
-        inside: Array = ((points >= self.low) & (points <= self.high)).all(axis=-1)
+        inside: Array = np.all((points >= self.low) & (points <= self.high), axis=-1)
         return inside
 
 
@@ -50,7 +50,7 @@ def crossing(inner: Array, outer: Array, box: Box) -> Array:
         if limit is not None:
             # Halves, because the difference of two huge numbers may be infinite.
             share = min(share, (limit / 2 - a / 2) / (b / 2 - a / 2))
-    return np.clip(inner + share * (np.clip(outer, -1e300, 1e300) - inner), box.low, box.high)
+    return np.clip(inner + 2 * (share * (outer / 2 - inner / 2)), box.low, box.high)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ the time of a palette per frame, and no colour flickers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,14 @@ def check_timing(suffix: str, *, fps: float) -> None:
 
 
 def write(
-    path: Path, frames: Iterator[Pixels], samples: Sequence[Pixels], *, count: int, fps: float, suffix: str
+    path: Path, film: Callable[[], Iterator[Pixels]], samples: Sequence[Pixels], *, count: int, fps: float, suffix: str
 ) -> None:
     """Write all frames.
 
     Args:
         path: Where, whatever its suffix.
-        frames: `count` arrays (height, width, 4), uint8, RGBA; each may be overwritten after it was handed out.
+        film: Gives `count` arrays (height, width, 4), uint8, RGBA, from the first one, whenever it is called; each may
+            be overwritten after it was handed out.
         samples: A few of them, from which a GIF takes its colours.
         count: How many there are.
         fps: Frames per second.
@@ -60,29 +61,43 @@ def write(
         MissingDependency: Pillow, or imageio-ffmpeg for an MP4.
     """
     if suffix == ".mp4":
-        _mp4(path, frames, fps=fps)
+        _mp4(path, film(), fps=fps)
         return
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingDependency.of("Pillow", extra="lab", purpose="animations") from error
-    images: Iterator[Any] = (Image.fromarray(pixels).convert("RGB") for pixels in frames)
-    options: dict[str, Any] = {"save_all": True, "loop": 0}
+    options: dict[str, Any] = {"save_all": True, "loop": 0, "duration": durations(count, fps, unit=1)}
+    palette = None
     if suffix == ".gif":
         palette = Image.new("P", (1, 1))
         palette.putpalette(_palette(samples))
-        images = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
         # "optimize" leaves out of each frame what stands in the one before.
         options |= {"format": "GIF", "duration": durations(count, fps, unit=10), "optimize": True, "disposal": 1}
     else:
-        options |= {"duration": durations(count, fps, unit=1)}
         options |= {"format": "WEBP", "quality": 90, "method": 2} if suffix == ".webp" else {"format": "PNG"}
-    first = next(images)
-    first.save(path, append_images=images, **options)
+
+    class Rest:
+        """All frames but the first, one at a time; Pillow asks twice for those of a PNG."""
+
+        def __iter__(self) -> Iterator[Any]:
+            images = _images(film(), palette)
+            next(images)
+            return images
+
+    next(_images(film(), palette)).save(path, append_images=Rest(), **options)
+
+
+def _images(frames: Iterator[Pixels], palette: Any) -> Iterator[Any]:
+    from PIL import Image
+
+    for pixels in frames:
+        image = Image.fromarray(pixels).convert("RGB")
+        yield image if palette is None else image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _palette(samples: Sequence[Pixels]) -> list[int]:
-    """Return 255 colours, flat: the commonest exactly as they are, so that grounds stay true, and the best for the rest.
+    """Return 255 colours, flat: the commonest exactly as they are, so that grounds stay true, and mixed ones.
 
     One place is left free: a GIF marks with it what does not change.
     """
@@ -113,7 +128,7 @@ def _apart(colors: Sequence[tuple[int, int, int]], most: int) -> list[tuple[int,
 
 def _mp4(path: Path, frames: Iterator[Pixels], *, fps: float) -> None:
     try:
-        import imageio_ffmpeg
+        import imageio_ffmpeg  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise MissingDependency.of("imageio-ffmpeg", extra="video", purpose="MP4 files") from error
     first = next(frames)

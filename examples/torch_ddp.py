@@ -1,0 +1,44 @@
+"""Train on two processes with DistributedDataParallel.
+
+    torchrun --nproc-per-node 2 examples/torch_ddp.py
+
+Each process sees its half of every batch; DDP averages the gradients; every process then does the same step, bit for
+bit, so the copies of the model stay equal without being compared. `max_norm` clips the averaged gradients in the step.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rmsprop.torch import RMSprop
+
+
+def main():
+    dist.init_process_group("gloo")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1))
+    x = torch.randn(512, 8)
+    y = x.square().sum(1, keepdim=True)
+    parallel = DistributedDataParallel(model)
+    optimizer = RMSprop(parallel.parameters(), lr=1e-3, max_norm=10.0)
+    for epoch in range(5):
+        for batch in torch.randperm(512).split(64):
+            mine = batch.chunk(size)[rank]
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(parallel(x[mine]), y[mine])
+            loss.backward()
+            optimizer.step()
+        if rank == 0:
+            print(f"epoch {epoch}: loss {float(nn.functional.mse_loss(model(x), y).detach()):.2f}", flush=True)
+    weights = nn.utils.parameters_to_vector(model.parameters()).detach()
+    copies = [torch.empty_like(weights) for _ in range(size)]
+    dist.all_gather(copies, weights)
+    if rank == 0:
+        print("the copies are equal:", all(torch.equal(copies[0], copy) for copy in copies), flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Balance CartPole with stable-baselines3's A2C and RMSprop in TensorFlow 1's form, the one A2C was tuned with.
+
+dialect="sb3" is what stable_baselines3's RMSpropTFLike does: mean_sq starts at one and eps stands inside the root.
+Solved: a mean return of 450 (of at most 500) over the last 50 episodes, within 150,000 frames.
+"""
+
+import numpy as np
+import torch
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from rmsprop.torch import RMSprop
+
+EPISODES = 50
+
+
+class StopWhenSolved(BaseCallback):
+    def _on_step(self):
+        return not (len(self.model.ep_info_buffer) == EPISODES and mean_return(self.model) >= 450)
+
+
+def mean_return(model):
+    return float(np.mean([episode["r"] for episode in model.ep_info_buffer]))
+
+
+def main(seed=0, frames=150_000, optimizer_class=RMSprop, dialect="sb3"):
+    torch.set_num_threads(1)  # the network is small
+    model = A2C(
+        "MlpPolicy",
+        make_vec_env("CartPole-v1", n_envs=8, seed=seed),
+        learning_rate=5e-3,
+        n_steps=8,
+        policy_kwargs={
+            "optimizer_class": optimizer_class,
+            "optimizer_kwargs": {"dialect": dialect, "alpha": 0.99, "eps": 1e-5},
+        },
+        stats_window_size=EPISODES,
+        seed=seed,
+        device="cpu",
+    )
+    model.learn(frames, callback=StopWhenSolved())
+    print(f"mean return {mean_return(model):.0f} after {model.num_timesteps:,} frames")
+    return mean_return(model), model.num_timesteps
+
+
+if __name__ == "__main__":
+    main()

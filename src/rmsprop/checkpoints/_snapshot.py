@@ -1,0 +1,202 @@
+"""What every layout is read into and written from: the statistics of a run, in this library's words.
+
+Conventions, whatever the host's are:
+
+* mean_sq and mean_grad are the raw moving averages, not divided by 1 - rho^t;
+* momentum_buf has the sign of a step down, p <- p - ...; `Snapshot.buffer` says whether lr is inside ("lr") or applied
+  afterwards ("unit");
+* arrays are NumPy's, in C order, float32 or float64 (complex where torch's are); 16-bit and 8-bit ones are widened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop.errors import StateError
+from rmsprop.rule import BufferMode
+
+__all__ = ["STATISTICS", "Group", "Parameter", "Snapshot", "checked", "raw"]
+
+Array = NDArray[Any]
+STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
+
+_JENSEN = 1.1
+"""Room for states kept in 8 or 16 bits in mean_grad^2 <= mean_sq, which holds for two averages of one gradient."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """The statistics of one parameter; None where there are none.
+
+    Attributes:
+        name: The parameter's name, or its position as text where the layout has no names.
+        mean_sq: Moving average of grad**2, in units of grad**2. None: no step has touched the parameter yet.
+        mean_grad: Moving average of grad.
+        grad_var: mean_sq - mean_grad**2, where the source kept it apart.
+        momentum_buf: Momentum buffer.
+        step: Steps done, or None where the layout does not say.
+        shape: Shape of each of these, or None where nothing tells.
+        dtype: "float32", "float64", "complex64" or "complex128"; None where nothing tells.
+    """
+
+    name: str
+    mean_sq: Array | None = None
+    mean_grad: Array | None = None
+    grad_var: Array | None = None
+    momentum_buf: Array | None = None
+    step: int | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The statistics that are there."""
+        every = ((name, getattr(self, name)) for name in STATISTICS)
+        return {name: array for name, array in every if array is not None}
+
+    def variance(self) -> Array | None:
+        """Return grad_var, or mean_sq - mean_grad**2 raised to at least 0; None without mean_grad."""
+        if self.grad_var is not None or self.mean_grad is None or self.mean_sq is None:
+            return self.grad_var
+        if np.iscomplexobj(self.mean_sq):  # the averages of re**2 and im**2
+            real = np.maximum(self.mean_sq.real - self.mean_grad.real**2, 0)
+            return real + 1j * np.maximum(self.mean_sq.imag - self.mean_grad.imag**2, 0)
+        return np.maximum(self.mean_sq - self.mean_grad**2, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters that share their numbers.
+
+    Attributes:
+        size: How many, in the order of `Snapshot.parameters`.
+        numbers: What the file says, in this library's words: lr, rho, eps, momentum, weight_decay.
+    """
+
+    size: int
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """An optimizer's state, free of its host's layout.
+
+    Attributes:
+        format: The layout it was read from.
+        parameters: One entry for each parameter, in the file's order.
+        centered: Whether the run keeps mean_grad; None where the layout keeps it either way.
+        buffer: "none"; "unit" accumulates grad / denominator, "lr" that times lr.
+        ordered: Whether the order of `parameters` is the model's.
+        named: Whether the names are the model's, not positions.
+        init: mean_sq of a parameter that no step has touched, in units of grad**2.
+        bias_correction: Whether the run divides by 1 - rho**t.
+        groups: Parameter groups.
+        notes: What the reader saw and a user should know, as sentences.
+
+    Example:
+        >>> import numpy as np
+        >>> from rmsprop.checkpoints import Parameter, Snapshot
+        >>> w = Parameter(name="w", mean_sq=np.ones(2, "f4"), step=3, shape=(2,), dtype="float32")
+        >>> snapshot = Snapshot(format="torch", parameters=(w,))
+        >>> snapshot.step, snapshot.statistics
+        (3, ('mean_sq',))
+    """
+
+    format: str
+    parameters: tuple[Parameter, ...]
+    centered: bool | None = False
+    buffer: BufferMode = "none"
+    ordered: bool = True
+    named: bool = False
+    init: float = 0.0
+    bias_correction: bool = False
+    groups: tuple[Group, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int | None:
+        """The most steps that a parameter has done; None where the layout does not say."""
+        return max((p.step for p in self.parameters if p.step is not None), default=None)
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The statistics that at least one parameter has."""
+        return tuple(name for name in STATISTICS if any(name in p.arrays for p in self.parameters))
+
+    @property
+    def elements(self) -> int:
+        """Elements of all parameters with statistics."""
+        return sum(p.mean_sq.size for p in self.parameters if p.mean_sq is not None)
+
+
+def raw(parameter: Parameter, rho: float) -> Parameter:
+    """Return statistics that were divided by 1 - rho^t as the raw averages.
+
+    Raises:
+        StateError: The step is not known.
+    """
+    if parameter.mean_sq is None:
+        return parameter
+    if parameter.step is None:
+        raise StateError(f"parameter {parameter.name!r}: bias correction needs the step, and the file has none")
+    weight = 1.0 - rho**parameter.step if parameter.step else 1.0
+    mean = parameter.mean_grad
+    return dataclasses.replace(
+        parameter,
+        mean_sq=_times(parameter.mean_sq, weight),
+        mean_grad=None if mean is None else _times(mean, weight),
+        grad_var=None,
+    )
+
+
+def _times(array: Array, factor: float) -> Array:
+    return (array * factor).astype(array.dtype)
+
+
+def checked(snapshot: Snapshot, where: str) -> Snapshot:
+    """Return `snapshot` after looking for what no RMSprop leaves behind.
+
+    Raises:
+        StateError: By name: NaN or infinity, a negative mean_sq, mean_grad**2 above mean_sq, shapes that differ within
+            one parameter, two parameters of one name, or nothing at all.
+    """
+    if not snapshot.parameters:
+        raise StateError(f"{where}: no parameter with optimizer state was found")
+    seen: set[str] = set()
+    for parameter in snapshot.parameters:
+        name = f"{where}: parameter {parameter.name!r}"
+        if parameter.name in seen:
+            raise StateError(f"{name} appears twice")
+        seen.add(parameter.name)
+        _check_parameter(parameter, name)
+    return snapshot
+
+
+def _check_parameter(parameter: Parameter, name: str) -> None:
+    for statistic, array in parameter.arrays.items():
+        if array.shape != parameter.shape:
+            raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
+        bad = int(array.size - np.isfinite(array).sum())
+        if bad:
+            raise StateError(
+                f"{name}: {statistic} has {bad} of {array.size} elements that are NaN or infinite: the run had "
+                "diverged before it was saved; go back to an earlier checkpoint"
+            )
+    square = parameter.mean_sq
+    if square is not None and (square.real < 0).any():
+        raise StateError(
+            f"{name}: mean_sq has negative elements, which no mean of squares has: another statistic, or positions "
+            "that are shifted by one"
+        )
+    if square is not None and parameter.mean_grad is not None and not np.iscomplexobj(square):
+        mean = parameter.mean_grad.astype(np.float64)
+        if (mean * mean > _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny).any():
+            raise StateError(
+                f"{name}: mean_grad**2 is larger than mean_sq, so the two are no averages of one gradient: the state "
+                "of Adam (whose first average has another decay), or positions that are shifted"
+            )

@@ -1,0 +1,61 @@
+"""The arguments that torch has no word for, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from rmsprop.errors import InputError, InputTypeError
+from rmsprop.torch.state import STATE_DTYPES
+
+__all__ = ["ROUNDINGS", "check_extras", "check_rounding", "clipping", "seed"]
+
+ROUNDINGS = ("nearest", "stochastic", "compensated")
+
+
+def check_extras(group: dict[str, Any]) -> None:
+    """Refuse values of `param_rounding`, `state_dtype` and `lazy` that do not exist or do not go together."""
+    _choice("param_rounding", group["param_rounding"], ROUNDINGS)
+    _choice("state_dtype", group["state_dtype"], STATE_DTYPES)
+    group["lazy"] = bool(group["lazy"])
+    if group["lazy"] and group["state_dtype"] == "8bit":
+        raise InputError(
+            'lazy=True with state_dtype="8bit": 256 elements share one maximum, so a row cannot be stepped alone; '
+            'use state_dtype="bfloat16" or lazy=False'
+        )
+
+
+def check_rounding(group: dict[str, Any]) -> None:
+    """Refuse compensated rounding of parameters that are not bfloat16."""
+    if group["param_rounding"] != "compensated":
+        return
+    for i, param in enumerate(group["params"]):
+        if param.dtype != torch.bfloat16:
+            raise InputTypeError(
+                f'params[{i}]: {param.dtype}, expected torch.bfloat16: param_rounding="compensated" keeps the 16 bits '
+                "that bfloat16 cuts off a float32"
+            )
+
+
+def clipping(max_norm: float | None) -> float:
+    """Return the norm to clip to, 0 for none."""
+    if max_norm is None:
+        return 0.0
+    if isinstance(max_norm, bool) or not isinstance(max_norm, (int, float)) or not max_norm > 0:
+        raise InputError(f"max_norm={max_norm!r}, expected a number above 0, or None for no clipping")
+    return 0.0 if math.isinf(max_norm) else float(max_norm)
+
+
+def seed(number: int) -> int:
+    """Return a seed that the kernel can take."""
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
+        raise InputError(f"seed={number!r}, expected a whole number of at least 0")
+    return number
+
+
+def _choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r}, expected one of {', '.join(map(repr, choices))}")

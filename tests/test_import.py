@@ -1,0 +1,160 @@
+"""What `import rmsprop` loads and offers, every example in the documentation strings, and life without a compiler."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import rmsprop
+from rmsprop.errors import MissingDependency
+
+EXTRAS = {
+    "torch",
+    "jax",
+    "optax",
+    "keras",
+    "tensorflow",
+    "matplotlib",
+    "PIL",
+    "sklearn",
+    "starlette",
+    "uvicorn",
+    "h5py",
+}
+EXTRAS |= {"imageio_ffmpeg", "optuna", "flax"}
+
+
+def run_script(text, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+# ---- the import ------------------------------------------------------------------------------------------------------
+
+
+def test_importing_rmsprop_loads_nothing_heavy():
+    result = run_script("import sys, rmsprop; print(*sorted({name.partition('.')[0] for name in sys.modules}))")
+    assert result.returncode == 0, result.stderr
+    heavy = EXTRAS | {"scipy", "safetensors", "typer", "rich", "click", "pandas", "asyncio"}
+    assert not heavy & set(result.stdout.split())
+
+
+def test_every_public_name_is_there_and_documented():
+    assert sorted(rmsprop.__all__) == rmsprop.__all__
+    for name in rmsprop.__all__:
+        assert getattr(rmsprop, name).__doc__
+        assert name in dir(rmsprop)
+
+
+def test_what_the_package_defines_is_public_by_name():
+    visible = {
+        name
+        for name, value in vars(rmsprop).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("rmsprop")
+    }
+    assert visible <= set(rmsprop.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'rmsprop' has no attribute 'rmsporp'"):
+        rmsprop.rmsporp  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "first", ["rmsprop.scipy_method", "import rmsprop.minimize", "from rmsprop.minimize import Status", "rmsprop.Trace"]
+)
+def test_minimize_is_the_function_whatever_was_imported_first(first):
+    result = run_script(f"import rmsprop; {first}; print(callable(rmsprop.minimize), rmsprop.minimize.__name__)")
+    assert result.stdout.split() == ["True", "minimize"], result.stderr
+
+
+# ---- the examples ----------------------------------------------------------------------------------------------------
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(rmsprop.__path__, "rmsprop.")
+    if not module.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", *MODULES])
+def test_the_examples_in_the_documentation_strings_run(name, tmp_path, monkeypatch):
+    try:
+        module = importlib.import_module(name)
+    except (MissingDependency, ModuleNotFoundError) as error:
+        missing = getattr(error, "name", None) or str(error).partition(" ")[0]
+        if missing.partition(".")[0] not in EXTRAS:
+            raise
+        pytest.skip(f"{name} needs {missing}")
+    monkeypatch.chdir(tmp_path)
+    failures, _ = doctest.testmod(module)
+    assert failures == 0
+
+
+def test_there_are_examples_to_run():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for module in (rmsprop.rule, rmsprop.numpy, rmsprop.reference, rmsprop._tree, rmsprop._files):
+        assert any(test.examples for test in finder.find(module)), module.__name__
+
+
+# ---- without a compiler ----------------------------------------------------------------------------------------------
+
+DIGEST = """
+import hashlib, itertools, warnings, numpy as np
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    HIDE
+    import rmsprop
+    import rmsprop.numpy, rmsprop._step
+    from rmsprop import Rule
+digest = hashlib.sha256()
+switches = itertools.product((False, True), ("none", "unit", "lr"), ("outside", "inside", "max"), (False, True))
+for centered, buffer, eps_mode, bias_correction in switches:
+    rule = Rule(centered=centered, buffer=buffer, eps_mode=eps_mode, bias_correction=bias_correction,
+                momentum=0.9 if buffer != "none" else 0.0, weight_decay=0.01, weight_decay_mode="decoupled")
+    for dtype, max_norm in itertools.product(("float32", "float64"), (None, 0.5)):
+        rng = np.random.default_rng(3)
+        params = [rng.standard_normal((5, 7)).astype(dtype), rng.standard_normal(20_000).astype(dtype)]
+        optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule, max_norm=max_norm)
+        for _ in range(3):
+            optimizer.step([rng.standard_normal(p.shape).astype(dtype) for p in params])
+        digest.update(np.float64(optimizer.grad_norm).tobytes() if max_norm else b"")
+        for array in (*params, *itertools.chain(*optimizer.buffers.values())): digest.update(array.tobytes())
+print(rmsprop.compiled(), digest.hexdigest())
+for warning in caught: print(warning.category.__name__, warning.message)
+"""
+
+
+def digest(hide="", **environment):
+    result = run_script(DIGEST.replace("HIDE", hide), **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_a_pure_python_install_gives_the_same_bits_without_a_warning_when_it_was_asked_for():
+    if not rmsprop.compiled():
+        pytest.skip("the compiled module is not installed")
+    compiled, pure = digest(), digest(RMSPROP_PURE_PYTHON="1")
+    assert len(compiled) == len(pure) == 1
+    assert compiled[0].replace("True", "False") == pure[0]
+
+
+def test_a_missing_compiled_module_is_said_once():
+    lines = digest(hide="import sys; sys.modules['rmsprop._core'] = None")
+    assert lines[0].startswith("False")
+    assert lines[1:] == [
+        "RuntimeWarning rmsprop runs without its compiled module: the same results, several times slower. To build it, "
+        "install a C++17 compiler and reinstall: pip install --force-reinstall --no-cache-dir rmsprop"
+    ]

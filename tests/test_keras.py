@@ -1,0 +1,44 @@
+"""rmsprop.keras.RMSprop is Keras's, in any dialect, on every backend: runs keras_suite.py with each."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("keras", reason="keras is not installed")
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_the_suite_passes_on(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "JAX_ENABLE_X64": "1",
+        "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    # NumPy's complaint about Keras's own `__array__`, and what TensorFlow and absl warn of when imported.
+    quiet = ["ignore:__array__ implementation:DeprecationWarning", "ignore::DeprecationWarning:tensorflow"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [word for rule in quiet for word in ("-W", rule)]
+    done = subprocess.run(
+        [*command, str(HERE / "keras_suite.py")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=HERE.parent,
+        timeout=290,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40, done.stdout[-2000:]

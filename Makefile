@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp)
 
-.PHONY: help demo test lint format bench sanitize clean
+PAGE := src/rmsprop/lab/page/index.html
+NPM := $(shell command -v npm)
+
+.PHONY: help demo lab test lint format bench sanitize clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -14,15 +17,19 @@ help: ## what can be made
 demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four rivals
 	$(BIN)/rmsprop race digits
 
-test: $(VENV)/.test ## every test, offline
+lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time
+	$(BIN)/rmsprop lab
+
+test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(VENV)/.test ## ruff, mypy, import-linter, clang-format
+lint: $(VENV)/.test $(if $(NPM),web/node_modules/.installed) ## ruff, mypy, import-linter, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror cpp/*/*.cpp cpp/*/*.hpp
+	$(if $(NPM),cd web && npm run --silent check)
 
 format: $(VENV)/.test ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
@@ -36,7 +43,7 @@ sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-be
 	bench/sanitize.sh $(BIN)/python
 
 clean: ## remove what was built; runs/ stays
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist web/node_modules src/rmsprop/lab/page
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -55,3 +62,11 @@ $(VENV)/.demo: $(VENV)/.built
 $(VENV)/.test: $(VENV)/.built requirements/test.txt
 	$(PIP) --no-build-isolation --editable ".[lab,dev]" -r requirements/test.txt
 	@touch $@
+
+# The lab's page: built from the lock file's versions, when a source is newer. Who has no Node gets it in the wheel.
+web/node_modules/.installed: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PAGE): $(wildcard web/src/* web/*.mjs web/*.json) web/node_modules/.installed
+	cd web && npm run --silent build

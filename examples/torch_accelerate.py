@@ -1,6 +1,6 @@
 """Use RMSprop with Hugging Face Accelerate: `prepare` it with the model, save and load with `save_state`.
 
-    accelerate launch --cpu examples/torch_accelerate.py     or simply     python examples/torch_accelerate.py
+accelerate launch --cpu examples/torch_accelerate.py     or simply     python examples/torch_accelerate.py
 """
 
 import tempfile
@@ -41,7 +41,9 @@ def main(accumulate=2):
         uninterrupted = epoch(accelerator, model, optimizer, loader)
         accelerator.load_state(folder)
         resumed = epoch(accelerator, model, optimizer, loader)
-    print(f"loss {losses[0]:.1f} -> {losses[-1]:.1f}; the next epoch: {uninterrupted:.6f}, again from disk: {resumed:.6f}")
+    print(
+        f"loss {losses[0]:.1f} -> {losses[-1]:.1f}; the next epoch: {uninterrupted:.6f}, again from disk: {resumed:.6f}"
+    )
     return accelerator.unwrap_model(model), uninterrupted, resumed
 
 

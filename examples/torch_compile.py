@@ -32,7 +32,7 @@ def main(steps=40, with_scheduler=False):
     def step():
         optimizer.step()
 
-    losses = []
+    losses, before = [], torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=False)
         losses.append(float(loss_and_gradients()))
@@ -41,7 +41,7 @@ def main(steps=40, with_scheduler=False):
             scheduler.step()
         else:
             optimizer.param_groups[0]["lr"] *= 0.95
-    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f} over {steps} learning rates, {compiled} graph compiled")
     return losses, compiled
 

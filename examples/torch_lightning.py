@@ -39,7 +39,9 @@ def data():
 
 def trainer(**options):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return lightning.Trainer(**{"max_epochs": 4, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options})
+    return lightning.Trainer(
+        **{"max_epochs": 4, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options}
+    )
 
 
 def main(**options):

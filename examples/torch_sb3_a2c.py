@@ -24,22 +24,21 @@ def mean_return(model):
     return float(np.mean([episode["r"] for episode in model.ep_info_buffer]))
 
 
-def main(seed=0, frames=150_000, optimizer_class=RMSprop, dialect="sb3"):
+def make(seed=0, **options):
     torch.set_num_threads(1)  # the network is small
-    model = A2C(
-        "MlpPolicy",
-        make_vec_env("CartPole-v1", n_envs=8, seed=seed),
-        learning_rate=5e-3,
-        n_steps=8,
-        policy_kwargs={
-            "optimizer_class": optimizer_class,
-            "optimizer_kwargs": {"dialect": dialect, "alpha": 0.99, "eps": 1e-5},
-        },
-        stats_window_size=EPISODES,
-        seed=seed,
-        device="cpu",
-    )
-    model.learn(frames, callback=StopWhenSolved())
+    optimizer = {"dialect": "sb3", "alpha": 0.99, "eps": 1e-5}
+    settings = {
+        "learning_rate": 8e-3,
+        "n_steps": 8,
+        "policy_kwargs": {"optimizer_class": RMSprop, "optimizer_kwargs": optimizer},
+        "stats_window_size": EPISODES,
+        "device": "cpu",
+    }
+    return A2C("MlpPolicy", make_vec_env("CartPole-v1", n_envs=8, seed=seed), seed=seed, **settings | options)
+
+
+def main(seed=0, frames=150_000):
+    model = make(seed).learn(frames, callback=StopWhenSolved())
     print(f"mean return {mean_return(model):.0f} after {model.num_timesteps:,} frames")
     return mean_return(model), model.num_timesteps
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,6 +111,26 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     word = f"u{a.itemsize}"
     a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
     return bool(((a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))).all())
+
+
+# ---- a tree of parameters -------------------------------------------------------------------------------------------
+
+Layer = namedtuple("Layer", "weight bias")
+
+
+def tree(seed: int = 0, dtype: str = "float32") -> Any:
+    """Four arrays in dicts, a list and a named tuple."""
+    rng = np.random.default_rng(seed)
+
+    def array(*shape: int) -> np.ndarray:
+        return np.asarray(rng.standard_normal(shape), dtype=dtype)
+
+    return {"body": [array(3, 4), {"scale": array(4)}], "head": Layer(array(4, 2), array())}
+
+
+def leaves(tree: Any) -> list[np.ndarray]:
+    """The arrays of such a tree in order."""
+    return [tree["body"][0], tree["body"][1]["scale"], tree["head"].weight, tree["head"].bias]
 
 
 # ---- calls that a border must refuse --------------------------------------------------------------------------------

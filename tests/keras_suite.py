@@ -54,10 +54,29 @@ def run(optimizer, steps=100, dtype="float64", before=None):
     params = variables(dtype)
     if before is not None:
         before(optimizer, params)
+    apply = jitted(optimizer, params) if BACKEND == "jax" else lambda grads: optimizer.apply(grads, params)
     for t, grads in enumerate(gradients(steps, dtype)):
         optimizer.learning_rate = lr_at(t)
-        optimizer.apply(grads, params)
+        apply(grads)
     return [to_numpy(p) for p in params]
+
+
+def jitted(optimizer, params):
+    """What `fit` does on the JAX backend: one compiled step, the state handed in and out."""
+    import jax
+
+    optimizer.build(params)
+    step = jax.jit(optimizer.stateless_apply)
+
+    def apply(grads):
+        holders = (optimizer.variables, params)
+        state, values = ([v.value for v in holder] for holder in holders)
+        values, state = step(state, grads, values)
+        for holder, arrays in zip(holders, (state, values)):
+            for variable, array in zip(holder, arrays):
+                variable.assign(array)
+
+    return apply
 
 
 def close(mine, theirs, rtol=1e-12):
@@ -197,7 +216,7 @@ def test_excluded_variables_do_not_decay(dialect):
     excluded = run(ours.RMSprop(weight_decay=0.25, dialect=dialect), steps=5, before=exclude)
     without = run(ours.RMSprop(dialect=dialect), steps=5)
     everywhere = run(ours.RMSprop(weight_decay=0.25, dialect=dialect), steps=5)
-    close(excluded, [*without[:2], everywhere[2]], rtol=0)
+    close(excluded, [*without[:2], everywhere[2]])
     assert not np.array_equal(without[2], everywhere[2])
     if dialect == "keras3":
         close(excluded, run(keras.optimizers.RMSprop(weight_decay=0.25), steps=5, before=exclude))
@@ -308,7 +327,6 @@ FIT = {"batch_size": 16, "verbose": 0, "shuffle": False}
         {"centered": True},
         {"dialect": Rule(bias_correction=True, centered=True)},
         {"learning_rate": keras.optimizers.schedules.CosineDecay(0.01, 100)},
-        {"use_ema": True},
         {"gradient_accumulation_steps": 2},
     ],
     ids=str,

@@ -60,7 +60,9 @@ def send(
     content = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     usual = {} if content is None else {"Content-Type": "application/json"}
     try:
-        connection.request(method or ("GET" if content is None else "POST"), path, content, {**usual, **(headers or {})})
+        connection.request(
+            method or ("GET" if content is None else "POST"), path, content, {**usual, **(headers or {})}
+        )
         reply = connection.getresponse()
         return reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read()
     finally:

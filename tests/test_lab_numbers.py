@@ -133,7 +133,9 @@ def test_a_start_where_the_function_has_no_value_ends_after_one_step():
 
 
 @pytest.mark.parametrize("name", ["rho", "eps"])
-@pytest.mark.parametrize("rule", [{}, {"centered": True}, {"momentum": 0.9}, {"bias_correction": True}, {"init": "eps"}])
+@pytest.mark.parametrize(
+    "rule", [{}, {"centered": True}, {"momentum": 0.9}, {"bias_correction": True}, {"init": "eps"}]
+)
 def test_a_cell_of_the_map_has_the_bits_of_a_run_of_its_own(name, rule):
     experiment = read([{"optimizer": "rmsprop", "lr": 0.1, "rule": rule}], steps=60)
     lr = np.geomspace(1e-3, 0.5, 4)
@@ -205,17 +207,18 @@ def test_hintons_batches_move_the_sign_rule_and_leave_rmsprop():
     assert abs(rms.x[-1, 0]) < 0.1 * abs(signs.x[-1, 0])
 
 
-@pytest.mark.parametrize("work", ["run", "heat", "basins"])
+LONG = {
+    "run": lambda experiment, limit: simulate(experiment, limit),
+    "heat": lambda experiment, limit: heat(experiment, lr=np.ones(2), other=np.full(2, 0.9), deadline=limit),
+    "basins": lambda experiment, limit: basins(experiment, count=2, minima=np.zeros((0, 2)), deadline=limit),
+}
+
+
+@pytest.mark.parametrize("work", LONG)
 def test_every_computation_ends_at_its_time_limit(work):
     experiment = read([{"optimizer": "rmsprop", "lr": 0.0123}], steps=5000)
-    over = Deadline(0.0)
     with pytest.raises(InputError, match=r"not done within 0 s"):
-        if work == "run":
-            simulate(experiment, over)
-        elif work == "heat":
-            heat(experiment, lr=np.ones(2), other=np.full(2, 0.9), deadline=over)
-        else:
-            basins(experiment, count=2, minima=np.zeros((0, 2)), deadline=over)
+        LONG[work](experiment, Deadline(0.0))
 
 
 def test_a_message_carries_every_bit():

@@ -1,6 +1,12 @@
 """On several processes: the numbers of one, the norm of all, and checkpoints that fit any number of them."""
 
 import copy
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -13,7 +19,6 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
@@ -28,7 +33,9 @@ from ranks import Ranks
 from rmsprop.torch import RMSprop, release_gradients
 
 # What torch says when one process reads or writes a checkpoint without a group, even when it is told no_dist=True.
-pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled, unavailable or uninitialized:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:torch.distributed is disabled, unavailable or uninitialized:UserWarning"
+)
 
 bf16 = torch.bfloat16
 
@@ -490,3 +497,43 @@ def eight_bit_goes_on(folder, case):
 @pytest.mark.parametrize("case", ["8-bit state", "8-bit centered"])
 def test_an_8_bit_state_resumes_with_the_same_bits_on_the_same_number_of_ranks(two, tmp_path, case):
     two(eight_bit_goes_on, tmp_path, case)
+
+
+# ---- the examples --------------------------------------------------------------------------------------------------------
+
+
+def torchrun(processes, example, *arguments):
+    script = pathlib.Path(__file__).parent.parent / "examples" / example
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    command = [*launch, "--nproc-per-node", str(processes), str(script), *map(str, arguments)]
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        output, _ = run.communicate(timeout=200)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+    assert run.returncode == 0, output
+    return output
+
+
+def losses(output):
+    return [float(text) for text in re.findall(r"loss ([0-9.]+)", output)]
+
+
+def test_the_ddp_example_keeps_its_copies_equal():
+    output = torchrun(2, "torch_ddp.py")
+    assert "the copies are equal: True" in output
+    assert losses(output)[-1] < losses(output)[0] / 2
+
+
+def test_the_fsdp2_example_goes_on_with_another_number_of_processes(tmp_path):
+    first = torchrun(2, "torch_fsdp2.py", tmp_path)
+    assert "2 processes, step 0: " in first
+    then = torchrun(1, "torch_fsdp2.py", tmp_path)
+    assert "1 processes, step 20: " in then
+    assert "step 0:" not in then
+    assert losses(then)[-1] < losses(first)[-1] < losses(first)[0]

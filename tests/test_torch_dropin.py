@@ -1,4 +1,4 @@
-"""The PyTorch front end takes torch.optim.RMSprop's place: its signature, errors, groups, hooks, closures, schedulers."""
+"""The PyTorch front end takes torch.optim.RMSprop's place: its signature, errors, groups, hooks and schedulers."""
 
 import copy
 import inspect
@@ -8,11 +8,16 @@ import warnings
 from collections import defaultdict
 
 import pytest
+
 from torching import OPTIONS, SHAPES, Host, RMSprop, assert_near, assert_same_bits, draw_grads, pair, parameters, train
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest", reason="torch.testing._internal.common_optimizers imports it")
 from torch.optim import lr_scheduler, swa_utils  # noqa: E402
+from torch.optim.optimizer import (  # noqa: E402
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.testing._internal.common_optimizers import (  # noqa: E402
     OptimizerErrorEnum,
     optim_error_inputs_func_rmsprop,
@@ -24,7 +29,7 @@ TABLE = {given.desc: given.kwargs for given in optim_inputs_func_rmsprop("cpu")}
 ERRORS = {given.optimizer_error_input.desc: given for given in optim_error_inputs_func_rmsprop("cpu", torch.float32)}
 
 
-# ---- signature ---------------------------------------------------------------------------------------------------------
+# ---- signature -------------------------------------------------------------------------------------------------------
 
 
 def test_the_signature_is_torchs_and_keyword_only_extras():
@@ -58,7 +63,7 @@ def test_it_is_a_torch_rmsprop():
     assert repr(ours).startswith("RMSprop (\nParameter Group 0\n    alpha: 0.99\n")
 
 
-# ---- errors ------------------------------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 def answer(cls, given):
@@ -103,8 +108,8 @@ def test_numbers_out_of_range_get_torchs_messages(arguments, message):
 
 @pytest.mark.parametrize(
     "params",
-    [[], set(), {torch.ones(1, requires_grad=True)}, [1.0], [torch.ones(1, requires_grad=True) * 2], [{"params": "x"}]],
-    ids=["empty", "empty set", "set", "number", "not a leaf", "text"],
+    [[], [1.0], [torch.ones(1, requires_grad=True) * 2], [{"params": "x"}], [{"params": set()}]],
+    ids=["empty", "number", "not a leaf", "text", "set"],
 )
 def test_params_that_torch_refuses_are_refused_in_its_words(params):
     caught = []
@@ -115,7 +120,7 @@ def test_params_that_torch_refuses_are_refused_in_its_words(params):
     assert caught[0] == caught[1]
 
 
-# ---- the same numbers --------------------------------------------------------------------------------------------------
+# ---- the same numbers ------------------------------------------------------------------------------------------------
 
 
 def assert_a_run_equals_torchs(ours, theirs, steps=100):
@@ -149,15 +154,18 @@ def test_foreach_changes_nothing(options, foreach):
 @pytest.mark.parametrize("lr", [torch.tensor(1e-3, dtype=torch.float64), torch.tensor([1e-3], dtype=torch.float64)])
 def test_lr_may_be_a_tensor_of_one_element(lr):
     assert_a_run_equals_torchs(*pair(dtype=torch.float64, lr=lr), steps=20)
-    ours, theirs = pair(lr=lr.clone())
-    for optimizer in (ours, theirs):
+    runs = [cls(parameters(dtype=torch.float64), lr=lr.clone()) for cls in (RMSprop, Host)]
+    for optimizer in runs:
         train(optimizer, 3, each=lambda step, o=optimizer: o.param_groups[0]["lr"].mul_(0.5))
-    assert_near(ours.param_groups[0]["params"], theirs.param_groups[0]["params"], tolerance=1e-6)
+    assert_near(*(optimizer.param_groups[0]["params"] for optimizer in runs))
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "weight_decay": 0.1}], ids=str)
 def test_a_float32_step_is_within_four_units_of_torchs(options):
-    """Both start each step from the same parameters and state; torch's vectorized root is not IEEE's."""
+    """Units in the last place of the largest term; torch's vectorized root is not IEEE's, and it contracts.
+
+    Both start each step from the same parameters and state.
+    """
     ours, theirs = pair(**options)
     worst = 0.0
     for step in range(100):
@@ -165,14 +173,16 @@ def test_a_float32_step_is_within_four_units_of_torchs(options):
         train(ours, 1, start=step)
         train(theirs, 1, start=step)
         for p, q, was in zip(ours.param_groups[0]["params"], theirs.param_groups[0]["params"], before):
-            largest = torch.maximum(torch.maximum(p.abs(), q.abs()), (p - was).abs()).detach()
+            root = ours.state[p]["square_avg"].sqrt()
+            terms = p.grad.abs() + options.get("weight_decay", 0) * was.abs()
+            largest = torch.stack([p.detach().abs(), was.abs(), 0.01 * terms / root]).amax(0)
             unit = torch.ldexp(torch.full_like(largest, 2.0**-23), torch.frexp(largest).exponent - 1)
             worst = max(worst, float(((p - q).detach().abs() / unit).max()))
-        theirs.load_state_dict(ours.state_dict())
+        theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
         with torch.no_grad():
             for p, q in zip(ours.param_groups[0]["params"], theirs.param_groups[0]["params"]):
                 q.copy_(p)
-    assert worst <= 4
+    assert 0 < worst <= 4
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
@@ -190,7 +200,7 @@ def test_complex_parameters_step_as_torch_steps_them(dtype, options):
         assert ours.state[p]["step"] == theirs.state[q]["step"] == 20
 
 
-# ---- groups ------------------------------------------------------------------------------------------------------------
+# ---- groups ----------------------------------------------------------------------------------------------------------
 
 
 def test_each_group_has_its_own_numbers():
@@ -238,7 +248,14 @@ def test_named_parameters_keep_their_names():
     assert other.param_groups[0]["param_names"] == ["weight", "bias"]
 
 
-# ---- hooks and closures ------------------------------------------------------------------------------------------------
+# ---- hooks and closures ----------------------------------------------------------------------------------------------
+
+
+def described(given):
+    """An argument of a hook, without the optimizer itself."""
+    if isinstance(given, tuple):
+        return tuple(map(described, given))
+    return type(given).__name__ if isinstance(given, torch.optim.Optimizer) else given
 
 
 def listen(optimizer):
@@ -246,11 +263,11 @@ def listen(optimizer):
     heard = []
 
     def hook(name):
-        return lambda *args: heard.append((name, [type(a).__name__ for a in args[:1]], *args[1:])) or None
+        return lambda *given: heard.append((name, *map(described, given))) or None
 
     handles = [
-        torch.optim.optimizer.register_optimizer_step_pre_hook(hook("global pre")),
-        torch.optim.optimizer.register_optimizer_step_post_hook(hook("global post")),
+        register_optimizer_step_pre_hook(hook("global pre")),
+        register_optimizer_step_post_hook(hook("global post")),
         optimizer.register_step_pre_hook(hook("pre")),
         optimizer.register_step_post_hook(hook("post")),
         optimizer.register_state_dict_pre_hook(hook("state pre")),
@@ -339,7 +356,7 @@ def test_the_profiler_sees_the_step():
     assert any(event.key == "Optimizer.step#RMSprop.step" for event in profile.key_averages())
 
 
-# ---- learning-rate schedulers ------------------------------------------------------------------------------------------
+# ---- learning-rate schedulers ----------------------------------------------------------------------------------------
 
 SCHEDULERS = {
     "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch),
@@ -379,7 +396,19 @@ def test_a_scheduler_drives_both_alike(make):
         assert_near(ours["params"], theirs["params"])
 
 
-# ---- mixed precision ---------------------------------------------------------------------------------------------------
+def test_a_scheduler_that_steps_first_warns_and_one_that_steps_second_does_not():
+    """torch's scheduler asks whether the optimizer has stepped; warnings are errors here."""
+    for optimizer in pair():
+        scheduler = lr_scheduler.StepLR(optimizer, 1)
+        with pytest.warns(UserWarning, match="before `optimizer.step"):
+            scheduler.step()
+    for optimizer in pair():
+        scheduler = lr_scheduler.StepLR(optimizer, 1)
+        train(optimizer, 1)
+        scheduler.step()
+
+
+# ---- mixed precision -------------------------------------------------------------------------------------------------
 
 
 def amp_step(optimizer, scaler, step, *, unscale=False, clip=None, poison=False):
@@ -449,7 +478,7 @@ def test_half_precision_gradients_are_unscaled_without_underflow():
     assert_same_bits([half], [wide.detach().half()])
 
 
-# ---- copies, resets, changes from outside ------------------------------------------------------------------------------
+# ---- copies, resets, changes from outside ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -1,4 +1,4 @@
-"""What the tests of the PyTorch front end share: parameters, runs beside torch.optim.RMSprop, and comparisons of bits."""
+"""What the tests of the PyTorch front end share: parameters, runs beside torch's own, comparisons of bits."""
 
 from __future__ import annotations
 

@@ -162,6 +162,10 @@ bool View::open(PyObject* object, std::string& why) {
         strides[i] = t.strides[i];
         size *= shape[i];
     }
+    if (t.data == nullptr && size > 0) {
+        why = "a tensor without memory";  // torch's zeros of forward-mode differentiation
+        return false;
+    }
     return true;
 }
 

@@ -272,6 +272,10 @@ void Batch::read_buffer(Tensor& t, const View& p, Kind kind, nb::handle array, s
         t.lost = static_cast<std::uint16_t*>(b.data);
         return;
     }
+    if (code8_ && t.dtype == Dtype::float64)
+        refuse("InputTypeError", name("params", i) +
+                                     ": float64, expected float32, bfloat16 or float16: no 8-bit state " +
+                                     "holds float64 statistics");
     // Statistics are of the arithmetic's type; narrower ones are asked for by passing them.
     Element expected = t.dtype == Dtype::float64 ? Element::float64 : Element::float32;
     if (code8_) expected = is_square(kind) ? Element::uint8 : Element::bfloat16;

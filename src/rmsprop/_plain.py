@@ -36,7 +36,7 @@ def check(rule: Rule, params: list[Array], buffers: tuple[list[Array], ...], nam
     _check(rule.rule, params, [None] * len(params), buffers, names, everything=True)
 
 
-def step(  # noqa: PLR0917  the positions are those of _core.step
+def step(
     rule: Rule,
     params: list[Array],
     grads: list[Array | None],

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "minimize": "rmsprop.commands.minimize:minimize",
     "compare": "rmsprop.commands.minimize:compare",
     "dialects": "rmsprop.commands.dialects:dialects",
+    "convert": "rmsprop.commands.convert:convert",
 }
 """Name -> "module:function", or "module:app" for a command with commands of its own."""
 

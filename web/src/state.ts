@@ -100,7 +100,7 @@ function readRun(text: string, catalogue: Catalogue): RunSetting {
     else if (name === "dialect") {
       if (!catalogue.dialects.some((each) => each.name === value)) throw new Broken(`dialect "${value}"`);
       run.dialect = value;
-    } else if (name in known) run.own[name] = readSwitch(value);
+    } else if (Object.hasOwn(known, name)) run.own[name] = readSwitch(value);
     else throw new Broken(`"${name}"`);
   }
   if (Number.isNaN(run.lr)) throw new Broken("an optimizer without lr");

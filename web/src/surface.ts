@@ -29,6 +29,7 @@ const camera = new PerspectiveCamera(32, 1, 0.1, 20);
 let mesh: Mesh<BufferGeometry, MeshBasicMaterial> | null = null;
 let levels: LineSegments<BufferGeometry, LineBasicMaterial> | null = null;
 let meshOf: unknown = null;
+let kept: { key: unknown[]; canvas: HTMLCanvasElement } | null = null;
 
 /** Half the extent of the ground along x and y: the longer side is 1. */
 function extent(): [number, number] {
@@ -159,11 +160,22 @@ export function drawSurface(context: CanvasRenderingContext2D, width: number, he
   if (!app.surface || !app.height || !renderer) return;
   build();
   aim(width, height);
-  const ratio = context.getTransform().a;
-  renderer.setSize(Math.round(width * ratio), Math.round(height * ratio), false);
-  renderer.render(scene, camera);
-  context.drawImage(renderer.domElement, 0, 0, width, height);
+  context.drawImage(ground(width, height, context.getTransform().a), 0, 0, width, height);
   paths(context, width, height, time);
+}
+
+/** The picture of the bare ground: drawn again only when the ground, the view or the size changes, not with time. */
+function ground(width: number, height: number, ratio: number): HTMLCanvasElement {
+  const key = [app.surface, width, height, ratio, view.turn, view.tilt, view.far];
+  if (kept?.key.every((part, i) => part === key[i])) return kept.canvas;
+  const canvas = kept?.canvas ?? document.createElement("canvas");
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  renderer!.setSize(canvas.width, canvas.height, false);
+  renderer!.render(scene, camera);
+  canvas.getContext("2d")!.drawImage(renderer!.domElement, 0, 0);
+  kept = { key, canvas };
+  return canvas;
 }
 
 function paths(context: CanvasRenderingContext2D, width: number, height: number, time: number): void {
@@ -230,7 +242,7 @@ export function surface(): HTMLElement {
   });
   const element = h("figure", { class: "view" }, canvas);
   try {
-    renderer = new WebGLRenderer({ antialias: false, powerPreference: "low-power", preserveDrawingBuffer: true });
+    renderer = new WebGLRenderer({ antialias: false, powerPreference: "low-power", preserveDrawingBuffer: false });
     renderer.setPixelRatio(1);
     renderer.setClearColor("#0a1020");
   } catch {

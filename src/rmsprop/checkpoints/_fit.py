@@ -87,11 +87,11 @@ def fit(
     fill = target.init if like is None else like.init
     known = {p.name: p for p in like.parameters} if like is not None else {}
     new = []
-    for parameter in parameters:
-        model = known.get(parameter.name)
-        if parameter.mean_sq is None and target.dense:
-            parameter = _untouched(parameter, model, fill, centered=centered, target=target)
-            notes.append(f"parameter {parameter.name!r} had no state yet: mean_sq starts at {fill:g}, as there")
+    for each in parameters:
+        model, parameter = known.get(each.name), each
+        if each.mean_sq is None and target.dense:
+            parameter = _untouched(each, model, fill, centered=centered, target=target)
+            notes.append(f"parameter {each.name!r} had no state yet: mean_sq starts at {fill:g}, as there")
         new.append(_converted(parameter, model, centered=centered, kind=kind, factor=factor, notes=notes))
     return dataclasses.replace(
         source,
@@ -151,14 +151,14 @@ def _factor(
         return None
     if source.buffer == kind or not any(p.momentum_buf is not None and p.momentum_buf.any() for p in parameters):
         return 1.0
-    inside = "lr" if source.buffer == "lr" else "no lr"
+    inside, wanted = ("lr", "no lr") if source.buffer == "lr" else ("no lr", "lr")
     if lr is None:
         known = {g.numbers["lr"] for g in source.groups if "lr" in g.numbers}
         hint = f" (the file says lr {', '.join(f'{value:g}' for value in sorted(known))})" if known else ""
         raise StateError(
-            f"momentum_buf: the source's buffer has {inside} inside, the target's has {'no lr' if inside == 'lr' else 'lr'}"
-            f": give --lr, the learning rate of the last steps{hint}; or --like a target without momentum, "
-            "or --buffer none, to leave it out"
+            f"momentum_buf: the source's buffer has {inside} inside, the target's has {wanted}: give --lr, the "
+            f"learning rate of the last steps{hint}; or, to leave the buffer out, --like a target without momentum or "
+            "--buffer none"
         )
     if not math.isfinite(lr) or lr <= 0:
         raise StateError(f"lr: {lr:g}, expected more than 0 to convert the momentum buffer")
@@ -201,5 +201,5 @@ def _converted(
     dtype = parameter.dtype if model is None or model.dtype is None else model.dtype
     if dtype != parameter.dtype and dtype == "float32":
         notes.append("float64 statistics were rounded to the target's float32")
-    cast = {name: None if array is None else np.asarray(array, dtype) for name, array in new.items()}
+    cast: dict[str, Any] = {name: None if array is None else np.asarray(array, dtype) for name, array in new.items()}
     return dataclasses.replace(parameter, dtype=dtype, **cast)

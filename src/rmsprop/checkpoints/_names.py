@@ -120,7 +120,7 @@ def matched(source: Snapshot, target: Snapshot | None, names: Names | None, *, p
             return parameters
         mine, theirs = [p.name for p in parameters], [p.name for p in target.parameters]
         if set(mine) != set(theirs):
-            if not (source.ordered and target.ordered) or set(mine) & set(theirs) and source.named and target.named:
+            if not (source.ordered and target.ordered) or (set(mine) & set(theirs) and source.named and target.named):
                 raise StateError(
                     f"parameters: {_some(mine)} in {source.format}, {_some(theirs)} in {target.format}: which is which "
                     'takes a names map: --map names.json with {"' + mine[0] + '": "' + theirs[0] + '", ...}'
@@ -161,7 +161,9 @@ def _in_order(parameters: list[Parameter]) -> list[Parameter]:
         return parameters
     parameters = sorted(parameters, key=lambda p: int(p.name))
     if [int(p.name) for p in parameters] != list(range(len(parameters))):
-        raise StateError(f"names: positions {', '.join(p.name for p in parameters)}, expected 0 to {len(parameters)-1}")
+        raise StateError(
+            f"names: positions {', '.join(p.name for p in parameters)}, expected 0 to {len(parameters) - 1}"
+        )
     return parameters
 
 
@@ -185,7 +187,9 @@ def _check_shapes(mine: Parameter, theirs: Parameter) -> None:
     hint = ""
     if mine.shape == theirs.shape[::-1]:
         hint = f'; a weight that is stored transposed there: {{"to": {mine.name!r}, "transpose": true}} in the map'
-    raise StateError(f"parameter {mine.name!r}: shape {mine.shape}, the target has {theirs.shape}: another model?{hint}")
+    raise StateError(
+        f"parameter {mine.name!r}: shape {mine.shape}, the target has {theirs.shape}: another model?{hint}"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

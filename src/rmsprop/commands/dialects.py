@@ -160,7 +160,7 @@ def _compare(
         table.add_column(head, justify="right", no_wrap=True)
     distances, shares = words.apart(left, right)
     for t in words.moments(len(distances) - 1):
-        points = [words.write_point([float(f"{v:.4g}") for v in run.x[t]]) for run in (left, right)]
+        points = [words.write_point(run.x[t], digits=4) for run in (left, right)]
         table.add_row(str(t), *points, f"{distances[t]:.3g}", f"{100 * shares[t]:.0f} %" if t else "")
     console.print(table)
     console.print(f"apart  {words.sparkline(distances)}", soft_wrap=True)

@@ -149,8 +149,8 @@ def _report_all(problem: Problem, runners: list[Runner], results: list[Any], out
         table.add_column(head, justify="left" if head in ("", "loss") else "right", no_wrap=True)
     traces = [result.trace for result in results]
     for runner, result in zip(runners, results):
-        bars = words.sparkline(result.trace.f, width=30)
-        table.add_row(runner.label, str(result.nit), words.write_point(result.x), f"{result.fun:.5g}", bars)
+        bars = words.sparkline(result.trace.f, width=24)
+        table.add_row(runner.label, str(result.nit), words.write_point(result.x, digits=4), f"{result.fun:.5g}", bars)
     console.print(table)
     for runner, result, left in zip(runners, results, _left(problem, runners, traces, output)):
         climbing = runner.rule is not None and runner.rule.maximize

@@ -43,14 +43,14 @@ def describe(rule: Rule) -> str:
     return ", ".join(parts)
 
 
-def write_point(x: Sequence[float]) -> str:
+def write_point(x: Sequence[float], *, digits: int = 6) -> str:
     """Write a point as a reader writes it.
 
     Example:
         >>> write_point([-5.0, 1 / 3])
         '(-5, 0.333333)'
     """
-    words = [f"{float(value):.6g}" for value in x]
+    words = [f"{float(value):.{digits}g}" for value in x]
     return words[0] if len(words) == 1 else f"({', '.join(words)})"
 
 

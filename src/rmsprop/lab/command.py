@@ -21,7 +21,6 @@ def lab(
     Everything is computed on this machine, and no other one is asked for anything. Ctrl-C ends it.
 
     Examples:
-
     \b
       rmsprop lab
       rmsprop lab --port 9000 --no-open
@@ -49,7 +48,9 @@ def lab(
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise InputError(f"--host {host} --port {port}: {error.strerror}; another port: rmsprop lab --port 0") from error
+        raise InputError(
+            f"--host {host} --port {port}: {error.strerror}; another port: rmsprop lab --port 0"
+        ) from error
     address = _address(host, listener.getsockname()[1])
     names = LOOPBACK if host in LOOPBACK else (*LOOPBACK, host, socket.gethostname().lower())
     typer.echo(f"The lab is at {address}  (Ctrl-C ends it)")

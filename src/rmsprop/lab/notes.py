@@ -124,9 +124,7 @@ def _progress(path: Path, lowest: float | None) -> Iterator[tuple[int | None, st
         yield None, f"Ends at f = {_n(path.f[-1])}: {max(0.0, 100 * (1 - gap[-1] / start)):.0f} % of the way down."
 
 
-def _ending(
-    setting: Setting, path: Path, length: NDArray[np.float64], tail: int
-) -> Iterator[tuple[int | None, str]]:
+def _ending(setting: Setting, path: Path, length: NDArray[np.float64], tail: int) -> Iterator[tuple[int | None, str]]:
     steps, last = len(length), path.x[-tail:]
     centre, spread = last.mean(0), (last.max(0) - last.min(0)) / 2
     walked, net = float(length[-tail:].sum()), float(np.hypot(*(path.x[-1] - path.x[-tail - 1])))

@@ -85,7 +85,7 @@ def _noise(experiment: Experiment) -> tuple[list[str], str]:
 
 
 def command(experiment: Experiment) -> str | None:
-    """Return one `rmsprop compare` (or `minimize`) that draws these runs, or None where the command has no words for them.
+    """Return one `rmsprop compare` (or `minimize`) that draws these runs, or None where it has no words for them.
 
     The command has one RMSprop with every switch; beside it stand rivals with their own defaults and dialects as they
     are, each with a learning rate of its own.

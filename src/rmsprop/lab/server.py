@@ -49,7 +49,18 @@ __all__ = ["PAGE", "application"]
 PAGE = FilePath(__file__).parent / "page"
 MAX_BODY = 64 * 1024
 THREADS = 8
-SHOWN = ("torch", "tensorflow1", "keras3", "tf-keras-legacy", "optax", "hinton", "graves2013", "dqn", "timm", "heavyball")
+SHOWN = (
+    "torch",
+    "tensorflow1",
+    "keras3",
+    "tf-keras-legacy",
+    "optax",
+    "hinton",
+    "graves2013",
+    "dqn",
+    "timm",
+    "heavyball",
+)
 """The dialects the page offers by name; the server takes all."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -77,7 +88,7 @@ def application(*, hosts: tuple[str, ...] = LOOPBACK, page: FilePath = PAGE) -> 
     routes += [Route(f"/api/{name}", _call(answer, limiter), methods=["POST"]) for name, answer in calls.items()]
     routes += [Mount("/", StaticFiles(directory=page, html=True, check_dir=False))]
     app = Starlette(routes=routes)
-    app.add_middleware(partial(_Guard, hosts=hosts))  # type: ignore[arg-type]
+    app.add_middleware(partial(_Guard, hosts=hosts))
     return app
 
 
@@ -122,9 +133,7 @@ def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
     return JSONResponse({"error": {"message": message, **more}}, status_code=status)
 
 
-def _call(
-    answer: Callable[[Any], bytes], limiter: anyio.CapacityLimiter
-) -> Callable[[Request], Awaitable[Response]]:
+def _call(answer: Callable[[Any], bytes], limiter: anyio.CapacityLimiter) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return _refusal(415, "Content-Type: expected application/json")
@@ -154,7 +163,7 @@ async def _scenes(request: Request) -> Response:
 
 @cache
 def _catalogue() -> bytes:
-    scenes = []
+    scenes: list[dict[str, Any]] = []
     for name in landscapes.names(variables=2):
         item = landscapes.get(name)
         plain = ("name", "title", "text", "domain", "start", "lr", "steps", "teaches", "log_scale")
@@ -164,10 +173,15 @@ def _catalogue() -> bytes:
     for name in SHOWN:
         host = dialects.get(name)
         hosts.append({"name": name, "title": host.title, "lr": host.lr, "rule": dataclasses.asdict(host.rule)})
-    limits = {"steps": ask.MAX_STEPS, "runs": ask.MAX_RUNS, "cells": ask.MAX_CELLS}
-    optimizers = [{"name": name, "title": text} for name, text in TITLES.items()]
-    content = {"scenes": scenes, "dialects": hosts, "optimizers": optimizers, "rule": dataclasses.asdict(Rule())}
-    return json.dumps({**content, "limits": limits, "version": __version__}, allow_nan=False).encode()
+    content: dict[str, Any] = {
+        "scenes": scenes,
+        "dialects": hosts,
+        "optimizers": [{"name": name, "title": text} for name, text in TITLES.items()],
+        "rule": dataclasses.asdict(Rule()),
+        "limits": {"steps": ask.MAX_STEPS, "runs": ask.MAX_RUNS, "cells": ask.MAX_CELLS},
+        "version": __version__,
+    }
+    return json.dumps(content, allow_nan=False).encode()
 
 
 def _run(asked: Any) -> bytes:

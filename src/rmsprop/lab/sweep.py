@@ -91,9 +91,7 @@ def heat(
     return values
 
 
-def basins(
-    experiment: Experiment, *, count: int, minima: Array, deadline: Deadline | None = None
-) -> dict[str, Any]:
+def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadline | None = None) -> dict[str, Any]:
     """Run the first setting from a lattice of starts over the picture.
 
     Args:

@@ -1,8 +1,8 @@
 """Arrays as bytes: what the page reads without parsing a number.
 
-    4 bytes     length of the header, little-endian
-    header      JSON in UTF-8, padded with spaces so that what follows starts at a multiple of 8
-    arrays      little-endian float64 in C order, where the header's "arrays" says: {name: {"at", "shape"}}
+4 bytes     length of the header, little-endian
+header      JSON in UTF-8, padded with spaces so that what follows starts at a multiple of 8
+arrays      little-endian float64 in C order, where the header's "arrays" says: {name: {"at", "shape"}}
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ def prepare(optimizer: RMSprop) -> bool:
 
 def _run(optimizer: RMSprop, params: list[Tensor], grads: list[Tensor], written: list[Tensor]) -> None:
     """Step the tensors that `prepare` listed, as the compiled graph hands them over."""
+    optimizer.__dict__["_opt_called"] = True
     traced = optimizer._traced
     work = [(optimizer._plan(n, g), rates(g, n)) for n, g in enumerate(optimizer.param_groups)]
     now = _lists(optimizer, traced, [plan.keys for plan, _ in work])

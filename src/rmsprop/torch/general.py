@@ -119,12 +119,10 @@ def step_general(
     grad_scale: Any,
 ) -> None:
     """Step one parameter by the reference. `names`: the state's keys in the order of `rule.buffers`. In place."""
-    state["step"] += 1
-    step: Any = state["step"]
-    if not rule.bias_correction:
-        step = 1
-    elif step.device.type == "cpu":
-        step = int(step)
+    step: Any = 1
+    if rule.bias_correction:
+        step = state["step"] + 1
+        step = int(step) if step.device.type == "cpu" else step
     grad = _dense(grad)
     buffers = [state[name] for name in names]
     narrow = buffers[0].dtype
@@ -132,8 +130,12 @@ def step_general(
     complex_ = param.is_complex()
     real = torch.view_as_real if complex_ else _same
     given = {name: real(b).to(work) if not complex_ else real(b) for name, b in zip(rule.buffers, buffers)}
+    before = real(param)
+    if torch.is_grad_enabled():  # autograd keeps what it read, and that is overwritten below
+        before = before.clone()
+        given = {name: value.clone() for name, value in given.items()}
     new_param, new = reference.step(
-        real(param),
+        before,
         real(grad.resolve_conj() if complex_ else grad),
         given,
         rule,
@@ -143,6 +145,7 @@ def step_general(
         grad_scale=grad_scale,
         xp=_Namespace,
     )
+    state["step"] += 1
     param.copy_(torch.view_as_complex(new_param.contiguous()) if complex_ else new_param)
     for buffer, value in zip(buffers, new.values()):
         buffer.copy_(torch.view_as_complex(value.contiguous()) if complex_ else value)

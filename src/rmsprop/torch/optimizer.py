@@ -160,6 +160,9 @@ class RMSprop(torch.optim.RMSprop):
     # torch wraps `step` in a profiler record and two loops over hooks, some 5 microseconds. Here the wrapper is there
     # only when somebody listens.
     step.hooked = True  # type: ignore[attr-defined]
+    # A learning-rate scheduler would replace `step` by a wrapper that torch.compile cannot look into, only to learn
+    # whether it was called; `_opt_called` says so.
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
     def _heard(self) -> bool:
         """Whether a hook wants to know of the step."""
@@ -182,6 +185,7 @@ class RMSprop(torch.optim.RMSprop):
             with torch.enable_grad():
                 loss = closure()
         attributes = self.__dict__  # GradScaler leaves its tensors here for the time of the step
+        attributes["_opt_called"] = True
         grad_scale = attributes.get("grad_scale") if grad_scale is None else grad_scale
         found_inf = attributes.get("found_inf") if found_inf is None else found_inf
         if found_inf is not None and float(found_inf) != 0:

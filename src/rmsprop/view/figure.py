@@ -66,7 +66,7 @@ def plot(
         >>> run = rmsprop.minimize(f, [-5.0, -2.0], jac=f.grad, lr=0.4, steps=20, trace=True)
         >>> figure = view.plot(run.trace, function=f, theme="dark", size=(640, 480))
         >>> len(figure.axes)
-        3
+        4
     """
     target = None if path is None else check_path(path, SUFFIXES)
     scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)

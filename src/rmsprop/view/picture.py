@@ -280,7 +280,7 @@ def style(colors: Theme) -> Any:
     return matplotlib.rc_context({**own, **changed})
 
 
-_GROUPS = set(
-    "axes contour figure font grid image legend lines markers mathtext patch path pdf savefig scatter svg text xtick ytick"
-    .split()
-)  # fmt: skip
+_GROUPS = {
+    "axes", "contour", "figure", "font", "grid", "image", "legend", "lines", "markers", "mathtext", "patch", "path",
+    "pdf", "savefig", "scatter", "svg", "text", "xtick", "ytick",
+}  # fmt: skip

@@ -141,7 +141,7 @@ def looks(optimizers: Sequence[str], colors: Theme) -> tuple[Look, ...]:
     Example:
         >>> from rmsprop.view.style import looks, theme
         >>> [look.color for look in looks(["adagrad", "rmsprop"], theme("dark"))]
-        ['#ffffff', '#2bd37f']
+        ['#ffffff', '#2ec789']
     """
     found: list[Look] = []
     for name in map(str.lower, optimizers):

@@ -1,0 +1,329 @@
+"""Read, write, convert: the layouts as one table, and what every writer has in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rmsprop._files import replacing
+from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
+from rmsprop.checkpoints._fit import Target, fit
+from rmsprop.checkpoints._recognise import recognised
+from rmsprop.checkpoints._replacing import replacing_files, replacing_folder
+from rmsprop.checkpoints._snapshot import Snapshot, checked
+from rmsprop.dialects import get
+from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.rule import BufferMode
+
+__all__ = ["FORMATS", "Report", "convert", "read", "write"]
+
+_TARGETS = (
+    Target(format="torch", buffer="unit", positional=True, dense=False, complex=True),
+    Target(format="timm", buffer="lr", positional=True, dense=False, complex=True, init=1.0),
+    Target(format="sb3", buffer="unit", positional=True, dense=False, complex=True, init=1.0),
+    Target(format="bitsandbytes", buffer="none", positional=True, dense=False, centered=False),
+    Target(format="keras3", buffer="lr", positional=True),
+    Target(format="tf-keras", buffer="lr", positional=True),
+    Target(format="tf-keras-legacy", buffer="lr"),
+    Target(format="tensorflow1", buffer="lr", always_buffer=True, init=1.0),
+    Target(format="optax", buffer="lr"),
+    Target(format="paddle", buffer="lr", always_buffer=True),
+    Target(format="rmsprop", buffer="none"),
+)
+_BY_NAME = {target.format: target for target in _TARGETS}
+FORMATS = tuple(_BY_NAME)
+"""The layouts, by the names of `rmsprop.dialects`; "rmsprop" is this library's own file."""
+
+_ALONE = ("torch", "sb3", "tensorflow1", "optax", "paddle")
+"""What can be written without a checkpoint of the target to copy."""
+_FAMILY = {
+    **dict.fromkeys(pytorch.FAMILY, "torch"),
+    **dict.fromkeys(("tensorflow1", "tensorflow"), "tensorflow"),
+    **dict.fromkeys(("tf-keras", "tf-keras-legacy"), "keras3"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a conversion found and did.
+
+    Attributes:
+        source: What was read.
+        written: What was written: under the target's names, with its conventions.
+        path: Where.
+        notes: What a user should know, as sentences.
+    """
+
+    source: Snapshot
+    written: Snapshot
+    path: Path
+    notes: tuple[str, ...]
+
+
+def read(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    slots: Sequence[str] | None = None,
+    schedule: bool | None = None,
+    at: str | None = None,
+) -> Snapshot:
+    """Read an optimizer's state from a checkpoint of any known layout.
+
+    Args:
+        path: A file, an Orbax folder, or the prefix of a TensorFlow checkpoint. Read; nothing in it is executed.
+        format: One of `FORMATS`. Default: what the file's bytes say.
+        slots: What the arrays of a file without names are; a refusal asks for it where it is needed.
+        schedule: Whether the learning rate of a `.weights.h5` is a schedule; asked for likewise.
+        at: Which optimizer, in a checkpoint with several: "optimizer_g".
+
+    Returns:
+        The statistics in this library's words.
+
+    Raises:
+        FileError: Nothing there, truncated, corrupt, or of no known layout.
+        StateError: The state of another optimizer, with NaN, or that cannot be RMSprop's.
+        InputError: An unknown format, or a file that leaves open what an option says.
+        MissingDependency: The package that reads this layout is not installed.
+
+    Example:
+        >>> import pathlib, tempfile, numpy as np, rmsprop
+        >>> from rmsprop import checkpoints
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.safetensors"
+        >>> optimizer = rmsprop.RMSprop({"w": np.ones(3)}, lr=0.1)
+        >>> optimizer.step({"w": np.ones(3)})
+        >>> optimizer.save(path)
+        >>> snapshot = checkpoints.read(path)
+        >>> snapshot.format, snapshot.step, snapshot.parameters[0].name
+        ('rmsprop', 1, 'w')
+    """
+    path = Path(path)
+    _known(format)
+    family = recognised(path) if format is None else _family(path, format)
+    match family:
+        case "torch":
+            snapshot = pytorch.read(path, at=at)
+        case "keras3":
+            snapshot = keras.read(path, slots=slots, schedule=schedule)
+        case "tensorflow":
+            snapshot = tensorflow.read(path, slots=slots, at=at)
+        case "optax":
+            snapshot = optax.read(path, slots=slots, at=at)
+        case "paddle":
+            snapshot = paddle.read(path)
+        case _:
+            snapshot = native.read(path)
+    if format is not None and snapshot.format != format and _family(path, format) != "torch":
+        raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
+    return checked(snapshot, str(path))
+
+
+def _known(format: str | None) -> None:
+    if format is not None and format not in FORMATS:
+        raise InputError(f"format: {format!r}, expected one of {', '.join(FORMATS)}")
+
+
+def _family(path: Path, format: str) -> str:
+    """Return who reads `format`; tf_keras writes TensorFlow checkpoints and HDF5 files."""
+    if not path.exists() and not all(file.exists() for file in tensorflow.files_of(tensorflow.prefix_of(path))):
+        raise FileError(f"{path}: no such file")
+    if format.startswith("tf-keras") and not path.is_file():
+        return "tensorflow"
+    return _FAMILY.get(format, format)
+
+
+def write(
+    snapshot: Snapshot,
+    path: str | Path,
+    format: str,
+    *,
+    like: str | Path | None = None,
+    force: bool = False,
+    slots: Sequence[str] | None = None,
+    schedule: bool | None = None,
+    at: str | None = None,
+) -> None:
+    """Write a snapshot that has the target's names and conventions already, as `convert` makes it.
+
+    Args:
+        snapshot: The state. Read.
+        path: What to write, whole or not at all.
+        format: One of `FORMATS`.
+        like: A checkpoint of the run that is to go on: it is copied, with the optimizer's state replaced. Read.
+        force: Replace what stands at `path`.
+        slots: Of `like`, as in `read`.
+        schedule: Of `like`, as in `read`; for optax without `like`: keep a count for a schedule.
+        at: Of `like`, as in `read`.
+
+    Raises:
+        InputError: Something stands at `path` and `force` is not set; an unknown format; `like` is needed.
+        OSError: The disk is full or the folder cannot be written; what stood at `path` is unchanged.
+    """
+    _known(format)
+    path = Path(path)
+    model = None if like is None else Path(like)
+    if model is None and format not in _ALONE:
+        raise InputError(
+            f"like: {format} keeps the optimizer's state beside things that only it can make: give --like a checkpoint "
+            "of the run that is to go on, saved there before its first step or after"
+        )
+    checked(snapshot, "what is to be written")
+    tf_files = tensorflow.files_of(tensorflow.prefix_of(path))
+    as_tf = format == "tensorflow1" or (format.startswith("tf-keras") and model is not None and not model.is_file())
+    if not force:
+        for file in tf_files if as_tf else [path]:
+            if file.exists():
+                raise InputError(f"{file}: exists; nothing was written (--force replaces it)")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    if as_tf:
+        with replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES) as temporary:
+            tensorflow.write(temporary, snapshot, like=model, slots=slots, at=at)
+        return
+    msgpack = model.is_file() if model is not None else path.suffix == ".msgpack"
+    if format == "optax" and not msgpack:
+        with replacing_folder(path) as temporary:
+            optax.write(temporary, snapshot, like=model, schedule=schedule, slots=slots, at=at)
+        return
+    with replacing(path) as temporary:
+        _write_file(temporary, snapshot, format, model, {"slots": slots, "schedule": schedule, "at": at})
+
+
+def _write_file(path: Path, snapshot: Snapshot, format: str, like: Path | None, told: Mapping[str, Any]) -> None:
+    if format in pytorch.FAMILY:
+        pytorch.write(path, snapshot, format=format, like=like, at=told["at"])
+    elif format == "optax":
+        optax.write(path, snapshot, like=like, msgpack=True, **told)
+    elif format == "paddle":
+        paddle.write(path, snapshot, like=like)
+    elif format == "rmsprop":
+        assert like is not None
+        native.write(path, snapshot, like=like)
+    else:
+        assert like is not None
+        keras.write(path, snapshot, like=like, slots=told["slots"], schedule=told["schedule"])
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    like: str | Path | None = None,
+    names: str | Path | Mapping[str, Any] | Sequence[str] | None = None,
+    lr: float | None = None,
+    step: int | None = None,
+    buffer: BufferMode | None = None,
+    force: bool = False,
+    slots: Sequence[str] | None = None,
+    schedule: bool | None = None,
+    at: str | None = None,
+    like_slots: Sequence[str] | None = None,
+    like_at: str | None = None,
+) -> Report:
+    """Move an optimizer's state from one framework's checkpoint into another's. Weights are not moved.
+
+    Args:
+        source: The checkpoint to convert. Read.
+        target: What to write, whole or not at all.
+        to: One of `FORMATS`. Default: the layout of `like`.
+        from_: The layout of `source`. Default: what its bytes say.
+        like: A checkpoint of the run that is to go on, from before its first step or after; `target` is a copy with the
+            optimizer's state replaced. It decides names, order, shapes, centering and momentum. Read.
+        names: Which parameter is which: a dict (or a JSON file of one) from the source's name to the target's name or
+            position, to None (left out), or to {"to": name, "transpose": True}; or a list of the source's names in
+            the target's order. Nothing is transposed without being told.
+        lr: The learning rate of the last steps, where the momentum buffer changes its kind.
+        step: Steps done, where the source does not say.
+        buffer: The kind of the target's momentum buffer, without `like`; "none" leaves it out.
+        force: Replace what stands at `target`.
+        slots: Of the source, as in `read`.
+        schedule: Of the source, as in `read`; for optax without `like` of the target.
+        at: Of the source, as in `read`.
+        like_slots: Of `like`, as in `read`.
+        like_at: Of `like`, as in `read`.
+
+    Returns:
+        What was found, what was written, and what to know about it.
+
+    Raises:
+        FileError: A file that is missing, truncated, corrupt or of no known layout.
+        StateError: What cannot be converted, by name. Nothing was written.
+        InputError: An option that is missing or does not fit. Nothing was written.
+
+    Example:
+        >>> import pathlib, tempfile, torch
+        >>> from rmsprop import checkpoints
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = torch.optim.RMSprop([weight])
+        >>> weight.sum().backward()
+        >>> optimizer.step()
+        >>> torch.save(optimizer.state_dict(), folder / "run.pt")
+        >>> report = checkpoints.convert(folder / "run.pt", folder / "run.msgpack", to="optax", names={"0": "w"})
+        >>> checkpoints.read(folder / "run.msgpack").parameters[0].mean_sq
+        array([0.01, 0.01], dtype=float32)
+    """
+    _known(to)
+    found = read(source, from_, slots=slots, schedule=schedule, at=at)
+    told: dict[str, Any] = {"slots": like_slots, "schedule": None, "at": like_at}
+    model = None
+    if like is not None:
+        model = _model(like, to, told)
+        if to is None:
+            to = model.format
+        elif model.format != to and {model.format, to} != {"torch", "sb3"}:
+            raise InputError(f"like: {like} is in the layout of {model.format}, not of {to}")
+    elif to is None:
+        raise InputError(f"to: which layout? One of {', '.join(FORMATS)}; or --like a checkpoint of the target")
+    elif to == "optax":
+        told["schedule"] = schedule
+    entries = _names.names_of(names)
+    plan = _BY_NAME[to]
+    if model is None and to not in _ALONE:
+        write(found, target, to)  # refuses, and says why
+    fitted = fit(found, plan, like=model, names=entries, lr=lr, step=step, buffer=buffer)
+    notes = [*fitted.notes, *_remarks(found, fitted, to, alone=model is None)]
+    write(fitted, target, to, like=like, force=force, **told)
+    return Report(source=found, written=fitted, path=Path(target), notes=tuple(dict.fromkeys(notes)))
+
+
+def _model(like: str | Path, to: str | None, told: Mapping[str, Any]) -> Snapshot:
+    try:
+        return read(like, None if to in pytorch.FAMILY else to, **told)
+    except StateError as error:
+        raise type(error)(f"like: {error}") from error
+
+
+def _remarks(source: Snapshot, written: Snapshot, to: str, *, alone: bool) -> Iterator[str]:
+    """Say what the target's file cannot hold."""
+    if source.format != "rmsprop" and to != "rmsprop":
+        momentum = {"momentum": 0.9} if source.buffer != "none" and source.format != "bitsandbytes" else {}
+        mine, theirs = (_eps_mode(name, momentum) for name in (source.format, to))
+        if mine != theirs:
+            yield (
+                f"eps: {source.format} has it {mine} the root, {to} {theirs}; it is not converted. To go on by the "
+                f'same rule: a front end of this library with dialect="{source.format}"'
+            )
+    if to in ("torch", "sb3") and alone:
+        known = {name for group in written.groups for name in group.numbers}
+        missing = [name for name in ("lr", "rho", "eps", "momentum") if name not in known]
+        if missing:
+            yield (
+                f"{', '.join(missing)} are not in {source.format}'s file and so not in this one: rmsprop.torch.RMSprop "
+                "keeps its own, torch.optim.RMSprop needs --like"
+            )
+    if to in pytorch.FAMILY and written.step is None:
+        yield "step: not known, written as 0 (--step tells it)"
+    if source.bias_correction != written.bias_correction:
+        yield "one of the two corrects the averages for their start at zero: the raw averages were carried over"
+
+
+def _eps_mode(format: str, changes: Mapping[str, Any]) -> str:
+    try:
+        return get(format).resolve(**changes).eps_mode
+    except ValueError:
+        return get(format).rule.eps_mode

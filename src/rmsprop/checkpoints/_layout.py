@@ -1,0 +1,96 @@
+"""Where in a file the statistics stand: what the readers of Keras and TensorFlow find out, and their writers follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
+from rmsprop.errors import StateError
+
+__all__ = ["Layout", "refuse_class", "snapshot_of"]
+
+_NUMBERS = {
+    "lr": "learning_rate",
+    "rho": "rho",
+    "eps": "epsilon",
+    "momentum": "momentum",
+    "weight_decay": "weight_decay",
+}
+_OTHER_NAMES = (
+    *("adam", "adamw", "nadam", "adamax", "sgd", "adagrad", "adadelta"),
+    *("ftrl", "lion", "adafactor", "lamb", "muon"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where in a file the statistics stand.
+
+    Attributes:
+        format: Whose layout it is.
+        slots: For each parameter, {statistic: key in the file}.
+        names: The parameters' names, or positions.
+        named: Which of the two.
+        iteration: Key of the step, or None.
+        config: The optimizer's configuration in Keras's words, {} where the file has none.
+        notes: For the user.
+    """
+
+    format: str
+    slots: list[dict[str, str]]
+    names: list[str]
+    named: bool
+    iteration: str | None
+    config: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapshot:
+    """Return the snapshot that a layout finds in {key: array}.
+
+    Raises:
+        StateError: Parameters with different statistics, or without a mean square.
+    """
+    step = None if layout.iteration is None else int(np.asarray(arrays[layout.iteration]))
+    kinds = {tuple(sorted(slots)) for slots in layout.slots}
+    if len(kinds) > 1 or not all("mean_sq" in slots for slots in layout.slots):
+        raise StateError(f"{where}: not every parameter has the same statistics: {sorted(kinds)}")
+    parameters = []
+    for name, slots in zip(layout.names, layout.slots, strict=True):
+        found = {statistic: _wide(arrays[key]) for statistic, key in slots.items()}
+        square = found["mean_sq"]
+        parameters.append(Parameter(name=name, **found, step=step, shape=square.shape, dtype=square.dtype.name))
+    there = {statistic for kind in kinds for statistic in kind}
+    found_numbers = {ours: layout.config.get(theirs) for ours, theirs in _NUMBERS.items()}
+    numbers = {name: float(value) for name, value in found_numbers.items() if isinstance(value, (int, float))}
+    return Snapshot(
+        format=layout.format,
+        parameters=tuple(parameters),
+        centered="mean_grad" in there,
+        buffer="lr" if "momentum_buf" in there else "none",
+        named=layout.named,
+        groups=(Group(size=len(parameters), numbers=numbers),),
+        notes=layout.notes,
+    )
+
+
+def _wide(array: Any) -> Any:
+    array = np.ascontiguousarray(array).reshape(np.shape(array))
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
+def refuse_class(title: str, path: Path, *, guess: bool = False) -> None:
+    """Refuse a file of another optimizer class; with `guess` only what is another class's default name.
+
+    Raises:
+        StateError: It is one.
+    """
+    name = title.rsplit(">", maxsplit=1)[-1].lower()
+    other = name.rstrip("_0123456789") in _OTHER_NAMES if guess else bool(name) and name != "rmsprop"
+    if other:
+        raise StateError(f"{path}: the state of {title}, not of RMSprop: nothing was converted")

@@ -1,0 +1,170 @@
+"""Keras 3 and tf_keras files: `.keras`, `.weights.h5`, and the older `.h5`.
+
+* `.keras` is a zip archive with config.json (which says what the positions of the optimizer's arrays are) and
+  model.weights.h5; `.weights.h5` is the latter alone: optimizer/vars/0, 1, ... See `_blocks.py`.
+* `.h5` has names: see `keras_h5.py`.
+
+eps is inside the root (legacy without momentum: outside), lr inside the buffer, mean_sq from zero.
+
+Source: keras/src/saving/saving_lib.py and optimizers/base_optimizer.py 3.15.1; tf_keras 2.21.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rmsprop.checkpoints import _archive, _blocks, keras_h5
+from rmsprop.checkpoints._layout import Layout, refuse_class, snapshot_of
+from rmsprop.checkpoints._packages import needed
+from rmsprop.checkpoints._snapshot import Snapshot
+from rmsprop.errors import FileError, StateError
+
+__all__ = ["read", "write"]
+
+MEMBER = "model.weights.h5"
+
+
+def read(path: Path, *, slots: Sequence[str] | None = None, schedule: bool | None = None) -> Snapshot:
+    """Read a Keras file.
+
+    Args:
+        path: `.keras`, `.weights.h5` or `.h5`. Read.
+        slots: The blocks of `.weights.h5`, which does not say what its positions are.
+        schedule: Whether its learning rate is a schedule.
+
+    Raises:
+        FileError: Truncated, a member that leaves the archive, or no optimizer state in it.
+        StateError: Of another optimizer, or positions that fit nothing.
+        InputError: The file leaves open what `slots` or `schedule` says.
+    """
+    with _opened(path) as (file, config):
+        layout = _layout(file, config, path, slots, schedule)
+        keys = [key for entry in layout.slots for key in entry.values()] + [layout.iteration or ""]
+        arrays = {key: file[key][()] for key in keys if key}
+    return snapshot_of(layout, arrays, str(path))
+
+
+def write(
+    path: Path, snapshot: Snapshot, *, like: Path, slots: Sequence[str] | None = None, schedule: bool | None = None
+) -> None:
+    """Write a copy of the Keras file `like` with the optimizer's statistics and step replaced."""
+    with _opened(like) as (file, config):
+        layout = _layout(file, config, like, slots, schedule)
+    inner = bool(_archive.members(like))
+    data = io.BytesIO(_archive.member(like, MEMBER)) if inner else None
+    if data is None:
+        shutil.copyfile(like, path)
+    with _h5py().File(path if data is None else data, "r+") as file:
+        for parameter, keys in zip(snapshot.parameters, layout.slots, strict=True):
+            for statistic, key in keys.items():
+                file[key][...] = parameter.arrays[statistic]
+        if layout.iteration is not None and snapshot.step is not None:
+            file[layout.iteration][...] = snapshot.step
+    if data is not None:
+        _archive.copied(like, path, MEMBER, data.getvalue())
+
+
+def _h5py() -> Any:
+    return needed("h5py", extra="keras", purpose="a Keras checkpoint")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield (open HDF5 file, the optimizer's section of the archive's configuration or {})."""
+    h5py = _h5py()
+    source: Any = path
+    config: dict[str, Any] = {}
+    if _archive.members(path):
+        source = io.BytesIO(_archive.member(path, MEMBER))
+        try:
+            whole = json.loads(_archive.member(path, "config.json"))
+            config = (whole.get("compile_config") or {}).get("optimizer") or {}
+            version = json.loads(_archive.member(path, "metadata.json")).get("keras_version", "")
+        except (ValueError, AttributeError) as error:
+            raise FileError(f"{path}: config.json in the archive is not Keras's ({_archive.short(error)})") from error
+        config = {**config, "keras_version": version}
+    try:
+        with h5py.File(source, "r") as file:
+            yield file, config
+    except (OSError, KeyError, RuntimeError) as error:
+        raise FileError(f"{path}: not a whole HDF5 file ({_archive.short(error)})") from error
+
+
+def _layout(
+    file: Any, config: Mapping[str, Any], path: Path, slots: Sequence[str] | None, schedule: bool | None
+) -> Layout:
+    if "optimizer_weights" in file:
+        return keras_h5.layout(file, path)
+    if "model_weights" in file or "layer_names" in file.attrs:
+        raise FileError(f"{path}: weights without an optimizer's state: save the compiled model after training")
+    variables = file.get("optimizer/vars")
+    refuse_class(str(config.get("class_name") or ""), path)
+    if variables is None or not len(variables):
+        legacy = "legacy" in str(config.get("module"))
+        why = (
+            "tf_keras does not keep its legacy optimizer's in this format; save a `.h5`" if legacy else "never compiled"
+        )
+        raise FileError(f"{path}: no optimizer state in it ({why})")
+    title = variables.attrs.get("name")
+    if not config and isinstance(title, str):
+        refuse_class(title, path, guess=True)
+    keys = [f"optimizer/vars/{i}" for i in range(len(variables))]
+    if any(key not in file for key in keys):
+        raise FileError(f"{path}: optimizer/vars is not numbered 0 to {len(keys) - 1}")
+    # tf_keras writes no names, and keeps the learning rate out of this list, scheduled or not.
+    old = not isinstance(title, str)
+    options = config.get("config") or {}
+    if options:
+        told, planned = _blocks.configured(options), old or isinstance(options.get("learning_rate"), Mapping)
+        for name, value, given in (("slots", told, slots), ("schedule", planned, schedule)):
+            if given is not None and not old and (tuple(given) if name == "slots" else given) != value:  # type: ignore[arg-type]
+                raise StateError(f"{path}: {name}={given!r}, but the file's configuration says {value!r}")
+        slots, schedule = told, planned
+    has_rate, names, size = _blocks.blocks(
+        [file[key].shape for key in keys],
+        str(path),
+        slots=slots,
+        schedule=True if old else schedule,
+        weights=_weights(file),
+    )
+    first = 2 if has_rate else 1
+    found: list[dict[str, str]] = [{} for _ in range(size)]
+    for block, name in enumerate(names):
+        statistic = _blocks.SLOTS[name]
+        for i in range(size):
+            if statistic is not None:
+                found[i][statistic] = keys[first + block * size + i]
+    if not options and has_rate:
+        options = {"learning_rate": float(file[keys[1]][()])}
+    return Layout(
+        format="tf-keras" if old else "keras3",
+        slots=found,
+        names=[str(i) for i in range(size)],
+        named=False,
+        iteration=keys[0],
+        config=options,
+        notes=_left_alone(names),
+    )
+
+
+def _left_alone(names: Sequence[str]) -> tuple[str, ...]:
+    kept = [name for name in names if _blocks.SLOTS[name] is None]
+    return (f"{' and '.join(kept)} belong to the weights: left out",) if kept else ()
+
+
+def _weights(file: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of everything in the file that is not the optimizer's."""
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(name: str, item: Any) -> None:
+        if hasattr(item, "shape") and not name.startswith("optimizer/"):
+            shapes.append(tuple(item.shape))
+
+    file.visititems(visit)
+    return shapes

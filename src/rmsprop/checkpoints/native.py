@@ -1,0 +1,118 @@
+"""This library's own safetensors, which rmsprop.RMSprop.save writes and load reads.
+
+    params<leaf>, mean_sq<leaf>, mean_grad<leaf>, grad_var<leaf>, momentum_buf<leaf>, steps, and the rule as metadata
+
+A leaf ['layer'][0] has the name "layer/0" here. The file holds the parameters too, so one is written as a copy of
+another (of the run that is to go on) with the state replaced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmsprop import _state
+from rmsprop.checkpoints._snapshot import STATISTICS, Group, Parameter, Snapshot, raw
+from rmsprop.errors import FileError, StateError
+from rmsprop.rule import Rule
+
+__all__ = ["read", "write"]
+
+_KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[(\d+)\]")
+
+
+def read(path: Path) -> Snapshot:
+    """Read a file of rmsprop.RMSprop.save.
+
+    Raises:
+        FileError: Truncated, corrupt, or of another kind.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], list[str]]:
+    try:
+        state, params = _state.read(path)
+        rule = Rule.from_json(state["rule"])
+    except FileNotFoundError as error:
+        raise FileError(str(error)) from error
+    leaves = [key.removeprefix("params") for key in params]
+    buffers, steps = state["buffers"], state["steps"]
+    order = _order(leaves, steps, path)
+    parameters = []
+    for i, leaf in enumerate(order):
+        arrays = {name: buffers[name + leaf] for name in STATISTICS if name + leaf in buffers}
+        if "mean_sq" not in arrays:
+            arrays["mean_sq"] = arrays["grad_var"] + arrays["mean_grad"] ** 2
+        shape, dtype = params["params" + leaf].shape, params["params" + leaf].dtype.name
+        parameter = Parameter(name=_name(leaf), **arrays, step=int(steps[i]), shape=shape, dtype=dtype)
+        parameters.append(raw(parameter, rule.rho) if rule.bias_correction else parameter)
+    snapshot = Snapshot(
+        format="rmsprop",
+        parameters=tuple(parameters),
+        centered=rule.centered,
+        buffer=rule.buffer,
+        ordered=all(p.name == str(i) for i, p in enumerate(parameters)) or len(parameters) == 1,
+        named=not all(p.name.isdigit() for p in parameters),
+        init=rule.init_value,
+        bias_correction=rule.bias_correction,
+        groups=(Group(size=len(parameters), numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum}),),
+    )
+    return snapshot, rule, state, params, order
+
+
+def _order(leaves: list[str], steps: Any, path: Path) -> list[str]:
+    """Return leaves in the order of `steps`, which the file (sorted by name) does not keep."""
+    if len(set(steps.tolist())) > 1 and not all(re.fullmatch(r"\[\d+\]", leaf) for leaf in leaves):
+        raise StateError(f"{path}: its leaves have done different numbers of steps, and which is which is not kept")
+    return sorted(
+        leaves, key=lambda leaf: [(int(number) if number else 0, a or b) for a, b, number in _KEY.findall(leaf)]
+    )
+
+
+def _name(leaf: str) -> str:
+    """Return "layer/0" for "['layer'][0]"; a tree that is one array has the name "0"."""
+    return "/".join(a or b or number for a, b, number in _KEY.findall(leaf)) or "0"
+
+
+def write(path: Path, snapshot: Snapshot, *, like: Path) -> None:
+    """Write a copy of `like` with the statistics and steps replaced.
+
+    Raises:
+        StateError: The rule corrects the start, and the step is not known.
+    """
+    _, rule, state, params, leaves = _read(like)
+    steps = []
+    for parameter, leaf in zip(snapshot.parameters, leaves, strict=True):
+        dtype = params["params" + leaf].dtype
+        for name, array in _kept(parameter, rule).items():
+            if name + leaf in state["buffers"]:
+                state["buffers"][name + leaf] = np.ascontiguousarray(array, dtype).reshape(array.shape)
+        steps.append(parameter.step or 0)
+    state["steps"] = np.asarray(steps, np.int64)
+    state["count"] = max(steps)
+    _state.write(path, state, params)
+
+
+def _kept(parameter: Parameter, rule: Rule) -> dict[str, Any]:
+    """Return the statistics as the rule keeps them: the variance where centered, corrected where it corrects."""
+    if rule.bias_correction:
+        if parameter.step is None:
+            raise StateError("step: the target corrects the start and needs it, the source has none: give --step")
+        weight = 1.0 - rule.rho**parameter.step if parameter.step else 1.0
+        assert parameter.mean_sq is not None
+        mean = parameter.mean_grad
+        parameter = dataclasses.replace(
+            parameter,
+            mean_sq=parameter.mean_sq / weight,
+            mean_grad=None if mean is None else mean / weight,
+            grad_var=None,
+        )
+    arrays = dataclasses.replace(parameter, grad_var=parameter.variance()).arrays
+    if rule.centered:
+        arrays.pop("mean_sq")
+    return arrays

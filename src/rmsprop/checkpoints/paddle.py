@@ -1,0 +1,126 @@
+"""PaddlePaddle's .pdopt: a pickle of a flat dict of arrays.
+
+    <p>_mean_square_0, <p>_mean_grad_0 (zeros unless centered), <p>_momentum_0, LR_Scheduler, master_weights
+
+eps is inside the root, lr inside the buffer, mean_sq from zero. The pickle is read by an unpickler that can build NumPy
+arrays, dicts and numbers and nothing else, so no code of the file runs.
+
+Source: paddle/optimizer/rmsprop.py and framework/io.py 3.3.1.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmsprop.checkpoints._archive import short
+from rmsprop.checkpoints._snapshot import Parameter, Snapshot
+from rmsprop.errors import FileError, StateError
+
+__all__ = ["read", "write"]
+
+_NAME = re.compile(r"^(?P<parameter>.+)_(?P<slot>mean_square|mean_grad|momentum)_0$")
+_SLOTS = {"mean_square": "mean_sq", "mean_grad": "mean_grad", "momentum": "momentum_buf"}
+_STRUCTURED = "StructuredToParameterName@@"
+_ALLOWED = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+}
+
+
+class _Arrays(pickle.Unpickler):
+    """An unpickler that knows NumPy arrays and builtin containers, and calls nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module.replace("numpy._core", _CORE).replace("numpy.core", _CORE), name)
+
+
+_CORE = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        tree = _Arrays(io.BytesIO(path.read_bytes())).load()
+    except pickle.UnpicklingError as error:
+        raise FileError(
+            f"{path}: not a pickle of arrays alone ({short(error)}); what else it holds could only be had by running "
+            "it, and that is never done"
+        ) from error
+    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError) as error:
+        raise FileError(f"{path}: truncated or corrupt ({short(error)})") from error
+    if not isinstance(tree, dict):
+        raise FileError(f"{path}: a {type(tree).__name__}, expected the dict that optimizer.state_dict() returns")
+    return tree
+
+
+def read(path: Path) -> Snapshot:
+    """Read a .pdopt file.
+
+    Raises:
+        FileError: Truncated, more than arrays in it, or no optimizer state.
+        StateError: Of another optimizer.
+    """
+    tree = _load(path)
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in tree.items():
+        match = _NAME.match(str(key))
+        if match and isinstance(value, np.ndarray):
+            array = value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
+            found.setdefault(match["parameter"], {})[_SLOTS[match["slot"]]] = array
+    if not found or not all("mean_sq" in entry for entry in found.values()):
+        if any("moment1" in str(key) for key in tree):
+            raise StateError(f"{path}: the state of Adam (moment1, moment2), not of RMSProp: nothing was converted")
+        raise FileError(f"{path}: no mean_square in it, so no RMSProp state")
+    # mean_grad is always there; only a centered run ever writes to it.
+    centered = any(entry["mean_grad"].any() for entry in found.values() if "mean_grad" in entry)
+    parameters = tuple(
+        Parameter(
+            name=name,
+            **{k: v for k, v in entry.items() if centered or k != "mean_grad"},
+            shape=entry["mean_sq"].shape,
+            dtype=entry["mean_sq"].dtype.name,
+        )
+        for name, entry in found.items()
+    )
+    step = tree.get("LR_Scheduler")
+    notes = ["PaddlePaddle keeps no step"] if not isinstance(step, Mapping) else []
+    if "master_weights" in tree:
+        notes.append("master_weights belong to the weights: left out")
+    return Snapshot(
+        format="paddle",
+        parameters=parameters,
+        centered=centered,
+        buffer="lr",
+        ordered=len(parameters) == 1,
+        named=True,
+        notes=tuple(notes),
+    )
+
+
+def write(path: Path, snapshot: Snapshot, *, like: Path | None = None) -> None:
+    """Write a .pdopt file: the entries of `like`, if given, with the statistics replaced."""
+    tree = _load(like) if like is not None else {}
+    structured = dict(tree.get(_STRUCTURED, {}))
+    for parameter in snapshot.parameters:
+        arrays = parameter.arrays
+        zeros = np.zeros_like(arrays["mean_sq"])
+        for slot, statistic in _SLOTS.items():
+            key = f"{parameter.name}_{slot}_0"
+            tree[key] = arrays.get(statistic, zeros)
+            structured[key] = key
+    tree[_STRUCTURED] = structured
+    path.write_bytes(pickle.dumps(tree, protocol=4))

@@ -1,0 +1,118 @@
+"""What the NumPy front end refuses, at construction and at a step, and that nothing has changed then."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+import rmsprop
+from cases import Layer, leaves, tree
+from rmsprop.errors import InputError, InputTypeError
+
+PATHS = ["['body'][0]", "['body'][1]['scale']", "['head'][0]", "['head'][1]"]
+
+
+# ---- refused at construction -----------------------------------------------------------------------------------------
+
+FROZEN = np.zeros(3)
+FROZEN.flags.writeable = False
+SHARED = np.zeros(6)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({}, InputError, "params: no array in the tree, expected at least one"),
+        ([{}, ()], InputError, "params: no array in the tree, expected at least one"),
+        ({"w": [1.0]}, InputTypeError, "params['w'][0]: float, expected a NumPy array"),
+        ([np.zeros(2), None], InputTypeError, "params[1]: NoneType, expected a NumPy array"),
+        (np.zeros(2, int), InputTypeError, "params: int64, expected float32 or float64"),
+        ({"w": np.zeros(2, "float16")}, InputTypeError, "params['w']: float16, expected float32 or float64"),
+        (FROZEN, InputError, "params: read-only, expected a writable array"),
+        (
+            {"w": SHARED[::2]},
+            InputError,
+            "params['w']: shape (3,) with strides (2,) in elements leaves gaps, expected dense memory; pass a copy",
+        ),
+        (
+            {"a": SHARED, "b": SHARED[:2]},
+            InputError,
+            "params['b']: shares memory with params['a'], expected memory of its own",
+        ),
+    ],
+)
+def test_parameters_that_no_step_could_take_are_refused_at_construction(params, error, message):
+    with pytest.raises(error) as caught:
+        rmsprop.RMSprop(params, lr=0.1)
+    assert type(caught.value) is error
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        ({"rule": "tensorflow1"}, InputTypeError, "rule: a str, expected a rmsprop.Rule"),
+        ({"max_norm": 0.0}, InputError, "max_norm: 0.0, expected a finite number above 0, or None for no clipping"),
+        ({"max_norm": math.inf}, InputError, "max_norm: inf, expected a finite number above 0"),
+        ({"max_norm": math.nan}, InputError, "max_norm: nan, expected a finite number above 0"),
+        ({"max_norm": "1"}, InputTypeError, "max_norm: '1', expected a number or None"),
+        ({"threads": -1}, InputError, "threads: -1, expected a whole number from 0 (the default) to 1024"),
+        ({"threads": 1025}, InputError, "threads: 1025, expected a whole number"),
+        ({"threads": 1.0}, InputError, "threads: 1.0, expected a whole number"),
+        ({"threads": None}, InputError, "threads: None, expected a whole number"),
+    ],
+)
+def test_options_out_of_their_domain_are_refused(option, error, message):
+    with pytest.raises(error) as caught:
+        rmsprop.RMSprop(np.zeros(2), lr=0.1, **option)
+    assert str(caught.value).startswith(message)
+
+
+# ---- a changed structure ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("grads", "message"),
+    [
+        ({"a": np.ones(2)}, "grads: key 'b' is missing; the structure must stay that of params"),
+        (
+            {"a": np.ones(2), "b": [np.ones(3)], "c": 1},
+            "grads: key 'c' is not in params; the structure must stay that of params",
+        ),
+        ({"a": np.ones(2), "c": [np.ones(3)]}, "grads: key 'b' is missing"),
+        (defaultdict(list, a=np.ones(2), c=1), "grads: key 'b' is missing"),
+        ([np.ones(2), [np.ones(3)]], "grads: a list, expected a dict like params"),
+        (None, "grads: None, expected a dict like params"),
+        ({"a": [np.ones(2)], "b": [np.ones(3)]}, "grads['a']: a list, expected one array like params['a']"),
+        ({"a": np.ones(2), "b": np.ones(3)}, "grads['b']: a ndarray, expected a list of 1 like params['b']"),
+        ({"a": np.ones(2), "b": []}, "grads['b']: length 0, expected 1 like params['b']"),
+        ({"a": np.ones(2), "b": [np.ones((3, 1))]}, "grads['b'][0]: shape (3, 1), expected (3,) like params['b'][0]"),
+        ({"a": np.ones(2, "float32"), "b": [np.ones(3)]}, "grads['a']: float32, expected float64 like params['a']"),
+        ({"a": 1.0, "b": [np.ones(3)]}, "grads['a']: a float, expected a NumPy array"),
+    ],
+)
+def test_gradients_of_another_structure_are_refused_and_nothing_changes(grads, message):
+    params = {"a": np.ones(2), "b": [np.ones(3)]}
+    optimizer = rmsprop.RMSprop(params, lr=0.1)
+    with pytest.raises(InputError) as caught:
+        optimizer.step(grads)
+    assert str(caught.value).startswith(message)
+    assert (params["a"] == 1).all()
+    assert (params["b"][0] == 1).all()
+    assert not optimizer.steps.any()
+    assert optimizer.step_count == 0
+
+
+def test_the_messages_about_a_tree_name_its_paths():
+    params = tree()
+    optimizer = rmsprop.RMSprop(params, lr=0.1)
+    for k, path in enumerate(PATHS):
+        grads = tree(seed=1)
+        wrong = [leaf.astype("float64") if i == k else leaf for i, leaf in enumerate(leaves(grads))]
+        grads = {"body": [wrong[0], {"scale": wrong[1]}], "head": Layer(*wrong[2:])}
+        with pytest.raises(InputTypeError, match=rf"^grads{re.escape(path)}: float64, expected float32 like params"):
+            optimizer.step(grads)

@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp)
+# A new package has to be installed again to be found: its __init__.py counts as a source of the build.
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp src/rmsprop/*/__init__.py)
 
 PAGE := src/rmsprop/lab/page/index.html
 NPM := $(shell command -v npm)
 
-.PHONY: help demo lab test lint format bench sanitize clean
+.PHONY: help demo lab test lint format bench docs sanitize clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,9 @@ format: $(VENV)/.test ## rewrite the sources in the house format
 
 bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; BENCH=--quick for a minute
 	$(BIN)/python -m bench $(BENCH)
+
+docs: $(VENV)/.test ## write the generated page and the pictures again
+	$(BIN)/python docs/generate.py
 
 sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behaviour sanitizers
 	bench/sanitize.sh $(BIN)/python

@@ -22,7 +22,7 @@ def main():
     x = torch.randn(512, 8)
     y = x.square().sum(1, keepdim=True)
     parallel = DistributedDataParallel(model)
-    optimizer = RMSprop(parallel.parameters(), lr=1e-3, max_norm=10.0)
+    optimizer = RMSprop(parallel.parameters(), lr=3e-3, max_norm=10.0)
     for epoch in range(5):
         for batch in torch.randperm(512).split(64):
             mine = batch.chunk(size)[rank]

@@ -32,14 +32,16 @@ def main(folder, steps=20):
         if isinstance(layer, nn.Linear):
             fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    optimizer = RMSprop(model.parameters(), lr=1e-3, momentum=0.9, centered=True, max_norm=10.0)
+    optimizer = RMSprop(model.parameters(), lr=1e-3, dialect="tensorflow1", momentum=0.9, max_norm=10.0)
 
-    done = torch.zeros((), dtype=torch.int64)
-    weights, state = get_state_dict(model, optimizer)
-    if (Path(folder) / ".metadata").exists():
-        dcp.load({"model": weights, "optimizer": state, "done": done}, checkpoint_id=folder)
+    done = 0
+    latest = max(Path(folder).glob("step-*"), default=None)
+    if latest is not None:
+        done = int(latest.name.removeprefix("step-"))
+        weights, state = get_state_dict(model, optimizer)
+        dcp.load({"model": weights, "optimizer": state}, checkpoint_id=latest)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
-    for step in range(int(done), int(done) + steps):
+    for step in range(done, done + steps):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x.chunk(size)[rank]), y.chunk(size)[rank])
         loss.backward()
@@ -49,7 +51,7 @@ def main(folder, steps=20):
         if rank == 0 and step % 10 == 0:
             print(f"{size} processes, step {step}: loss {float(mean):.4f}, norm {optimizer.grad_norm:.3f}", flush=True)
     weights, state = get_state_dict(model, optimizer)
-    dcp.save({"model": weights, "optimizer": state, "done": done + steps}, checkpoint_id=folder)
+    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=Path(folder) / f"step-{done + steps:06}")
     dist.destroy_process_group()
 
 

@@ -28,8 +28,8 @@ def make(seed=0, **options):
     torch.set_num_threads(1)  # the network is small
     optimizer = {"dialect": "sb3", "alpha": 0.99, "eps": 1e-5}
     settings = {
-        "learning_rate": 8e-3,
-        "n_steps": 8,
+        "learning_rate": 5e-3,
+        "n_steps": 5,
         "policy_kwargs": {"optimizer_class": RMSprop, "optimizer_kwargs": optimizer},
         "stats_window_size": EPISODES,
         "device": "cpu",

@@ -16,7 +16,7 @@ from cases import COVERING, DTYPES, ULP, same_bits
 from rmsprop import Rule
 from rmsprop.errors import RuleError
 
-settings.register_profile("laws", deadline=None, max_examples=600, derandomize=True)
+settings.register_profile("laws", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("laws")
 
 

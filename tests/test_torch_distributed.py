@@ -14,23 +14,23 @@ torch = pytest.importorskip("torch")
 if not torch.distributed.is_available():
     pytest.skip("this torch is built without torch.distributed", allow_module_level=True)
 
-import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from torch import nn
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.state_dict import (
+import torch.distributed as dist  # noqa: E402
+import torch.distributed.checkpoint as dcp  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner  # noqa: E402
+from torch.distributed.checkpoint.state_dict import (  # noqa: E402
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
+from torch.distributed.fsdp import fully_shard  # noqa: E402
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
-from ranks import Ranks
-from rmsprop.torch import RMSprop, release_gradients
+from ranks import Ranks  # noqa: E402
+from rmsprop.torch import RMSprop, release_gradients  # noqa: E402
 
 # What torch says when one process reads or writes a checkpoint without a group, even when it is told no_dist=True.
 pytestmark = pytest.mark.filterwarnings(
@@ -77,7 +77,7 @@ def four():
     ranks.stop()
 
 
-# ---- what runs on every rank -------------------------------------------------------------------------------------------
+# ---- what runs on every rank -----------------------------------------------------------------------------------------
 
 
 def network(dtype=torch.float32):
@@ -150,7 +150,7 @@ def fit(model, optimizer, data):
         optimizer.step()
 
 
-# ---- DistributedDataParallel ---------------------------------------------------------------------------------------------
+# ---- DistributedDataParallel -----------------------------------------------------------------------------------------
 
 
 def ddp_on_equal_data(case):
@@ -219,7 +219,7 @@ def test_gradient_release_under_ddp_is_refused_with_the_reason(two):
         assert "fully_shard" in message
 
 
-# ---- FSDP2 and other distributed tensors ---------------------------------------------------------------------------------
+# ---- FSDP2 and other distributed tensors -----------------------------------------------------------------------------
 
 
 def sharded_equals_unsharded(case, n_steps=5):
@@ -318,6 +318,24 @@ def test_ranks_with_zero_gradients_know_the_norm_of_the_others(two):
         assert row == pytest.approx([-0.6 / 1.6, -0.8 / 1.8, 0.0], rel=1e-5)
 
 
+def part_sharded():
+    """Only the middle layer is sharded; the others are plain tensors, the same on every rank."""
+    options = {"dtype": torch.float64, "max_norm": 0.5}
+    model, _ = setup(options)
+    fully_shard(model[2], mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    optimizer = RMSprop(model.parameters(), lr=0.01, max_norm=0.5)
+    single, single_optimizer = setup(options)
+    steps(model, optimizer, 0, 3)
+    steps(single, single_optimizer, 0, 3)
+    assert optimizer.grad_norm == pytest.approx(single_optimizer.grad_norm, rel=1e-14)
+    for mine, other in zip(model.parameters(), single.parameters()):
+        torch.testing.assert_close(whole(mine), other.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_norm_covers_sharded_and_plain_parameters_of_one_model(two):
+    two(part_sharded)
+
+
 def partial_gradient(placement):
     """A replicated parameter whose gradient is still one summand per rank, as DTensor's own autograd leaves it."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
@@ -398,7 +416,7 @@ def test_gradient_release_works_under_fsdp2(two):
     two(release_under_fsdp, "momentum")
 
 
-# ---- torch.distributed.checkpoint ----------------------------------------------------------------------------------------
+# ---- torch.distributed.checkpoint ------------------------------------------------------------------------------------
 
 
 def write(folder, case, cls=RMSprop, first=3):
@@ -499,7 +517,32 @@ def test_an_8_bit_state_resumes_with_the_same_bits_on_the_same_number_of_ranks(t
     two(eight_bit_goes_on, tmp_path, case)
 
 
-# ---- the examples --------------------------------------------------------------------------------------------------------
+def sharded_8_bit(folder):
+    model, optimizer = setup("8-bit state", shard=True)
+    steps(model, optimizer, 0, 3)
+    content = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    dcp.save(content, checkpoint_id=folder)
+    return whole(optimizer.state_dict()["state"][0]["square_avg"]).tolist()
+
+
+def test_a_sharded_8_bit_state_goes_on_in_one_process_by_way_of_float32(two, tmp_path):
+    square, _ = two(sharded_8_bit, tmp_path)
+    model, optimizer = setup({"momentum": 0.9})
+    content = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    dcp.load(content, checkpoint_id=tmp_path, no_dist=True)
+    set_model_state_dict(model, content["model"])
+    set_optimizer_state_dict(model, optimizer, content["optimizer"])
+    first = next(model.parameters())
+    torch.testing.assert_close(optimizer.state[first]["square_avg"], torch.tensor(square), rtol=0, atol=0)
+    optimizer.param_groups[0]["state_dtype"] = "8bit"
+    give_gradients(model, 3)
+    optimizer.step()
+    assert optimizer.state[first]["square_avg_8bit"].dtype == torch.uint8
+    assert "square_avg" not in optimizer.state[first]
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+# ---- the examples ----------------------------------------------------------------------------------------------------
 
 
 def torchrun(processes, example, *arguments):

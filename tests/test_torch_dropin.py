@@ -516,6 +516,17 @@ def test_a_reset_optimizer_starts_afresh(reset, options):
     assert_same_bits(optimizer, fresh)
 
 
+def test_the_state_is_a_defaultdict_that_can_be_copied():
+    optimizer, _ = pair()
+    train(optimizer, 1)
+    assert isinstance(optimizer.state, defaultdict)
+    for other in (optimizer.state.copy(), copy.copy(optimizer.state)):
+        assert type(other) is type(optimizer.state)
+        assert dict(other) == dict(optimizer.state)
+        assert other[torch.nn.Parameter(torch.ones(1))] == {}
+        assert len(other) == len(optimizer.state) + 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("state_dtype", ["float32", "bfloat16", "8bit"])
 def test_a_model_may_change_its_dtype(dtype, state_dtype):

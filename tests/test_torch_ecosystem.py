@@ -2,14 +2,15 @@
 
 import importlib.util
 import pathlib
+import re
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn
+from torch import nn  # noqa: E402
 
-from rmsprop.torch import RMSprop
+from rmsprop.torch import RMSprop  # noqa: E402
 
 # The frameworks' own warnings, none about the optimizer.
 IGNORED = (
@@ -46,7 +47,7 @@ def assert_same_bits(model, expected):
         torch.testing.assert_close(mine, other, rtol=0, atol=0)
 
 
-# ---- torch alone ---------------------------------------------------------------------------------------------------------
+# ---- torch alone -----------------------------------------------------------------------------------------------------
 
 
 def test_the_drop_in_example_learns_digits_as_torchs_own_does():
@@ -64,7 +65,7 @@ def test_the_compile_example_compiles_one_graph_for_all_learning_rates(with_sche
     assert losses[-1] < losses[0] / 2
 
 
-# ---- Lightning -----------------------------------------------------------------------------------------------------------
+# ---- Lightning -------------------------------------------------------------------------------------------------------
 
 
 def lightning_example():
@@ -119,7 +120,7 @@ def test_lightning_in_mixed_precision_clips_by_max_norm():
     assert module.optimizers().optimizer.grad_norm > 0
 
 
-# ---- Accelerate ----------------------------------------------------------------------------------------------------------
+# ---- Accelerate ------------------------------------------------------------------------------------------------------
 
 
 def test_accelerate_saves_loads_and_accumulates_like_a_loop_written_by_hand():
@@ -138,7 +139,7 @@ def test_accelerate_saves_loads_and_accumulates_like_a_loop_written_by_hand():
     assert_same_bits(trained, model)
 
 
-# ---- Hugging Face Trainer --------------------------------------------------------------------------------------------------
+# ---- Hugging Face Trainer --------------------------------------------------------------------------------------------
 
 
 def trainer_example():
@@ -187,7 +188,7 @@ def stop_at(step):
     return Stop()
 
 
-# ---- stable-baselines3 -----------------------------------------------------------------------------------------------------
+# ---- stable-baselines3 -----------------------------------------------------------------------------------------------
 
 
 def a2c_example():
@@ -215,6 +216,29 @@ def test_a2c_walks_the_path_of_stable_baselines3s_own_tensorflow_like_rmsprop():
 
 def weights(model):
     return nn.utils.parameters_to_vector(model.policy.parameters()).detach().clone()
+
+
+# ---- the page about it -----------------------------------------------------------------------------------------------
+
+
+def test_the_code_of_the_page_about_pytorch_runs():
+    import rmsprop
+
+    page = (EXAMPLES.parent / "docs" / "use" / "pytorch.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {"torch": torch, "rmsprop": rmsprop, "model": nn.Linear(3, 1)}
+    names["loss_of"] = lambda model: model(torch.ones(2, 3, dtype=model.weight.dtype)).sum()
+    torch._dynamo.reset()
+    assert len(blocks) > 7
+    for block in blocks:
+        if "GradScaler" in block:  # after the 16-bit weights: loss scales are for float32 ones
+            names["model"] = nn.Linear(3, 1)
+            names["optimizer"] = RMSprop(names["model"].parameters(), max_norm=1.0)
+        if "release_gradients" in block:  # refuses the max_norm of before
+            names["optimizer"] = RMSprop(names["model"].parameters())
+        before = names["model"].weight.detach().clone()
+        exec(block + ("\nstep()" if "def step" in block else ""), names)
+        assert torch.equal(before, names["model"].weight) != ("step" in block), block
 
 
 def test_every_torch_example_is_run_by_a_test():

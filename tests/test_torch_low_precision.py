@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gzip
 import io
 import itertools
@@ -20,11 +21,23 @@ from rmsprop.torch import RMSprop  # noqa: E402
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
 
 
-def gradients(n, steps, seed=0):
-    """Noise around a slope, as a loss far from its minimum gives it, in bfloat16."""
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        yield (0.5 + torch.randn(n, generator=generator)).bfloat16()
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # These arrays are too small for a second thread to pay, and two OpenMP runtimes that wait for each other's.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@functools.cache
+def noise(n):
+    """250 gradients: noise around a slope, as a loss far from its minimum gives it, in bfloat16."""
+    return (1 + 0.5 * torch.randn(250, n, generator=torch.Generator().manual_seed(0))).bfloat16()
+
+
+def gradients(n, steps):
+    return itertools.islice(itertools.cycle(noise(n)), steps)
 
 
 def trained(start, steps=1000, *, dtype, **options):
@@ -52,12 +65,12 @@ def single_bits(param, optimizer):
 
 @pytest.mark.parametrize("lr", [1e-4, 1e-5])
 def test_stochastic_bfloat16_weights_move_as_float32_ones_in_the_mean(lr):
-    start = near_one(65536)
+    start = near_one(32768)
     single, _ = trained(start, dtype=torch.float32, lr=lr)
     movement = float((single.double() - start.double()).mean())
-    assert abs(movement) > 300 * lr  # 1000 steps of about lr times a third: the gradient is mostly noise
+    assert abs(movement) > 700 * lr  # of 1000 steps
     ours = []
-    for seed in range(3):
+    for seed in range(4):
         param, _ = trained(start, dtype=torch.bfloat16, lr=lr, param_rounding="stochastic", seed=seed)
         ours.append(float((param.double() - start.double()).mean()))
     assert np.mean(ours) == pytest.approx(movement, rel=0.01)
@@ -70,19 +83,13 @@ def test_stochastic_bfloat16_weights_move_as_float32_ones_in_the_mean(lr):
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"centered": True}, {"weight_decay": 0.1}], ids=str)
 def test_compensated_bfloat16_weights_are_the_float32_ones_to_the_bit(lr, options):
     start = near_one(3000)
-    generator = torch.Generator().manual_seed(0)
-    grads = [torch.randn(3000, generator=generator).bfloat16() for _ in range(1000)]
     params, optimizers = [], []
     for dtype, rounding in ((torch.float32, "nearest"), (torch.bfloat16, "compensated")):
-        param = torch.nn.Parameter(start.to(dtype, copy=True))
-        optimizer = RMSprop([param], lr=lr, param_rounding=rounding, **options)
-        for grad in grads:
-            param.grad = grad.to(dtype)
-            optimizer.step()
-        params.append(param.data)
+        param, optimizer = trained(start, dtype=dtype, lr=lr, param_rounding=rounding, **options)
+        params.append(param)
         optimizers.append(optimizer)
     assert torch.equal(single_bits(params[1], optimizers[1]), params[0])
-    assert (params[0] != start).all()
+    assert float((params[0] - start).abs().mean()) > 100 * lr
 
 
 def test_a_weight_that_is_masked_to_zero_does_not_become_nan():
@@ -135,27 +142,27 @@ def test_a_mean_square_comes_down_again_after_a_spike(state_dtype):
 
 @pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
 @pytest.mark.parametrize(
-    "options",
+    ("others", "option"),
     [
-        {"momentum": 0.9},
-        {"centered": True},
-        {"weight_decay": 0.5},
-        {"momentum": 0.9, "centered": True, "weight_decay": 0.5, "maximize": True},
-        {"dialect": "tensorflow1", "momentum": 0.9},
+        ({}, {"momentum": 0.9}),
+        ({}, {"centered": True}),
+        ({"maximize": True}, {"weight_decay": 0.8}),
+        ({"momentum": 0.9, "weight_decay": 0.1}, {"centered": True}),
+        ({"momentum": 0.9}, {"dialect": "tensorflow1"}),
     ],
     ids=str,
 )
-def test_narrow_statistics_honour_every_option(options, state_dtype):
+def test_narrow_statistics_honour_every_option(others, option, state_dtype):
     start = torch.linspace(0.5, 2, 5000)
-    common = {"dtype": torch.float32, "lr": 1e-3, "steps": 300}
-    exact, _ = trained(start, **common, **options)
-    narrow, _ = trained(start, **common, **options, state_dtype=state_dtype)
+    common = {"dtype": torch.float32, "lr": 1e-3, "steps": 300, **others}
+    exact, _ = trained(start, **common, **option)
+    narrow, _ = trained(start, **common, **option, state_dtype=state_dtype)
     plain, _ = trained(start, **common)
     way = float((exact - start).abs().mean())
     # Stochastic rounding of a 16 % code makes single steps noisy, not different on average.
     assert float((narrow - exact).mean().abs()) < 0.03 * way
-    assert float((narrow - exact).abs().mean()) < 0.2 * way
-    assert float((plain - exact).abs().mean()) > 0.3 * way  # the option does matter here
+    assert float((narrow - exact).abs().mean()) < 0.1 * way
+    assert float((plain - exact).abs().mean()) > 0.2 * way  # the option does matter here
 
 
 def sizes(optimizer):
@@ -339,69 +346,65 @@ def test_torch_is_told_that_it_cannot_read_codes():
 
 # ---- the accuracy of what is trained ---------------------------------------------------------------------------------
 
-VARIANTS = {
-    "bfloat16 state": {"state_dtype": "bfloat16"},
-    "8-bit state": {"state_dtype": "8bit"},
-    "8-bit state, momentum": {"state_dtype": "8bit", "momentum": 0.9},
-}
+FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
-def accuracy(data, seed, *, width, epochs, batch, lr, **options):
-    """Test accuracy of a two-layer network after training it."""
-    x, y, test_x, test_y = data
-    torch.manual_seed(seed)
-    classes = int(y.max()) + 1
-    model = torch.nn.Sequential(torch.nn.Linear(x.shape[1], width), torch.nn.ReLU(), torch.nn.Linear(width, classes))
-    optimizer = RMSprop(model.parameters(), lr=lr, seed=seed, **options)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(batch):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimizer.step()
-    with torch.no_grad():
-        return float((model(test_x).argmax(1) == test_y).double().mean())
-
-
-def assert_within_the_seeds_spread(data, variant, seeds, **settings):
-    """The mean over seeds is no further from float32's than float32's own seeds are from each other."""
-    options = VARIANTS[variant]
-    plain = {key: value for key, value in options.items() if key != "state_dtype"}
-    single = [accuracy(data, seed, **settings, **plain) for seed in range(seeds)]
-    narrow = [accuracy(data, seed, **settings, **options) for seed in range(seeds)]
-    spread = max(single) - min(single)
-    assert spread > 0
-    assert abs(np.mean(narrow) - np.mean(single)) <= spread, (single, narrow)
-    return np.mean(narrow)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_narrow_statistics_reach_float32s_accuracy_on_digits(variant):
+@functools.cache
+def digits():
     datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
     x, y = datasets.load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     x, y = torch.from_numpy(x[order] / 16).float(), torch.from_numpy(y[order])
-    data = x[:1300], y[:1300], x[1300:], y[1300:]
-    lr = 1e-3 if "momentum" not in variant else 2e-4
-    reached = assert_within_the_seeds_spread(data, variant, 6, width=32, epochs=20, batch=64, lr=lr)
-    assert reached > 0.94
+    return x[:1300], y[:1300], x[1300:], y[1300:]
 
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
-
-
-def fashion(name, offset, rows):
-    with gzip.open(FASHION / name) as file:
-        data = file.read(offset + rows * (784 if "images" in name else 1))
-    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=offset).copy())
-
-
-@pytest.mark.parametrize("variant", ["bfloat16 state", "8-bit state"])
-def test_narrow_statistics_reach_float32s_accuracy_on_fashion_mnist(variant):
+@functools.cache
+def fashion():
+    """10,000 pictures to train on, and the 10,000 of the test set."""
     if not FASHION.is_dir():
         pytest.skip(f"{FASHION} is not there: apt-get install dataset-fashion-mnist")
-    x = fashion("train-images-idx3-ubyte.gz", 16, 10_000).view(-1, 784).float() / 255
-    y = fashion("train-labels-idx1-ubyte.gz", 8, 10_000).long()
-    test_x = fashion("t10k-images-idx3-ubyte.gz", 16, 10_000).view(-1, 784).float() / 255
-    test_y = fashion("t10k-labels-idx1-ubyte.gz", 8, 10_000).long()
-    reached = assert_within_the_seeds_spread((x, y, test_x, test_y), variant, 4, width=64, epochs=4, batch=64, lr=1e-3)
-    assert reached > 0.8
+
+    def read(name, offset, size):
+        with gzip.open(FASHION / name) as file:
+            data = file.read(offset + 10_000 * size)
+        return torch.from_numpy(np.frombuffer(data, np.uint8, offset=offset).copy())
+
+    pictures = [read(f"{part}-images-idx3-ubyte.gz", 16, 784).view(-1, 784).float() / 255 for part in ("train", "t10k")]
+    labels = [read(f"{part}-labels-idx1-ubyte.gz", 8, 1).long() for part in ("train", "t10k")]
+    return pictures[0], labels[0], pictures[1], labels[1]
+
+
+@functools.cache
+def accuracies(task, seeds, width, epochs, lr, momentum, state_dtype):
+    """Test accuracies of a two-layer network after training it, one for each seed."""
+    x, y, test_x, test_y = task()
+    scores = []
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        model = torch.nn.Sequential(torch.nn.Linear(x.shape[1], width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
+        optimizer = RMSprop(model.parameters(), lr=lr, momentum=momentum, state_dtype=state_dtype, seed=seed)
+        for rows in itertools.chain.from_iterable(torch.randperm(len(x)).split(64) for _ in range(epochs)):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            scores.append(float((model(test_x).argmax(1) == test_y).double().mean()))
+    return scores
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+@pytest.mark.parametrize(
+    ("task", "settings", "least"),
+    [
+        (digits, (6, 32, 20, 1e-3, 0.0), 0.94),
+        (digits, (6, 32, 20, 2e-4, 0.9), 0.94),
+        (fashion, (4, 64, 4, 1e-3, 0.0), 0.8),
+    ],
+    ids=["digits", "digits, momentum", "Fashion-MNIST"],
+)
+def test_narrow_statistics_reach_float32s_accuracy_within_its_seeds_spread(task, settings, least, state_dtype):
+    single, narrow = accuracies(task, *settings, "float32"), accuracies(task, *settings, state_dtype)
+    spread = max(single) - min(single)
+    assert spread > 0
+    assert abs(np.mean(narrow) - np.mean(single)) <= spread, (single, narrow)
+    assert np.mean(narrow) > least

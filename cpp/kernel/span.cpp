@@ -23,11 +23,11 @@ template <class T>
 struct Limits;
 template <>
 struct Limits<float> {
-    static constexpr float saturation = 0x1p63f, largest = 0x1.fffffep127f, nudge = 0.75f * 0x1p-23f;
+    static constexpr float saturation = 0x1p62f, largest = 0x1.fffffep127f, nudge = 0.75f * 0x1p-23f;
 };
 template <>
 struct Limits<double> {
-    static constexpr double saturation = 0x1p511, largest = 0x1.fffffffffffffp1023, nudge = 0.75 * 0x1p-52;
+    static constexpr double saturation = 0x1p510, largest = 0x1.fffffffffffffp1023, nudge = 0.75 * 0x1p-52;
 };
 
 /// `Numbers`, rounded once to the type of the arithmetic.
@@ -83,7 +83,7 @@ void span(T* __restrict param, const T* __restrict grad, T* __restrict square, T
             mean[i] = after;
             s = c.rho * (square[i] + move * deviation);
             square[i] = s;
-            if constexpr (!Plain) s = s + c.first * (after * after);
+            if constexpr (!Plain) s = (c.first != T(0)) ? s + after * after : s;
         } else {
             s = c.rho * square[i] + c.fresh * (g * g);
             square[i] = s;

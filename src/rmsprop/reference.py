@@ -5,7 +5,7 @@ float64; 16-bit arrays are widened first), so NumPy gives the kernel's bits; a h
 operations, as XLA does, gives the same numbers to a few units in the last place.
 
 Three guards make finite gradients give finite parameters, and change nothing where the hosts are finite:
-* a finite gradient beyond 2**63 (float64: 2**511) is cut to that size, so that its square is finite;
+* a finite gradient beyond 2**62 (float64: 2**510) is cut to that size, so that its square is finite;
 * a denominator of 0 gives an update of 0;
 * the mean of a centered rule that is too near to the gradient to move goes one unit in the last place towards it.
   Otherwise it would stop up to 1 / (2 (1 - rho)) units away, and that gap would pass for variance for ever. So the mean
@@ -26,7 +26,7 @@ __all__ = ["step"]
 Array = Any
 """An array of any namespace that follows the array API standard; JAX tracers and torch tensors work too."""
 
-_SATURATION = {"float32": 2.0**63, "float64": 2.0**511}
+_SATURATION = {"float32": 2.0**62, "float64": 2.0**510}
 _NUDGE = {"float32": 0.75 * 2.0**-23, "float64": 0.75 * 2.0**-52}
 """Times x: between 3/4 and 3/2 of the unit in the last place of x, which added to x is rounded to one unit."""
 
@@ -97,7 +97,7 @@ def step(
         new = {"mean_grad": mean, "grad_var": square}
         if rule.bias_correction:
             # The first corrected variance is exactly 0, whatever the gradient: that step uses the mean square.
-            square = square + _is_first(step, dtype, xp) * (mean * mean)
+            square = xp.where(_is_first(step, mean), square + mean * mean, square)
     else:
         square = rho * buffers["mean_sq"] + fresh * (g * g)
         new = {"mean_sq": square}
@@ -149,9 +149,9 @@ def _corrected(lr: Any, lr_max: Any, xp: Any) -> Any:
     return lr * lr / xp.where(lr_max == 0, 1.0, lr_max)
 
 
-def _is_first(step: Any, dtype: Any, xp: Any) -> Any:
-    """1 at the first step, else 0: a Python number where `step` is one."""
-    return float(step == 1) if isinstance(step, int) else xp.astype(step == 1, dtype)
+def _is_first(step: Any, like: Array) -> Any:
+    """Whether this is the first step, as an array of Booleans; `step` may be a number or a traced array."""
+    return (like == like) & (step == 1)
 
 
 def _saturate(g: Array, xp: Any) -> Array:

@@ -1,4 +1,4 @@
-"""Record checkpoints of libraries that are not in the test environment: `python record.py timm|bitsandbytes|paddle|flax`.
+"""Record checkpoints of libraries that are not in the test environment: `python record.py timm`, or another name.
 
 Each writes its own file of a run stopped after 5 of 10 steps, and `<name>.npz` with the run itself: the gradients of
 every step, the learning rates, the parameters at the stop and at the end. The tests convert the file, go on with

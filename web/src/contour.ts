@@ -174,7 +174,7 @@ function scaleMarks(context: CanvasRenderingContext2D, frame: Frame): void {
   context.font = "11px 'IBM Plex Sans', sans-serif";
   for (const axis of [0, 1] as const) {
     const [low, high] = domain[axis];
-    const rough = (high - low) / (axis ? frame.height / 80 : frame.width / 110);
+    const rough = (high - low) / (axis ? frame.height / 56 : frame.width / 80);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough) ?? power * 10;
     for (let k = Math.ceil(low / step); k * step <= high; k += 1) {

@@ -91,6 +91,8 @@ class Chart {
   private window = h("div", { class: "memory" });
   private note = h("span", { class: "chart-note" });
   private plot: uPlot | null = null;
+  private drawn = "";
+  private cap = 1e100;
 
   constructor(private quantity: Quantity) {
     const key = quantity.rows.length && quantity.memory ? h("span", { class: "tiny" }, "x solid, y dashed") : null;
@@ -104,8 +106,6 @@ class Chart {
   }
 
   build(): void {
-    this.plot?.destroy();
-    this.plot = null;
     const { result } = app;
     if (!result || !this.box.clientWidth) return;
     const isLoss = this.quantity.id === "loss";
@@ -127,12 +127,21 @@ class Chart {
     }
     // A run that diverges leaves the chart at the top instead of flattening the others.
     const first = Math.max(...data.slice(1).map((row) => row.find((value) => value !== null) ?? 0));
-    const cap = isLoss || this.quantity.id === "norm" || this.quantity.id === "length" ? 1e3 * first : 1e100;
+    this.cap = isLoss || this.quantity.id === "norm" || this.quantity.id === "length" ? 1e3 * first : 1e100;
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--muted").trim();
     const grid = { stroke: style.getPropertyValue("--line").trim(), width: 1 };
     const logarithmic = !isLoss || lossLog;
     const font = "11px 'IBM Plex Sans', sans-serif";
+    // The same lines with other numbers need no new chart.
+    const drawn = JSON.stringify([series, logarithmic, ink]);
+    if (this.plot && drawn === this.drawn) {
+      this.plot.setData(data as uPlot.AlignedData);
+      return;
+    }
+    this.plot?.destroy();
+    this.plot = null;
+    this.drawn = drawn;
     if (data.length === 1) return;
     this.plot = new uPlot(
       {
@@ -146,7 +155,7 @@ class Chart {
           drag: { x: false, y: false },
           sync: { key: "steps" },
         },
-        scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1, range: range(logarithmic, cap) } },
+        scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1, range: range(logarithmic, () => this.cap) } },
         axes: [
           { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 3 }, font, size: 20, gap: 2, space: 56 },
           {
@@ -241,10 +250,10 @@ export function decades(low: number, high: number): number[] {
 }
 
 /** Room above and below; on a logarithmic axis at most fourteen decades, so that one exact zero does not squeeze the rest. */
-export function range(logarithmic: boolean, cap = 1e100): uPlot.Scale.Range {
+export function range(logarithmic: boolean, cap = () => 1e100): uPlot.Scale.Range {
   return (_, low, above) => {
     if (low === null || above === null || !Number.isFinite(low) || !Number.isFinite(above)) return [0.1, 1];
-    const high = Math.max(low, Math.min(above, cap));
+    const high = Math.max(low, Math.min(above, cap()));
     if (!logarithmic) {
       const margin = 0.06 * (high - low) || 1;
       return [low - margin, high + margin];

@@ -14,6 +14,9 @@ export interface Film {
 
 const breathe = () => new Promise((done) => setTimeout(done, 0));
 
+/** The palette entry that stands for "as before". */
+const SAME = 255;
+
 /** One palette for all frames, chosen from five of them: smaller, quicker, and no flicker. */
 export async function gif(film: Film): Promise<Blob> {
   const { width, height, content } = film;
@@ -33,14 +36,26 @@ export async function gif(film: Film): Promise<Blob> {
       filled += 4;
     }
   }
-  const palette = quantize(sample.subarray(0, filled), 256, { format: "rgb565" });
+  const palette = quantize(sample.subarray(0, filled), SAME, { format: "rgb565" });
+  while (palette.length <= SAME) palette.push([0, 0, 0]);
   const encoder = GIFEncoder({ initialCapacity: 1 << 20 });
   // GIF counts in hundredths of a second; browsers slow down anything under two of them.
   const delay = Math.max(20, Math.round(100 / film.fps) * 10);
-  const lookup = nearestByColour(palette);
+  const lookup = nearestByColour(palette.slice(0, SAME));
+  let before: Uint8Array | null = null;
   for (const [i, time] of shots.entries()) {
     const index = lookup(pixels(time));
-    encoder.writeFrame(index, width, height, { delay, ...(i === 0 ? { palette, repeat: 0 } : {}) });
+    // What did not change is left out: most of every frame.
+    const fresh = before ? index.map((entry, k) => (entry === before![k] ? SAME : entry)) : index;
+    const first = before === null;
+    encoder.writeFrame(fresh, width, height, {
+      delay,
+      transparent: !first,
+      transparentIndex: SAME,
+      dispose: 1,
+      ...(first ? { palette, repeat: 0 } : {}),
+    });
+    before = index;
     if (i % 8 === 0) {
       film.progress(i / shots.length);
       await breathe();

@@ -18,6 +18,7 @@ import { ball, levelLines, levelOf } from "./contour";
 import { clamp, fit, h, perFrame } from "./dom";
 import { colour, sample } from "./height";
 import { colourOf } from "./look";
+import type { Run } from "./types";
 
 const TALL = 0.66;
 const LIFT = 0.012;
@@ -121,7 +122,7 @@ function drawLevels(heights: Float64Array, side: number, a: number, b: number): 
 
 function aim(width: number, height: number): void {
   camera.aspect = width / height;
-  const far = view.far * Math.hypot(...extent()) * Math.max(1, 1.25 / camera.aspect);
+  const far = view.far * Math.hypot(...extent()) * Math.max(1, 1.38 / camera.aspect);
   camera.position.set(
     far * Math.cos(view.tilt) * Math.sin(view.turn),
     far * Math.sin(view.tilt),
@@ -178,59 +179,95 @@ function ground(width: number, height: number, ratio: number): HTMLCanvasElement
   return canvas;
 }
 
+/** A run's way over the ground on the screen: x, y and whether it is hidden, and where each step begins in it. */
+interface Way {
+  x: number[];
+  y: number[];
+  behind: boolean[];
+  /** Whether a line leads here from the point before. */
+  joined: boolean[];
+  /** Of point t: its place in the lists above. */
+  at: Int32Array;
+}
+
+let ways: { key: unknown[]; of: Way[] } = { key: [], of: [] };
+
+function project(point: Vector3, width: number, height: number): [number, number] {
+  const seen = point.project(camera);
+  return [((seen.x + 1) / 2) * width, ((1 - seen.y) / 2) * height];
+}
+
+/** Laid out once for each run and view; moving through time only draws more or less of it. */
+function wayOf(run: Run, width: number, height: number): Way {
+  const [[left, right], [bottom, top]] = app.surface!.domain;
+  const way: Way = { x: [], y: [], behind: [], joined: [], at: new Int32Array(run.steps + 1) };
+  let from: [number, number] = [run.x[0]!, run.x[1]!];
+  let joined = false;
+  const add = (x: number, y: number) => {
+    if (!(x >= left && x <= right && y >= bottom && y <= top)) {
+      joined = false;
+      return;
+    }
+    const point = place(x, y);
+    point.y += LIFT;
+    way.behind.push(hidden(point));
+    const [px, py] = project(point, width, height);
+    way.x.push(px);
+    way.y.push(py);
+    way.joined.push(joined);
+    joined = true;
+  };
+  add(...from);
+  way.at[0] = way.x.length;
+  for (let t = 1; t <= run.steps; t += 1) {
+    const to: [number, number] = [run.x[2 * t]!, run.x[2 * t + 1]!];
+    // A long step is bent over the ground.
+    const far = Math.hypot((to[0] - from[0]) / (right - left), (to[1] - from[1]) / (top - bottom));
+    const pieces = Number.isFinite(far) ? clamp(Math.ceil(far * 40), 1, 40) : 1;
+    for (let k = 1; k <= pieces; k += 1) {
+      add(from[0] + ((to[0] - from[0]) * k) / pieces, from[1] + ((to[1] - from[1]) * k) / pieces);
+    }
+    way.at[t] = way.x.length;
+    from = to;
+  }
+  return way;
+}
+
 function paths(context: CanvasRenderingContext2D, width: number, height: number, time: number): void {
   const [[left, right], [bottom, top]] = app.surface!.domain;
-  const inside = (x: number, y: number) => x >= left && x <= right && y >= bottom && y <= top;
-  const project = (point: Vector3): [number, number] => {
-    const seen = point.clone().project(camera);
-    return [((seen.x + 1) / 2) * width, ((1 - seen.y) / 2) * height];
-  };
+  const runs = app.result?.runs ?? [];
+  const key = [app.result, app.surface, width, height, view.turn, view.tilt, view.far];
+  if (!ways.key.length || !ways.key.every((part, i) => part === key[i])) {
+    ways = { key, of: runs.map((run) => wayOf(run, width, height)) };
+  }
   context.lineCap = context.lineJoin = "round";
-  for (const [i, run] of (app.result?.runs ?? []).entries()) {
+  for (const [i, run] of runs.entries()) {
+    const way = ways.of[i]!;
     const tint = colourOf(i, "stage");
     context.strokeStyle = tint;
-    let before: [number, number] | null = null;
-    let from: [number, number] = [run.x[0]!, run.x[1]!];
-    const stride = Math.max(1, Math.floor(run.steps / 1500));
-    const until = Math.min(time, run.steps);
-    for (let t = 0; ; t = Math.min(until, t + stride)) {
-      const to = at(run, t);
-      // A long step is bent over the ground.
-      const far = Math.hypot((to[0] - from[0]) / (right - left), (to[1] - from[1]) / (top - bottom));
-      const pieces = Number.isFinite(far) ? clamp(Math.ceil(far * 40), 1, 40) : 1;
-      for (let k = 1; k <= pieces; k += 1) {
-        const x = from[0] + ((to[0] - from[0]) * k) / pieces;
-        const y = from[1] + ((to[1] - from[1]) * k) / pieces;
-        if (!inside(x, y)) {
-          before = null;
-          continue;
-        }
-        const point = place(x, y);
-        point.y += LIFT;
-        const pixel = project(point);
-        if (before) {
-          const behind = hidden(point);
-          context.globalAlpha = behind ? 0.32 : 0.95;
-          context.lineWidth = behind ? 1.2 : 2.2;
-          context.beginPath();
-          context.moveTo(...before);
-          context.lineTo(...pixel);
-          context.stroke();
-        }
-        before = pixel;
+    const until = way.at[Math.min(run.steps, Math.floor(time + 1e-9))]!;
+    for (const behind of [true, false]) {
+      context.globalAlpha = behind ? 0.32 : 0.95;
+      context.lineWidth = behind ? 1.2 : 2.2;
+      context.beginPath();
+      let drawing = false;
+      for (let k = 1; k < until; k += 1) {
+        const wanted = way.joined[k]! && way.behind[k] === behind;
+        if (wanted && !drawing) context.moveTo(way.x[k - 1]!, way.y[k - 1]!);
+        if (wanted) context.lineTo(way.x[k]!, way.y[k]!);
+        drawing = wanted;
       }
-      from = to;
-      if (t >= until) break;
+      context.stroke();
     }
     const [x, y] = at(run, time);
-    if (!inside(x, y)) continue;
+    context.globalAlpha = 1;
+    if (!(x >= left && x <= right && y >= bottom && y <= top)) continue;
     const point = place(x, y);
     point.y += 0.03;
     context.globalAlpha = hidden(point) ? 0.5 : 1;
-    ball(context, i, ...project(point), 6.5, tint);
+    ball(context, i, ...project(point, width, height), 6.5, tint);
     context.globalAlpha = 1;
   }
-  context.globalAlpha = 1;
 }
 
 export function surface(): HTMLElement {

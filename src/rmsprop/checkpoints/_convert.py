@@ -316,6 +316,8 @@ def _remarks(source: Snapshot, written: Snapshot, to: str, *, alone: bool) -> It
                 f"{', '.join(missing)} are not in {source.format}'s file and so not in this one: rmsprop.torch.RMSprop "
                 "keeps its own, torch.optim.RMSprop needs --like"
             )
+    if to in ("torch", "sb3") and alone and written.buffer == "lr":
+        yield "the momentum buffer has lr inside, as a dialect of rmsprop.torch has it and torch.optim.RMSprop has not"
     if to in pytorch.FAMILY and written.step is None:
         yield "step: not known, written as 0 (--step tells it)"
     if source.bias_correction != written.bias_correction:

@@ -116,7 +116,7 @@ def _centered(
     source: Snapshot, target: Target, like: Snapshot | None, parameters: list[Parameter], notes: list[str]
 ) -> bool:
     wanted = bool(source.centered) if like is None or like.centered is None else like.centered
-    if wanted and not target.centered:
+    if source.centered and not target.centered:
         raise StateError(f"mean_grad: the source is centered, and {target.format} cannot be")
     if wanted:
         for parameter in parameters:

@@ -42,14 +42,15 @@ def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], l
         raise FileError(str(error)) from error
     leaves = [key.removeprefix("params") for key in params]
     buffers, steps = state["buffers"], state["steps"]
-    order = _order(leaves, steps, path)
+    order = _order(leaves)
+    steps = _steps(steps, leaves, rule, path)
     parameters = []
     for i, leaf in enumerate(order):
         arrays = {name: buffers[name + leaf] for name in STATISTICS if name + leaf in buffers}
         if "mean_sq" not in arrays:
             arrays["mean_sq"] = arrays["grad_var"] + arrays["mean_grad"] ** 2
         shape, dtype = params["params" + leaf].shape, params["params" + leaf].dtype.name
-        parameter = Parameter(name=_name(leaf), **arrays, step=int(steps[i]), shape=shape, dtype=dtype)
+        parameter = Parameter(name=_name(leaf), **arrays, step=steps[i], shape=shape, dtype=dtype)
         parameters.append(raw(parameter, rule.rho) if rule.bias_correction else parameter)
     snapshot = Snapshot(
         format="rmsprop",
@@ -65,13 +66,23 @@ def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], l
     return snapshot, rule, state, params, order
 
 
-def _order(leaves: list[str], steps: Any, path: Path) -> list[str]:
-    """Return leaves in the order of `steps`, which the file (sorted by name) does not keep."""
-    if len(set(steps.tolist())) > 1 and not all(re.fullmatch(r"\[\d+\]", leaf) for leaf in leaves):
+def _order(leaves: list[str]) -> list[str]:
+    """Return leaves in the order of their names, [2] before [10]: their order in the tree the file does not keep."""
+    return sorted(leaves, key=lambda leaf: [(int(number or 0), a or b) for a, b, number in _KEY.findall(leaf)])
+
+
+def _steps(steps: Any, leaves: list[str], rule: Rule, path: Path) -> list[int]:
+    """Return the steps of each leaf. The file has them in the tree's order, which tells only in lists, or if all agree.
+
+    Raises:
+        StateError: They differ, cannot be told apart, and the rule's numbers depend on them.
+    """
+    found = [int(step) for step in steps]
+    if len(set(found)) <= 1 or all(re.fullmatch(r"\[\d+\]", leaf) for leaf in leaves):
+        return found
+    if rule.bias_correction:
         raise StateError(f"{path}: its leaves have done different numbers of steps, and which is which is not kept")
-    return sorted(
-        leaves, key=lambda leaf: [(int(number) if number else 0, a or b) for a, b, number in _KEY.findall(leaf)]
-    )
+    return [max(found)] * len(found)
 
 
 def _name(leaf: str) -> str:
@@ -93,7 +104,7 @@ def write(path: Path, snapshot: Snapshot, *, like: Path) -> None:
             if name + leaf in state["buffers"]:
                 state["buffers"][name + leaf] = np.ascontiguousarray(array, dtype).reshape(array.shape)
         steps.append(parameter.step or 0)
-    state["steps"] = np.asarray(steps, np.int64)
+    state["steps"] = np.asarray(_steps(steps, leaves, rule, path), np.int64)
     state["count"] = max(steps)
     _state.write(path, state, params)
 

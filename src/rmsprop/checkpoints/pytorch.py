@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def _load(path: Path) -> Any:
     torch = _torch()
     source: Any = io.BytesIO(_archive.member(path, MEMBER)) if MEMBER in _archive.members(path) else str(path)
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols, where the answer is no anyway
+            return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FileError(
             f"{path}: holds more than tensors and numbers ({_reason(error)}), which only running its pickle could "

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from rmsprop.checkpoints import Report, Snapshot
 
 __all__ = ["convert"]
@@ -26,7 +28,7 @@ Examples:
 \b
   rmsprop convert model.ckpt-1000
   rmsprop convert model.ckpt-1000 run.pt --like fresh.pt --map names.json
-  rmsprop convert trained.keras run.pt --to torch --buffer lr
+  rmsprop convert trained.keras run.pt --like fresh.pt
   rmsprop convert run.pt state.msgpack --to optax --map names.json --lr 0.01
   rmsprop convert run8bit.pt run.pt --to torch
 """
@@ -110,16 +112,11 @@ def _describe(console: Console, path: str, snapshot: Snapshot) -> None:
 
     steps = "step not known" if snapshot.step is None else f"step {snapshot.step:,}"
     buffer = {"none": "", "unit": " (lr outside)", "lr": " (lr inside)"}[snapshot.buffer]
-    statistics = (
-        ", ".join(s + (buffer if s == "momentum_buf" else "") for s in snapshot.statistics) or "no statistics yet"
-    )
+    kept = ", ".join(name + (buffer if name == "momentum_buf" else "") for name in snapshot.statistics)
     count = len(snapshot.parameters)
     console.print(f"found  {snapshot.format}: {path}", style="bold", soft_wrap=True, markup=False)
-    console.print(
-        f"       {count} tensor{'' if count == 1 else 's'}, {snapshot.elements:,} elements, {steps}; {statistics}",
-        soft_wrap=True,
-        markup=False,
-    )
+    size = f"{count} tensor{'' if count == 1 else 's'}, {snapshot.elements:,} elements"
+    console.print(f"       {size}, {steps}; {kept or 'no statistics yet'}", soft_wrap=True, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("parameter", "shape", "dtype", "mean_sq"):
         table.add_column(head, no_wrap=True)
@@ -138,15 +135,5 @@ def _describe(console: Console, path: str, snapshot: Snapshot) -> None:
 def _written(console: Console, path: str, report: Report) -> None:
     for note in report.notes:
         console.print(f"note   {note}", soft_wrap=True, markup=False, style="yellow")
-    pairs = [
-        (old.name, new.name)
-        for old, new in zip(report.source.parameters, report.written.parameters)
-        if old.name != new.name
-    ]
-    if len(report.source.parameters) == len(report.written.parameters) and pairs:
-        shown = ", ".join(f"{new}" for _, new in pairs[:5])
-        console.print(
-            f"names  {len(pairs)} under the target's: {shown}{', ...' if len(pairs) > 5 else ''}", soft_wrap=True
-        )
     statistics = ", ".join(report.written.statistics)
     console.print(f"wrote  {path}: {statistics}", style="bold", soft_wrap=True, markup=False)

@@ -80,12 +80,12 @@ def rmsprop(  # noqa: D417 (`given` is not the caller's)
         InputTypeError: A leaf that is not floating, or complex with a rule that is not defined for it.
 
     Example:
-        >>> import jax.numpy as jnp, optax, rmsprop.jax
+        >>> import jax.numpy as jnp, numpy as np, optax, rmsprop.jax
         >>> tx = rmsprop.jax.rmsprop(0.01)
         >>> theta = jnp.array([0.2, 0.4, 0.6])
         >>> state = tx.init(theta)
         >>> updates, state = tx.update(jnp.array([-0.5, 0.3, 0.24]), state)
-        >>> print(optax.apply_updates(theta, updates).round(4))
+        >>> print(np.round(np.asarray(optax.apply_updates(theta, updates)), 4))
         [0.2316 0.3684 0.5684]
 
     Differs: `centered` is never NaN (optax: at step 133 of a constant gradient); with `bias_correction` its first step

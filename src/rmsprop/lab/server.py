@@ -198,8 +198,8 @@ def _run(asked: Any) -> bytes:
         for name in ("x", "f", "grad", "statistic", "rate"):
             arrays[f"{i}.{name}"] = getattr(path, name)
     said = [dataclasses.asdict(note) for note in notes(experiment, paths, lowest=lowest)]
-    about = {"runs": runs, "notes": said, "python": python(experiment), "command": command(experiment)}
-    return pack({**about, "steps": experiment.steps, "function": str(experiment.function)}, arrays)
+    texts = {"python": python(experiment), "command": command(experiment), "function": str(experiment.function)}
+    return pack({"runs": runs, "notes": said, "steps": experiment.steps, **texts}, arrays)
 
 
 def _scene_of(experiment: Experiment) -> landscapes.Landscape | None:

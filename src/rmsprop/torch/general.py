@@ -48,7 +48,7 @@ def is_plain(param: Tensor) -> bool:
 
 def pieces(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> Piece | None:
     """Return the tensors in a form that the kernel takes, sharing the memory that is written; None: there is none."""
-    param, grad, *rest = (_local(t) for t in (param, grad, *buffers))
+    param, grad, *rest = (_local(t) for t in (param, _laid_out(grad, param), *buffers))
     shape = param.shape
     if param.is_complex():
         if param.is_conj() or not grad.is_complex():

@@ -272,8 +272,7 @@ class RMSprop(torch.optim.RMSprop):
     def _new_plan(self, number: int, group: dict[str, Any], *, everything: bool = False) -> Plan:
         if not isinstance(self.state, StateTable):
             self.state = StateTable(self.state)  # somebody replaced it: the usual way to reset an optimizer
-        if len(self.param_groups) > 1:
-            check_apart(self.param_groups)
+        check_apart(self.param_groups)
         return Plan(group, self.state, number, everything=everything)
 
     def step_parameter(self, param: Tensor) -> None:

@@ -154,7 +154,7 @@ def _recorded_rates(group: dict[str, Any], lr: Tensor) -> Rates:
 
 
 def check_apart(param_groups: Iterable[dict[str, Any]]) -> None:
-    """Refuse parameters of different groups that share memory; within a group the kernel looks at every step.
+    """Refuse parameters that share memory; within a group the kernel looks again at every step.
 
     Raises:
         InputError: By name: `param_groups[1]['params'][0]: shares memory with param_groups[0]['params'][2]`.

@@ -8,6 +8,7 @@ Source: the idea is that of K. Lv et al., arXiv:2306.09782 (LOMO); the hook is t
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from rmsprop.errors import InputError
 from rmsprop.torch.optimizer import RMSprop
 
 __all__ = ["Release", "release_gradients"]
+
+
+_active: weakref.WeakKeyDictionary[RMSprop, Release] = weakref.WeakKeyDictionary()
 
 
 class Release:
@@ -32,8 +36,11 @@ class Release:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        if _active.get(self._optimizer) is self:
+            del _active[self._optimizer]
 
     def _after_accumulation(self, param: Tensor) -> None:
+        _refuse_clipping(self._optimizer)
         if id(param) in self._stepped:
             raise RuntimeError(
                 "release_gradients: a second backward before optimizer.step(): gradients cannot be accumulated, for "
@@ -46,7 +53,8 @@ class Release:
         self._stepped.add(id(param))
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if optimizer.__dict__.get("found_inf") is not None or (kwargs or {}).get("found_inf") is not None:
+        amp = ("grad_scale", "found_inf")
+        if any(optimizer.__dict__.get(name) is not None or kwargs.get(name) is not None for name in amp):
             raise RuntimeError(
                 "release_gradients: GradScaler decides after backward whether a step is done, but here it is done "
                 "inside backward; train in bfloat16, which needs no loss scale, or without release_gradients"
@@ -68,8 +76,8 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
         A handle with `remove()`.
 
     Raises:
-        InputError: Clipping to a global norm (`max_norm`), which needs all gradients at once, or a
-            DistributedDataParallel model, whose gradients are averaged after the hook.
+        InputError: Clipping to a global norm (`max_norm`), which needs all gradients at once; a
+            DistributedDataParallel model, whose gradients are averaged after the hook; or a second call.
         RuntimeError: Later, in backward: gradients are being accumulated. In step: a GradScaler is in use.
 
     Example:
@@ -85,11 +93,11 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
     """
     if not isinstance(optimizer, RMSprop):
         raise InputError(f"optimizer: a {type(optimizer).__name__}, expected a rmsprop.torch.RMSprop")
-    if optimizer.max_norm:
+    if optimizer in _active:
         raise InputError(
-            "release_gradients: max_norm needs the norm of all gradients before the first step, but here each gradient "
-            "is used and freed at once; clip by value in a hook, or train without release_gradients"
+            "optimizer: it already releases its gradients; call remove() on what the first release_gradients returned"
         )
+    _refuse_clipping(optimizer)
     parallel = nn.parallel.DistributedDataParallel
     if isinstance(model, parallel) or any(isinstance(module, parallel) for module in model.modules()):
         raise InputError(
@@ -102,4 +110,13 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
         if param.requires_grad:
             release._handles.append(param.register_post_accumulate_grad_hook(release._after_accumulation))
     release._handles.append(optimizer.register_step_pre_hook(release._before_step))
+    _active[optimizer] = release
     return release
+
+
+def _refuse_clipping(optimizer: RMSprop) -> None:
+    if optimizer.max_norm:
+        raise InputError(
+            "release_gradients: max_norm needs the norm of all gradients before the first step, but here each gradient "
+            "is used and freed at once; clip by value in a hook, or train without release_gradients"
+        )

@@ -72,6 +72,11 @@ class StateTable(defaultdict[Any, Any]):
         self.version += 1
         super().update(*args, **kwargs)
 
+    def copy(self) -> StateTable:
+        return StateTable(self)
+
+    __copy__ = copy
+
     def __reduce__(self) -> tuple[Any, ...]:
         return StateTable, (dict(self),)
 
@@ -206,15 +211,15 @@ def entering(
         StateError: By name: `state[3]['square_avg'] is missing`.
     """
     state = dict(state)
-    if "step" not in state and "square_avg" not in state:
-        other = ", ".join(sorted(map(str, state)))
-        raise StateError(f"{name}: no 'square_avg'; it holds {other}: the state of another optimizer?")
+    squares = ("grad_var", "grad_var_8bit", "square_avg") if rule.centered else ("square_avg", "square_avg_8bit")
+    if not any(key in state for key in squares):
+        held = ", ".join(sorted(map(str, state)))
+        raise StateError(
+            f"{name}['square_avg'] is missing; it holds {held}: the state of another optimizer? Nothing was loaded"
+        )
     for key in ("step", "grad_avg" if rule.centered else None, "momentum_buffer" if rule.buffer != "none" else None):
         if key is not None and key not in state:
             raise StateError(f"{name}[{key!r}] is missing; nothing was loaded")
-    squares = ("grad_var", "grad_var_8bit", "square_avg") if rule.centered else ("square_avg", "square_avg_8bit")
-    if not any(key in state for key in squares):
-        raise StateError(f"{name}['square_avg'] is missing; nothing was loaded")
     for key, value in state.items():
         if key != "step" and not key.endswith("_max") and torch.is_tensor(value) and value.shape != param.shape:
             raise StateError(
@@ -235,7 +240,7 @@ def entering(
     dtype = state_dtype(param, group)
     eight = group["state_dtype"] == "8bit" and dtype == torch.bfloat16
     mine = "grad_var" if rule.centered else "square_avg"
-    new: dict[str, Any] = {"step": step.to(param.device) if group["capturable"] else step.detach().clone()}
+    new: dict[str, Any] = {"step": step.detach().to(param.device if group["capturable"] else step.device, copy=True)}
     if eight and mine + "_8bit" in state and state[mine + "_8bit"].stride() == param.stride():
         new[mine + "_8bit"] = _like(param, torch.uint8).copy_(state[mine + "_8bit"])
         new[mine + "_max"] = state[mine + "_max"].to(param.device, torch.float32).clone()

@@ -12,7 +12,6 @@ from rmsprop.view.curves import Curve
 from rmsprop.view.layout import POINTS, Layout
 from rmsprop.view.scene import Frame, Scene
 from rmsprop.view.style import Look, Theme
-from rmsprop.view.track import Track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,13 +60,24 @@ class MapMarks:
         self.unit = LARGEST_SQUARE * pixels.min() / pixels * (high - low)
         shades = [look.color for look in looks]
         n = scene.coordinates
-        self.halos = LineCollection([], colors=colors.halo, linewidths=3.4, alpha=0.75, capstyle="round", zorder=2)
-        self.trails = LineCollection([], colors=shades, linewidths=1.9, capstyle="round", joinstyle="round", zorder=2.1)
-        self.filled = PolyCollection(
-            [], facecolors=np.repeat(shades, n).tolist(), alpha=colors.fill, linewidths=0, zorder=3
+        k, own = len(looks), np.repeat(shades, n).tolist()
+        # One collection for all lines, and one for all squares: each draws a frame in the time of one artist.
+        self.trails = LineCollection(
+            [],
+            colors=[(colors.halo, 0.75)] * k + shades,
+            linewidths=[3.4] * k + [1.9] * k,
+            capstyle="round",
+            joinstyle="round",
+            zorder=2,
         )
-        self.edges = LineCollection([], colors=np.repeat(shades, n).tolist(), linewidths=1.1, zorder=3.1)
-        for collection in (self.halos, self.trails, self.filled, self.edges):
+        self.squares = PolyCollection(
+            [],
+            facecolors=[(shade, colors.fill) for shade in own] + ["none"] * len(own),
+            edgecolors=["none"] * len(own) + own,
+            linewidths=1.1,
+            zorder=3,
+        )
+        for collection in (self.trails, self.squares):
             axes.add_collection(collection, autolim=False)
         edge: dict[str, Any] = {
             "markeredgecolor": colors.halo,
@@ -77,14 +87,14 @@ class MapMarks:
             "clip_on": False,
         }
         self.balls = [axes.plot([], [], look.marker, color=look.color, markersize=9.5, **edge)[0] for look in looks]
-        starts = np.array([self._place(track.point(0.0), track, 0.0) for track in scene.tracks])
+        starts = np.array([self._place(track.point(0.0)) for track in scene.tracks])
         axes.plot(*starts.T, "o", color="none", markeredgecolor=colors.ink, markersize=5, linestyle="", zorder=1.9)
         self.leaving = []
         places: list[Array] = []
         for track, look in zip(scene.tracks, looks):
             if track.left is None or track.exit is None:
                 continue
-            place = self._place(track.exit, track, float(track.left))
+            place = self._place(track.exit)
             words = f"{track.label} leaves at step {track.left}"
             right, top = place > low + 0.5 * (high - low)
             # Runs that leave at the same place: a line for each.
@@ -109,42 +119,37 @@ class MapMarks:
     def artists(self) -> list[Any]:
         """In drawing order."""
         texts = [text for _, text in self.leaving]
-        return [self.halos, self.trails, self.filled, self.edges, *self.balls, *texts]
+        return [self.trails, self.squares, *self.balls, *texts]
 
     def set(self, frame: Frame) -> None:
         """Move everything to the time of `frame`."""
         tracks = self.scene.tracks
-        trails = [self._on_map(points, track, frame.time) for points, track in zip(frame.trails, tracks)]
-        self.halos.set_segments(trails)
-        self.trails.set_segments(trails)
-        filled, edges = [], []
-        for i, track in enumerate(tracks):
-            place = self._place(frame.points[i], track, frame.time)
+        trails = [self._on_map(points) for points in frame.trails]
+        self.trails.set_segments([*trails, *trails])
+        filled: list[Array] = []
+        outlined: list[Array] = []
+        for i in range(len(tracks)):
+            place = self._place(frame.points[i])
             self.balls[i].set_data(place[:1], place[1:])
-            for axis in range(frame.sides.shape[1]):
-                way = frame.directions[i, axis]
-                corners = [
-                    square_corners(place, side if np.isfinite(side) and frame.inside[i] else 0.0, axis, way, self.unit)
-                    for side in (frame.sides[i, axis], frame.outlines[i, axis])
-                ]
-                filled.append(corners[0])
-                empty = not np.isfinite(frame.sides[i, axis])
-                edges.append(corners[1][[0, 0]] if empty else corners[1][[0, 1, 2, 3, 0]])
-        self.filled.set_verts(filled)
-        self.edges.set_segments(edges)
+            shown = frame.inside[i] and np.isfinite(frame.sides[i])
+            for axis, way in enumerate(frame.directions[i]):
+                sides = (frame.sides[i, axis], frame.outlines[i, axis]) if np.all(shown) else (0.0, 0.0)
+                for squares, side in zip((filled, outlined), sides):
+                    squares.append(square_corners(place, side, axis, way, self.unit))
+        self.squares.set_verts([*filled, *outlined])
         for track, text in self.leaving:
             text.set_visible(track.left is not None and frame.time >= track.left)
 
-    def _place(self, point: Array, track: Track, time: float) -> Array:
+    def _place(self, point: Array) -> Array:
         """A ball's place in the map: of one variable, on the curve."""
-        return self._on_map(point[None], track, time)[0] if len(point) == 2 else self._on_curve(point)
+        return self._on_map(point[None])[0] if len(point) == 2 else self._on_curve(point)
 
     def _on_curve(self, point: Array) -> Array:
         ground = self.scene.ground
         assert ground is not None
         return np.array([point[0], np.interp(point[0], ground.axes[0], ground.values)])
 
-    def _on_map(self, points: Array, track: Track, time: float) -> Array:
+    def _on_map(self, points: Array) -> Array:
         if points.shape[1] == 1:
             ground = self.scene.ground
             assert ground is not None
@@ -169,7 +174,7 @@ class Cursor:
             for (steps, values), look in zip(lines, looks)
             for j in range(values.shape[1])
         ]
-        style = {
+        style: dict[str, list[Any]] = {
             "colors": [look.color for *_, look, _ in self.curves],
             "linestyles": [_DASHES[j % len(_DASHES)] for *_, j in self.curves],
         }
@@ -177,9 +182,16 @@ class Cursor:
         self.moving = moving
         future = LineCollection(whole, linewidths=1.2, alpha=0.28 if moving else 0.0, zorder=2, **style)
         axes.add_collection(future, autolim=False)
-        self.past = LineCollection([], linewidths=1.7, zorder=3, **style)
+        # The first line is that of the time, the others are the past of each curve.
+        self.past = LineCollection(
+            [],
+            colors=[colors.muted if moving else "none", *style["colors"]],
+            linestyles=["-", *style["linestyles"]],
+            linewidths=[0.9] + [1.7] * len(whole),
+            zorder=3,
+        )
         axes.add_collection(self.past, autolim=False)
-        self.line = axes.axvline(0, color=colors.muted, linewidth=0.9, zorder=1.5, visible=moving)
+        self.limits = axes.get_ylim()
         self.dots = axes.scatter(
             np.zeros(len(self.curves)), np.zeros(len(self.curves)), s=15, zorder=4, visible=moving, linewidths=0,
             c=style["colors"],
@@ -188,7 +200,7 @@ class Cursor:
     @property
     def artists(self) -> list[Any]:
         """In drawing order."""
-        return [self.line, self.past, self.dots]
+        return [self.past, self.dots]
 
     def set(self, time: float) -> None:
         """Move to `time`, a number of steps."""
@@ -200,8 +212,8 @@ class Cursor:
                 segment = np.append(segment, [[time, np.interp(time, steps, values)]], axis=0)
             segments.append(segment)
             ends.append(segment[-1] if len(segment) else (np.nan, np.nan))
-        self.past.set_segments(segments)
-        self.line.set_xdata([time, time])
+        line = np.array([[time, limit] for limit in self.limits])
+        self.past.set_segments([line, *segments])
         self.dots.set_offsets(np.array(ends, float))
 
 

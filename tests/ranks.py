@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 
-PATIENCE = 100
+PATIENCE = 200
 """Seconds that a job may take; a collective that waits for a failed rank gives up earlier."""
 
 THIRD_PARTY = [
@@ -93,7 +93,7 @@ def _member(rank, size, meeting, pipe):
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    patience = datetime.timedelta(seconds=60)
+    patience = datetime.timedelta(seconds=150)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=patience)
     try:
         while True:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checkpointing import END, RECORDED, STOP, Run, far, numpy_run, same_end, torch_run
 
 import rmsprop
+from checkpointing import END, RECORDED, STOP, Run, far, numpy_run, same_end, torch_run
 from rmsprop import checkpoints
 from rmsprop.errors import FileError, InputError, StateError
 
@@ -16,7 +16,10 @@ ocp = pytest.importorskip("orbax.checkpoint", reason="orbax-checkpoint is not in
 torch = pytest.importorskip("torch", reason="torch is not installed")
 jnp = jax.numpy
 # Orbax warns that arrays come back where they are; flax and Orbax of deprecated parts of jax.
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 BY_NAME = {"0": "w", "1": "b"}
 
@@ -237,7 +240,7 @@ def test_a_folder_of_steps_asks_for_one(tmp_path):
     _, state = optax_run(Run.make(), tx, last=STOP)
     with ocp.CheckpointManager(tmp_path / "runs") as manager:
         manager.save(3, args=ocp.args.StandardSave(state))
-    with pytest.raises(FileError, match="give one step of it: .*3"):
+    with pytest.raises(FileError, match=r"give one step of it: .*3"):
         checkpoints.read(tmp_path / "runs")
     assert len(checkpoints.read(tmp_path / "runs" / "3").parameters) == 2
 

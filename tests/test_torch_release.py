@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 
 import pytest
 
@@ -261,9 +263,23 @@ def test_releasing_twice_is_refused():
         release_gradients(model, optimizer)
     handle.remove()
     release_gradients(model, optimizer)
+    handle.remove()  # of the first call: the second one's hooks stay
+    with pytest.raises(InputError, match="already releases its gradients"):
+        release_gradients(model, optimizer)
 
 
-def test_distributed_data_parallel_is_refused(tmp_path):
+def test_nothing_keeps_a_released_optimizer_alive():
+    model, optimizer = built()
+    release_gradients(model, optimizer)
+    train(model, optimizer, 1)
+    seen = weakref.ref(optimizer)
+    del model, optimizer
+    gc.collect()
+    assert seen() is None
+
+
+def test_distributed_data_parallel_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     dist = torch.distributed
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:

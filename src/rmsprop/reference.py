@@ -162,5 +162,5 @@ def _saturate(g: Array, xp: Any) -> Array:
 
 
 def _of(table: Mapping[str, float], dtype: Any) -> float:
-    """Return a dtype's entry, whatever the array namespace calls it: float32, torch.float32."""
-    return table[str(dtype).rpartition(".")[2]]
+    """Return a dtype's entry, whatever the namespace calls it: float32, torch.float32, <dtype: 'float32'>."""
+    return table["float64" if "float64" in str(dtype) else "float32"]

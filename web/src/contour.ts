@@ -1,6 +1,6 @@
 // The map: heights as colours and lines, paths, balls with their squares. One function draws every frame, on any canvas.
 import { app, at, nameOf } from "./app";
-import { fit, h, perFrame, show } from "./dom";
+import { fit, flat, h, perFrame, show } from "./dom";
 import { colour } from "./height";
 import { colourOf, shapeOf, trace } from "./look";
 import { drawAtBall, squaresOf } from "./squares";
@@ -42,11 +42,11 @@ function ground(frame: Frame): HTMLCanvasElement | null {
       pixels.data.set([r, g, b, 255], 4 * ((side - 1 - row) * side + column));
     }
   }
-  small.getContext("2d")!.putImageData(pixels, 0, 0);
+  flat(small).putImageData(pixels, 0, 0);
   const canvas = document.createElement("canvas");
   canvas.width = Math.round(frame.width * frame.ratio);
   canvas.height = Math.round(frame.height * frame.ratio);
-  const context = canvas.getContext("2d")!;
+  const context = flat(canvas);
   context.scale(frame.ratio, frame.ratio);
   context.imageSmoothingQuality = "high";
   // The outermost grid points lie on the rim: half a pixel of the small picture stays outside.
@@ -174,7 +174,7 @@ function scaleMarks(context: CanvasRenderingContext2D, frame: Frame): void {
   context.font = "11px 'IBM Plex Sans', sans-serif";
   for (const axis of [0, 1] as const) {
     const [low, high] = domain[axis];
-    const rough = (high - low) / (axis ? frame.height / 56 : frame.width / 80);
+    const rough = (high - low) / (axis ? frame.height / 42 : frame.width / 56);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((digit) => digit * power).find((each) => each >= rough) ?? power * 10;
     for (let k = Math.ceil(low / step); k * step <= high; k += 1) {
@@ -312,7 +312,7 @@ export function contour(): HTMLElement {
   const paint = perFrame(() => {
     if (!canvas.clientWidth) return;
     const frame = fit(canvas);
-    const context = canvas.getContext("2d")!;
+    const context = flat(canvas);
     context.setTransform(frame.ratio, 0, 0, frame.ratio, 0, 0);
     drawContour(context, frame, app.time);
   });

@@ -1,6 +1,8 @@
 // GIF and MP4, made in the browser.
+
 import { applyPalette, GIFEncoder, quantize } from "gifenc";
 import { ArrayBufferTarget, Muxer } from "mp4-muxer";
+import { flat } from "./dom";
 import { type Content, drawFrame, times } from "./frames";
 
 export interface Film {
@@ -24,7 +26,7 @@ export async function gif(film: Film): Promise<Blob> {
   const shots = times(film.seconds, film.fps);
   const pixels = (time: number) => {
     drawFrame(canvas, width, height, 1, time, content);
-    return canvas.getContext("2d", { willReadFrequently: true })!.getImageData(0, 0, width, height).data;
+    return flat(canvas).getImageData(0, 0, width, height).data;
   };
   const picks = [0, 0.25, 0.5, 0.75, 1].map((part) => shots[Math.round(part * (shots.length - 1))]!);
   const sample = new Uint8ClampedArray(picks.length * Math.ceil((width * height) / 7) * 4);
@@ -42,20 +44,19 @@ export async function gif(film: Film): Promise<Blob> {
   // GIF counts in hundredths of a second; browsers slow down anything under two of them.
   const delay = Math.max(20, Math.round(100 / film.fps) * 10);
   const lookup = nearestByColour(palette.slice(0, SAME));
-  let before: Uint8Array | null = null;
+  let before: Uint32Array | null = null;
   for (const [i, time] of shots.entries()) {
-    const index = lookup(pixels(time));
-    // What did not change is left out: most of every frame.
-    const fresh = before ? index.map((entry, k) => (entry === before![k] ? SAME : entry)) : index;
+    const data = pixels(time);
+    const now = new Uint32Array(data.buffer, data.byteOffset, width * height);
     const first = before === null;
-    encoder.writeFrame(fresh, width, height, {
+    encoder.writeFrame(lookup(now, before), width, height, {
       delay,
       transparent: !first,
       transparentIndex: SAME,
       dispose: 1,
       ...(first ? { palette, repeat: 0 } : {}),
     });
-    before = index;
+    before = now;
     if (i % 8 === 0) {
       film.progress(i / shots.length);
       await breathe();
@@ -65,16 +66,21 @@ export async function gif(film: Film): Promise<Blob> {
   return new Blob([encoder.bytes()], { type: "image/gif" });
 }
 
-/** The palette's nearest entry for every pixel, remembered for each of the 65,536 colours of 16 bits. */
-function nearestByColour(palette: number[][]): (rgba: Uint8ClampedArray) => Uint8Array {
+/**
+ * The palette's nearest entry for every pixel, remembered for each of the 65,536 colours of 16 bits;
+ * where a pixel is as before, `SAME`: most of every frame.
+ */
+function nearestByColour(palette: number[][]): (now: Uint32Array, before: Uint32Array | null) => Uint8Array {
   const known = new Int16Array(65_536).fill(-1);
   const pixel = new Uint8Array(4);
-  return (rgba) => {
-    const count = rgba.length / 4;
-    const words = new Uint32Array(rgba.buffer, rgba.byteOffset, count);
-    const index = new Uint8Array(count);
-    for (let i = 0; i < count; i += 1) {
-      const word = words[i]!;
+  return (now, before) => {
+    const index = new Uint8Array(now.length);
+    for (let i = 0; i < now.length; i += 1) {
+      const word = now[i]!;
+      if (before && word === before[i]) {
+        index[i] = SAME;
+        continue;
+      }
       const short = ((word & 0xf8) << 8) | ((word & 0xfc00) >> 5) | ((word & 0xf80000) >> 19);
       let entry = known[short]!;
       if (entry < 0) {

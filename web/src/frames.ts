@@ -1,7 +1,7 @@
 // Frames for pictures and films: the map, the surface or both, with a title, a legend and the step.
 import { app, nameOf } from "./app";
 import { drawContour } from "./contour";
-import { show } from "./dom";
+import { flat, show } from "./dom";
 import { colourOf, shapeOf, trace } from "./look";
 import { drawSurface } from "./surface";
 
@@ -21,7 +21,7 @@ export function drawFrame(
 ): void {
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
-  const context = canvas.getContext("2d", { willReadFrequently: true })!;
+  const context = flat(canvas);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.fillStyle = "#0c1322";
   context.fillRect(0, 0, width, height);

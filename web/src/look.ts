@@ -1,5 +1,7 @@
 // Who looks how: a colour on the dark stage, a colour on the page, and a shape, so that colour is never alone.
+
 import { app } from "./app";
+import { flat } from "./dom";
 
 const OWN: Record<string, [string, string]> = {
   rmsprop: ["#3ddc84", "#0b8a4f"],
@@ -125,7 +127,7 @@ export function swatch(index: number): HTMLCanvasElement {
   canvas.width = canvas.height = 28;
   canvas.className = "swatch";
   canvas.setAttribute("aria-hidden", "true");
-  const context = canvas.getContext("2d")!;
+  const context = flat(canvas);
   context.scale(2, 2);
   trace(context, shapeOf(index), 7, 7, 4.6);
   context.fillStyle = colourOf(index);

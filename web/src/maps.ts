@@ -2,7 +2,7 @@
 import * as api from "./api";
 import { app, nameOf } from "./app";
 import { floor } from "./curves";
-import { clamp, fill, fit, h, perFrame, show } from "./dom";
+import { clamp, fill, fit, flat, h, perFrame, show } from "./dom";
 import { rgb } from "./height";
 
 const HEAT = ["#4be38f", "#27b88c", "#1e8b86", "#20607a", "#1f3d63", "#172343", "#0d1226"].map(rgb);
@@ -45,7 +45,7 @@ function paintCells(
     const at = (side - 1 - Math.floor(i / side)) * side + (i % side);
     pixels.data.set([...colourAt(i), 255], 4 * at);
   }
-  small.getContext("2d")!.putImageData(pixels, 0, 0);
+  flat(small).putImageData(pixels, 0, 0);
   context.imageSmoothingEnabled = false;
   context.drawImage(small, ...box);
 }
@@ -121,7 +121,7 @@ export function heat(): HTMLElement {
   const draw = perFrame(() => {
     if (!element.offsetParent) return;
     const { width, height, ratio } = fit(canvas);
-    const context = canvas.getContext("2d")!;
+    const context = flat(canvas);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     if (!map) return;
@@ -317,7 +317,7 @@ export function basins(): HTMLElement {
   const draw = perFrame(() => {
     if (!element.offsetParent || !found) return;
     const { width, height, ratio } = fit(canvas);
-    const context = canvas.getContext("2d")!;
+    const context = flat(canvas);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = "#0a1020";
     context.fillRect(0, 0, width, height);

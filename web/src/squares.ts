@@ -1,6 +1,6 @@
 // The accumulator as squares: the area is the mean (RMSprop) or the sum (AdaGrad) of squared gradients, per axis.
 import { app, nameOf } from "./app";
-import { clamp, fill, fit, h, show } from "./dom";
+import { clamp, fill, fit, flat, h, show } from "./dom";
 import { colourOf, dark } from "./look";
 import type { Run } from "./types";
 
@@ -124,7 +124,7 @@ export function panel(): HTMLElement {
       const cell = cells[i];
       if (!cell) continue;
       const { width, height, ratio } = fit(cell.canvas);
-      const context = cell.canvas.getContext("2d")!;
+      const context = flat(cell.canvas);
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       context.clearRect(0, 0, width, height);
       const squares = squaresOf(run, app.time);
@@ -157,5 +157,6 @@ export function panel(): HTMLElement {
     draw();
   });
   app.on(["time", "tab"], draw);
+  new ResizeObserver(draw).observe(body);
   return element;
 }

@@ -15,7 +15,7 @@ import {
 } from "three";
 import { app, at } from "./app";
 import { ball, levelLines, levelOf } from "./contour";
-import { clamp, fit, h, perFrame } from "./dom";
+import { clamp, fit, flat, h, perFrame } from "./dom";
 import { colour, sample } from "./height";
 import { colourOf } from "./look";
 import type { Run } from "./types";
@@ -174,7 +174,7 @@ function ground(width: number, height: number, ratio: number): HTMLCanvasElement
   canvas.height = Math.round(height * ratio);
   renderer!.setSize(canvas.width, canvas.height, false);
   renderer!.render(scene, camera);
-  canvas.getContext("2d")!.drawImage(renderer!.domElement, 0, 0);
+  flat(canvas).drawImage(renderer!.domElement, 0, 0);
   kept = { key, canvas };
   return canvas;
 }
@@ -288,7 +288,7 @@ export function surface(): HTMLElement {
   const paint = perFrame(() => {
     if (!canvas.clientWidth) return;
     const frame = fit(canvas);
-    const context = canvas.getContext("2d")!;
+    const context = flat(canvas);
     context.setTransform(frame.ratio, 0, 0, frame.ratio, 0, 0);
     drawSurface(context, frame.width, frame.height, app.time);
   });

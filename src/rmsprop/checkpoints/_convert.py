@@ -310,10 +310,14 @@ def _remarks(source: Snapshot, written: Snapshot, to: str, *, alone: bool) -> It
             )
     if to in ("torch", "sb3") and alone:
         known = {name for group in written.groups for name in group.numbers}
-        missing = [name for name in ("lr", "rho", "eps", "momentum") if name not in known]
+        decays = any(group.numbers.get("weight_decay") for group in written.groups)
+        if decays and source.format not in pytorch.FAMILY:
+            known -= {"weight_decay"}
+            yield f"weight_decay: {source.format} decouples it from the gradient, torch does not: left out"
+        missing = [name for name in ("lr", "rho", "eps", "momentum", "weight_decay") if name not in known]
         if missing:
             yield (
-                f"{', '.join(missing)} are not in {source.format}'s file and so not in this one: rmsprop.torch.RMSprop "
+                f"{', '.join(missing)}: not in {source.format}'s file and so not in this one; rmsprop.torch.RMSprop "
                 "keeps its own, torch.optim.RMSprop needs --like"
             )
     if to in ("torch", "sb3") and alone and written.buffer == "lr":

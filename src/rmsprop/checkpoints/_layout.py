@@ -68,6 +68,8 @@ def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapsh
     there = {statistic for kind in kinds for statistic in kind}
     found_numbers = {ours: layout.config.get(theirs) for ours, theirs in _NUMBERS.items()}
     numbers = {name: float(value) for name, value in found_numbers.items() if isinstance(value, (int, float))}
+    if "rho" in numbers:  # a configuration, where no weight decay is None
+        numbers.setdefault("weight_decay", 0.0)
     return Snapshot(
         format=layout.format,
         parameters=tuple(parameters),

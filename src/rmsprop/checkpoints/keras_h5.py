@@ -1,7 +1,7 @@
 """The older Keras `.h5`, whose arrays have names, in Keras 3, tf_keras and its legacy optimizer.
 
     optimizer_weights/<optimizer>/<w>_velocity, <w>_momentum, <w>_average_gradient         Keras 3
-    optimizer_weights/<optimizer>/velocity/<w>:0, momentum/<w>:0, average_gradient/<w>:0   tf_keras from 2.11 on
+    optimizer_weights/[<optimizer>/]velocity/<w>:0, momentum/<w>:0, average_gradient/<w>:0 tf_keras from 2.11 on
     optimizer_weights/<optimizer>/<w>/rms:0, <w>/momentum:0, <w>/mg:0                      tf_keras legacy
 
 Source: keras/src/legacy/saving/legacy_h5_format.py 3.15.1; tf_keras/src/saving/legacy 2.21.0.
@@ -71,10 +71,11 @@ def _attribute(group: Any, name: str) -> list[Any]:
 def _parsed(name: str) -> tuple[str, str, str | None]:
     """Return (layout or "iteration", parameter, statistic or None) of an array's name."""
     plain = name.removesuffix(":0")
-    _, _, rest = plain.partition("/")
+    scope, _, rest = plain.partition("/")
     if plain.rsplit("/", maxsplit=1)[-1] in ("iteration", "iter"):
         return "iteration", "", None
-    head, _, tail = rest.partition("/")
+    # tf_keras puts its name before the slot's only when the optimizer was built inside fit.
+    head, _, tail = (scope, "", rest) if scope in _blocks.SLOTS else rest.partition("/")
     if head in _blocks.SLOTS and tail:
         return "tf-keras", tail, _blocks.SLOTS[head]
     stem, _, slot = plain.rpartition("/")

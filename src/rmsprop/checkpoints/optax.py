@@ -88,9 +88,9 @@ def _locate(tree: Any, path: Path, at: str | None) -> str:
     if len(spots) > 1:
         raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
     if not spots:
-        if any(_archive.places(tree, lambda node: "momentum_buf" in node and "count" in node)):
+        if list(_archive.places(tree, lambda node: "momentum_buf" in node and "count" in node)):
             raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
-        if any(_archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node)):
+        if list(_archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node)):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
     return spots[0]

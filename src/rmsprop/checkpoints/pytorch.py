@@ -285,6 +285,8 @@ def _groups(snapshot: Snapshot) -> list[dict[str, Any]]:
         own = range(first, first + group.size)
         if snapshot.buffer == "none" and "momentum" in numbers:
             numbers["momentum"] = 0.0
+        if snapshot.format not in FAMILY and numbers.get("weight_decay"):
+            del numbers["weight_decay"]  # decoupled there, in torch added to the gradient
         names = {"param_names": [snapshot.parameters[i].name for i in own]} if snapshot.named else {}
         packed.append({**numbers, "centered": bool(snapshot.centered), **names, "params": list(own)})
         first += group.size

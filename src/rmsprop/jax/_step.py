@@ -58,7 +58,7 @@ def real_step(
         return new - start, out
     grad = grad.astype(dtype)
     infinite = grad - grad
-    limit = 2.0**511 if dtype == jnp.float64 else 2.0**63
+    limit = reference._SATURATION[str(dtype)]
     grad = jnp.clip(grad, -limit, limit)
     if not rule.centered or rule.bias_correction:
         fed = {**buffers, square: buffers[square] + infinite}

@@ -8,8 +8,6 @@ from typing import Any
 
 import keras
 
-from rmsprop import reference
-
 __all__ = ["OPS", "dense"]
 
 _ops = keras.ops
@@ -19,10 +17,6 @@ OPS = SimpleNamespace(
 
 if keras.backend.backend() == "tensorflow":
     tf: Any = importlib.import_module("tensorflow")
-
-    # TensorFlow writes its dtypes as <dtype: 'float32'>.
-    for _dtype in (tf.float32, tf.float64):
-        reference._SATURATION[str(_dtype)] = reference._SATURATION[_dtype.name]
 
     def dense(grad: Any, variable: Any) -> Any:
         """Return a gradient that names rows as a dense one, rows that are named twice summed; others as they are."""

@@ -327,9 +327,9 @@ class RMSprop(torch.optim.RMSprop):
                     continue
                 fresh: dict[str, Any] = {}
                 _state.prepare(param, fresh, rule, group)
-                for key, value in fresh.items():
-                    if key in old and torch.is_tensor(old[key]):
-                        old[key].copy_(value)
+                for key, value in old.items():
+                    if torch.is_tensor(value):  # what an option switched off since has left behind starts from 0
+                        value.copy_(fresh.get(key, torch.zeros((), dtype=value.dtype)))
 
     def share_memory(self) -> RMSprop:
         """Move the state to shared memory, for workers in other processes (Hogwild, A3C), creating it where needed."""

@@ -52,7 +52,7 @@ class Plan:
         keys: The state's tensors that the kernel writes, in its order.
         wide_keys: The same for parameters that keep float32 or float64 statistics in a group with an 8-bit state.
         everything: All parameters of the group.
-        params: Those the kernel takes as they are, each at its place in the group; `_ABSENT` for the others before them.
+        params: Those the kernel takes as they are, each at its place in the group, `_ABSENT` at other places.
         states: Their state.
         others: Those for the general path.
         idle: Those without a gradient so far, so without state.

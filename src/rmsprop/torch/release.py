@@ -20,27 +20,32 @@ from rmsprop.torch.optimizer import RMSprop
 __all__ = ["Release", "release_gradients"]
 
 
-_active: weakref.WeakKeyDictionary[RMSprop, Release] = weakref.WeakKeyDictionary()
+_active: weakref.WeakSet[RMSprop] = weakref.WeakSet()
 
 
 class Release:
     """The hooks of one `release_gradients` call; `remove()` takes them away again."""
 
     def __init__(self, optimizer: RMSprop) -> None:
-        self._optimizer = optimizer
+        # Hooks belong to the parameters: a strong reference would keep the optimizer alive as long as the model.
+        self._optimizer = weakref.ref(optimizer)
         self._handles: list[Any] = []
         self._stepped: set[int] = set()
 
     def remove(self) -> None:
         """Go back to gradients that wait for `optimizer.step()`."""
+        optimizer = self._optimizer()
+        if self._handles and optimizer is not None:
+            _active.discard(optimizer)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        if _active.get(self._optimizer) is self:
-            del _active[self._optimizer]
 
     def _after_accumulation(self, param: Tensor) -> None:
-        _refuse_clipping(self._optimizer)
+        optimizer = self._optimizer()
+        if optimizer is None:
+            return
+        _refuse_clipping(optimizer)
         if id(param) in self._stepped:
             raise RuntimeError(
                 "release_gradients: a second backward before optimizer.step(): gradients cannot be accumulated, for "
@@ -48,7 +53,7 @@ class Release:
                 "release_gradients to accumulate"
             )
         with torch.no_grad():
-            self._optimizer.step_parameter(param)
+            optimizer.step_parameter(param)
         param.grad = None
         self._stepped.add(id(param))
 
@@ -110,7 +115,7 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
         if param.requires_grad:
             release._handles.append(param.register_post_accumulate_grad_hook(release._after_accumulation))
     release._handles.append(optimizer.register_step_pre_hook(release._before_step))
-    _active[optimizer] = release
+    _active.add(optimizer)
     return release
 
 

@@ -330,7 +330,7 @@ def test_a_target_with_momentum_starts_its_buffer_at_zero(tmp_path):
 
 def test_eps_is_not_converted_and_that_is_said(tmp_path):
     report = checkpoints.convert(RECORDED / "timm.pt", tmp_path / "b.pt", to="torch", lr=0.01)
-    assert any("timm has it inside the root, torch outside" in note for note in report.notes)
+    assert any("timm has it inside the root, the target outside" in note for note in report.notes)
     assert torch.load(tmp_path / "b.pt", weights_only=True)["param_groups"][0]["eps"] == 1e-3
 
 
@@ -576,9 +576,8 @@ def test_a_failed_write_leaves_what_stood_there_and_nothing_else(tmp_path, monke
     file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
     (tmp_path / "b.pt").write_text("mine")
 
-    def full(tree, path):
-        with open(path, "wb") as half_written:
-            half_written.write(b"half")
+    def full(_tree, file):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
@@ -599,6 +598,35 @@ def test_a_layout_that_needs_a_checkpoint_to_copy_asks_for_it(tmp_path):
         checkpoints.convert(file, tmp_path / "b", to="bitsandbytes", like=RECORDED / "timm.pt")
     with pytest.raises(InputError, match="does not exist"):
         checkpoints.convert(file, tmp_path / "nowhere" / "b.pt", to="torch")
+
+
+def test_numbers_that_differ_between_the_two_runs_are_named(tmp_path):
+    run = Run.make()
+    file, _, _ = half(run, lambda p: torch.optim.RMSprop(p, alpha=0.95), tmp_path / "a.pt")
+    _, fresh = torch_run(run, lambda p: torch.optim.RMSprop(p, eps=1e-5), last=0)
+    save(fresh, tmp_path / "fresh.pt")
+    report = checkpoints.convert(file, tmp_path / "b.pt", like=tmp_path / "fresh.pt")
+    assert "rho: 0.95 in the source, 0.99 in the target, which goes on with its own" in report.notes
+    assert "eps: 1e-08 in the source, 1e-05 in the target, which goes on with its own" in report.notes
+    assert checkpoints.convert(file, tmp_path / "c.pt", like=file).notes == ()
+
+
+def test_a_snapshot_with_other_parameters_is_not_written_into_a_copy(tmp_path):
+    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
+    fresh = own_file(tmp_path / "fresh.safetensors", rmsprop.Rule())
+    with pytest.raises(StateError, match="convert does that"):
+        checkpoints.write(checkpoints.read(file), tmp_path / "b.safetensors", "rmsprop", like=fresh)
+    checkpoints.write(checkpoints.read(file), tmp_path / "b.pt", "torch", like=file)
+    assert checkpoints.read(tmp_path / "b.pt").step == STOP
+
+
+def test_the_layout_that_an_old_torch_shares_with_stable_baselines3_can_be_said(tmp_path):
+    file, _, _ = half(Run.make("float32"), torch.optim.RMSprop, tmp_path / "a.pt")
+    checkpoints.convert(file, tmp_path / "b.pt", to="sb3")
+    assert checkpoints.read(tmp_path / "b.pt", "sb3").format == "sb3"
+    assert checkpoints.read(tmp_path / "b.pt", "torch").init == 0.0
+    with pytest.raises(FileError, match="in the layout of timm, not of torch"):
+        checkpoints.read(RECORDED / "timm.pt", "torch")
 
 
 def test_groups_that_differ_in_what_they_keep_are_refused(tmp_path):

@@ -97,7 +97,7 @@ def step(
         new = {"mean_grad": mean, "grad_var": square}
         if rule.bias_correction:
             # The first corrected variance is exactly 0, whatever the gradient: that step uses the mean square.
-            square = xp.where(_is_first(step, mean), square + mean * mean, square)
+            square = _at_first(step, square + mean * mean, square, xp)
     else:
         square = rho * buffers["mean_sq"] + fresh * (g * g)
         new = {"mean_sq": square}
@@ -149,9 +149,11 @@ def _corrected(lr: Any, lr_max: Any, xp: Any) -> Any:
     return lr * lr / xp.where(lr_max == 0, 1.0, lr_max)
 
 
-def _is_first(step: Any, like: Array) -> Any:
-    """Whether this is the first step, as an array of Booleans; `step` may be a number or a traced array."""
-    return (like == like) & (step == 1)
+def _at_first(step: Any, then: Array, otherwise: Array, xp: Any) -> Array:
+    """Return `then` at the first step, else `otherwise`; the step may be a number or a traced array."""
+    if isinstance(step, int):
+        return then if step == 1 else otherwise
+    return xp.where(step == 1, then, otherwise)
 
 
 def _saturate(g: Array, xp: Any) -> Array:

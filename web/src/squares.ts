@@ -123,12 +123,13 @@ export function panel(): HTMLElement {
     for (const [i, run] of (app.result?.runs ?? []).entries()) {
       const cell = cells[i];
       if (!cell) continue;
+      // The text first: its lines leave the canvas its height.
+      const squares = squaresOf(run, app.time);
+      cell.text.textContent = squares ? `x ${show(squares.statistic[0], 3)}\ny ${show(squares.statistic[1], 3)}` : "–";
       const { width, height, ratio } = fit(cell.canvas);
       const context = flat(cell.canvas);
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       context.clearRect(0, 0, width, height);
-      const squares = squaresOf(run, app.time);
-      cell.text.textContent = squares ? `x ${show(squares.statistic[0], 3)}\ny ${show(squares.statistic[1], 3)}` : "–";
       if (!squares) continue;
       const tint = run.optimizer === "adagrad" && dark() ? "#ffffff" : colourOf(i);
       for (const axis of [0, 1] as const) {

@@ -28,7 +28,7 @@ def members(path: str | Path) -> list[str]:
         raise FileError(f"{path}: a truncated or corrupt zip archive ({error})") from error
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in name:
+        if parts.is_absolute() or ".." in parts.parts or name[1:2] == ":":
             raise FileError(f"{path}: the member {name!r} has a path that leaves the archive; nothing was read")
     return names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from rmsprop._files import replacing
 from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
 from rmsprop.checkpoints._fit import Target, fit
 from rmsprop.checkpoints._recognise import recognised
+from rmsprop.checkpoints._remarks import remarks
 from rmsprop.checkpoints._replacing import replacing_files, replacing_folder
 from rmsprop.checkpoints._snapshot import Snapshot, checked
-from rmsprop.dialects import get
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.rule import BufferMode
 
@@ -115,8 +115,10 @@ def read(
             snapshot = paddle.read(path)
         case _:
             snapshot = native.read(path)
-    if format is not None and snapshot.format != format and _family(path, format) != "torch":
-        raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
+    if format is not None and snapshot.format != format:
+        if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
+            raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
+        snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
     return checked(snapshot, str(path))
 
 
@@ -159,10 +161,28 @@ def write(
 
     Raises:
         InputError: Something stands at `path` and `force` is not set; an unknown format; `like` is needed.
+        StateError: The parameters are not those of `like`, in its order.
         OSError: The disk is full or the folder cannot be written; what stood at `path` is unchanged.
     """
     _known(format)
-    path = Path(path)
+    if like is not None:
+        model = _model(like, format, {"slots": slots, "schedule": schedule, "at": at})
+        if [p.name for p in snapshot.parameters] != [p.name for p in model.parameters]:
+            raise StateError(f"snapshot: its parameters are not those of {like}, in this order: convert does that")
+    _write(snapshot, Path(path), format, like, force=force, slots=slots, schedule=schedule, at=at)
+
+
+def _write(
+    snapshot: Snapshot,
+    path: Path,
+    format: str,
+    like: str | Path | None,
+    *,
+    force: bool,
+    slots: Sequence[str] | None,
+    schedule: bool | None,
+    at: str | None,
+) -> None:
     model = None if like is None else Path(like)
     if model is None and format not in _ALONE:
         raise InputError(
@@ -284,10 +304,10 @@ def convert(
     entries = _names.names_of(names)
     plan = _BY_NAME[to]
     if model is None and to not in _ALONE:
-        write(found, target, to)  # refuses, and says why
+        _write(found, Path(target), to, None, force=force, **told)  # refuses, and says why
     fitted = fit(found, plan, like=model, names=entries, lr=lr, step=step, buffer=buffer)
-    notes = [*fitted.notes, *_remarks(found, fitted, to, alone=model is None)]
-    write(fitted, target, to, like=like, force=force, **told)
+    notes = [*fitted.notes, *remarks(found, fitted, to, model)]
+    _write(fitted, Path(target), to, like, force=force, **told)
     return Report(source=found, written=fitted, path=Path(target), notes=tuple(dict.fromkeys(notes)))
 
 
@@ -296,40 +316,3 @@ def _model(like: str | Path, to: str | None, told: Mapping[str, Any]) -> Snapsho
         return read(like, None if to in pytorch.FAMILY else to, **told)
     except StateError as error:
         raise type(error)(f"like: {error}") from error
-
-
-def _remarks(source: Snapshot, written: Snapshot, to: str, *, alone: bool) -> Iterator[str]:
-    """Say what the target's file cannot hold."""
-    if source.format != "rmsprop" and to != "rmsprop":
-        momentum = {"momentum": 0.9} if source.buffer != "none" and source.format != "bitsandbytes" else {}
-        mine, theirs = (_eps_mode(name, momentum) for name in (source.format, to))
-        if mine != theirs:
-            yield (
-                f"eps: {source.format} has it {mine} the root, {to} {theirs}; it is not converted. To go on by the "
-                f'same rule: a front end of this library with dialect="{source.format}"'
-            )
-    if to in ("torch", "sb3") and alone:
-        known = {name for group in written.groups for name in group.numbers}
-        decays = any(group.numbers.get("weight_decay") for group in written.groups)
-        if decays and source.format not in pytorch.FAMILY:
-            known -= {"weight_decay"}
-            yield f"weight_decay: {source.format} decouples it from the gradient, torch does not: left out"
-        missing = [name for name in ("lr", "rho", "eps", "momentum", "weight_decay") if name not in known]
-        if missing:
-            yield (
-                f"{', '.join(missing)}: not in {source.format}'s file and so not in this one; rmsprop.torch.RMSprop "
-                "keeps its own, torch.optim.RMSprop needs --like"
-            )
-    if to in ("torch", "sb3") and alone and written.buffer == "lr":
-        yield "the momentum buffer has lr inside, as a dialect of rmsprop.torch has it and torch.optim.RMSprop has not"
-    if to in pytorch.FAMILY and written.step is None:
-        yield "step: not known, written as 0 (--step tells it)"
-    if source.bias_correction != written.bias_correction:
-        yield "one of the two corrects the averages for their start at zero: the raw averages were carried over"
-
-
-def _eps_mode(format: str, changes: Mapping[str, Any]) -> str:
-    try:
-        return get(format).resolve(**changes).eps_mode
-    except ValueError:
-        return get(format).rule.eps_mode

@@ -102,6 +102,7 @@ def fit(
         named=like.named if like is not None else not all(p.name.isdigit() for p in new),
         groups=source.groups if like is None else like.groups,
         bias_correction=source.bias_correction if like is None else like.bias_correction,
+        eps_mode=None if like is None else like.eps_mode,
         notes=tuple(dict.fromkeys(notes)),
     )
 

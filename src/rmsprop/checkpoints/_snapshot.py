@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop.errors import StateError
-from rmsprop.rule import BufferMode
+from rmsprop.rule import BufferMode, EpsMode
 
 __all__ = ["STATISTICS", "Group", "Parameter", "Snapshot", "checked", "raw"]
 
@@ -95,6 +95,7 @@ class Snapshot:
         named: Whether the names are the model's, not positions.
         init: mean_sq of a parameter that no step has touched, in units of grad**2.
         bias_correction: Whether the run divides by 1 - rho**t.
+        eps_mode: Where eps stands, if not where the host has it.
         groups: Parameter groups.
         notes: What the reader saw and a user should know, as sentences.
 
@@ -115,6 +116,7 @@ class Snapshot:
     named: bool = False
     init: float = 0.0
     bias_correction: bool = False
+    eps_mode: EpsMode | None = None
     groups: tuple[Group, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -23,7 +23,7 @@ from rmsprop.checkpoints import _archive, _blocks, keras_h5
 from rmsprop.checkpoints._layout import Layout, refuse_class, snapshot_of
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Snapshot
-from rmsprop.errors import FileError, StateError
+from rmsprop.errors import FileError, InputError, StateError
 
 __all__ = ["read", "write"]
 
@@ -53,9 +53,18 @@ def read(path: Path, *, slots: Sequence[str] | None = None, schedule: bool | Non
 def write(
     path: Path, snapshot: Snapshot, *, like: Path, slots: Sequence[str] | None = None, schedule: bool | None = None
 ) -> None:
-    """Write a copy of the Keras file `like` with the optimizer's statistics and step replaced."""
+    """Write a copy of the Keras file `like` with the optimizer's statistics and step replaced.
+
+    Raises:
+        InputError: A `.h5` of Keras 3, which loads such a file with a fresh optimizer.
+    """
     with _opened(like) as (file, config):
         layout = _layout(file, config, like, slots, schedule)
+    if layout.format == "keras3" and layout.named:
+        raise InputError(
+            f"like: {like}: Keras 3 restores no optimizer state from a .h5 (it builds the optimizer for no variables): "
+            "give a .keras or .weights.h5"
+        )
     inner = bool(_archive.members(like))
     data = io.BytesIO(_archive.member(like, MEMBER)) if inner else None
     if data is None:

@@ -61,6 +61,7 @@ def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], l
         named=not all(p.name.isdigit() for p in parameters),
         init=rule.init_value,
         bias_correction=rule.bias_correction,
+        eps_mode=rule.eps_mode,
         groups=(Group(size=len(parameters), numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum}),),
     )
     return snapshot, rule, state, params, order

@@ -141,6 +141,7 @@ def _snapshot(packed: Mapping[str, Any], where: str) -> Snapshot:
         named=named,
         init=_init(switches, kind, groups[0]),
         bias_correction=bool(switches.get("bias_correction")),
+        eps_mode=switches.get("eps_mode"),
         groups=tuple(Group(size=len(group["params"]), numbers=_numbers(group)) for group in groups),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -270,7 +271,8 @@ def write(path: Path, snapshot: Snapshot, *, format: str, like: Path | None = No
         torch.save(packed, buffer)
         _archive.copied(like, path, MEMBER, buffer.getvalue())
     else:
-        torch.save(tree, str(path))
+        with open(path, "wb") as file:  # a path's name would go into the file
+            torch.save(tree, file)
 
 
 def _groups(snapshot: Snapshot) -> list[dict[str, Any]]:

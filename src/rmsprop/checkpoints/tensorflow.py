@@ -58,7 +58,7 @@ def _all(prefix: Path) -> dict[str, Any]:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, OSError, IndexError) as error:
         raise FileError(f"{prefix}: not a whole TensorFlow checkpoint ({_archive.short(error)})") from error
 
 

@@ -36,7 +36,7 @@ Examples:
 """
 
 
-def race(  # noqa: PLR0917, D103 (typer reads the arguments by position, and HELP is the docstring)
+def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the docstring)
     task: Annotated[
         str | None, typer.Argument(help="What to train; --list names them.", show_default=False, metavar="[TASK]")
     ] = None,

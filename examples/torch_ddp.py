@@ -37,6 +37,9 @@ def main():
     dist.all_gather(copies, weights)
     if rank == 0:
         print("the copies are equal:", all(torch.equal(copies[0], copy) for copy in copies), flush=True)
+    # gloo's thread still holds the tensors of the last collective and may wait for Python to free them while Python
+    # waits for the thread. A barrier has no such tensors.
+    dist.barrier()
     dist.destroy_process_group()
 
 

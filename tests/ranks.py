@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import faulthandler
 import multiprocessing
 import os
 import tempfile
@@ -102,6 +103,7 @@ def _member(rank, size, meeting, pipe):
             except EOFError:
                 break
             try:
+                faulthandler.dump_traceback_later(PATIENCE - 20)  # where a job hangs, before it is given up
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
                     for action, message, category in THIRD_PARTY:
@@ -109,5 +111,6 @@ def _member(rank, size, meeting, pipe):
                     pipe.send((None, job(*args)))
             except Exception:
                 pipe.send((traceback.format_exc(), None))
+            faulthandler.cancel_dump_traceback_later()
     finally:
         os._exit(0)  # leaving the group in order would wait for ranks that are gone

@@ -340,3 +340,39 @@ def test_keras_3_loads_an_h5_with_a_fresh_optimizer_so_none_is_written(tmp_path)
     with pytest.raises(InputError, match=r"Keras 3 restores no optimizer state from a \.h5"):
         checkpoints.convert(file, tmp_path / "b.h5", like=file)
     assert not (tmp_path / "b.h5").exists()
+
+
+OWN = [
+    {"dialect": "torch", "momentum": 0.9},
+    {"dialect": "tensorflow1", "momentum": 0.9, "centered": True},
+    {"dialect": rmsprop.Rule(rho=0.95, bias_correction=True)},
+]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("options", OWN, ids=["unit-buffer", "variance", "corrected"])
+def test_this_librarys_keras_front_end_moves_both_ways_without_loss(tmp_path, options, suffix):
+    front_end = pytest.importorskip("rmsprop.keras")
+    run = Run.make("float32")
+    file, stop, end = half(run, tmp_path / f"a{suffix}", optimizer=front_end.RMSprop(0.01, **options))
+    if suffix == ".weights.h5" and "momentum" in options:
+        slots = ("velocity", "momentum", *(["average_gradient"] if "centered" in options else []))
+    else:
+        slots = None
+    found = checkpoints.read(file, slots=slots)
+    if suffix == ".keras" or "centered" in options:
+        assert found.buffer == {"torch": "unit", "tensorflow1": "lr"}.get(options["dialect"], "none")
+    elif "momentum" in options:
+        return  # nothing in such a file says whose buffer it is
+    changes = {key: value for key, value in options.items() if key != "dialect"}
+    dialect = options["dialect"]
+    rule = dialect if isinstance(dialect, rmsprop.Rule) else rmsprop.dialect(dialect, **changes)
+    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, rule=rule).save(tmp_path / "f.safetensors")
+    own, names = tmp_path / "b.safetensors", {"0": "w", "1": "b"}
+    checkpoints.convert(file, own, like=tmp_path / "f.safetensors", names=names, slots=slots)
+    same_end(numpy_run(run, rule, own, start=stop), end)
+    back = tmp_path / f"c{suffix}"
+    checkpoints.convert(own, back, like=file, names=BY_NAME, like_slots=slots)
+    for mine, theirs in zip(checkpoints.read(back, slots=slots).parameters, found.parameters):
+        for name, array in theirs.arrays.items():
+            np.testing.assert_allclose(mine.arrays[name], array, rtol=1e-6)

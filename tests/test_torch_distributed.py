@@ -554,7 +554,7 @@ def torchrun(processes, example, *arguments):
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
-        output, _ = run.communicate(timeout=200)
+        output, _ = run.communicate(timeout=240)
     finally:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
+from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, kept, raw
 from rmsprop.errors import StateError
+from rmsprop.rule import Rule
 
-__all__ = ["Layout", "refuse_class", "snapshot_of"]
+__all__ = ["Layout", "refuse_class", "snapshot_of", "written"]
 
 _NUMBERS = {
     "lr": "learning_rate",
@@ -39,6 +40,8 @@ class Layout:
         iteration: Key of the step, or None.
         config: The optimizer's configuration in Keras's words, {} where the file has none.
         notes: For the user.
+        rule: Of rmsprop.keras, which has Keras's layout; None for Keras itself.
+        marked: Whether the first statistic is the variance where centered, and corrected where the rule corrects.
     """
 
     format: str
@@ -48,6 +51,8 @@ class Layout:
     iteration: str | None
     config: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    rule: Rule | None = None
+    marked: bool = False
 
 
 def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapshot:
@@ -56,6 +61,7 @@ def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapsh
     Raises:
         StateError: Parameters with different statistics, or without a mean square.
     """
+    rule = layout.rule
     step = None if layout.iteration is None else int(np.asarray(arrays[layout.iteration]))
     kinds = {tuple(sorted(slots)) for slots in layout.slots}
     if len(kinds) > 1 or not all("mean_sq" in slots for slots in layout.slots):
@@ -64,7 +70,8 @@ def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapsh
     for name, slots in zip(layout.names, layout.slots, strict=True):
         found = {statistic: _wide(arrays[key]) for statistic, key in slots.items()}
         square = found["mean_sq"]
-        parameters.append(Parameter(name=name, **found, step=step, shape=square.shape, dtype=square.dtype.name))
+        parameter = Parameter(name=name, **found, step=step, shape=square.shape, dtype=square.dtype.name)
+        parameters.append(_unmarked(parameter, rule) if layout.marked and rule is not None else parameter)
     there = {statistic for kind in kinds for statistic in kind}
     found_numbers = {ours: layout.config.get(theirs) for ours, theirs in _NUMBERS.items()}
     numbers = {name: float(value) for name, value in found_numbers.items() if isinstance(value, (int, float))}
@@ -74,11 +81,31 @@ def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapsh
         format=layout.format,
         parameters=tuple(parameters),
         centered="mean_grad" in there,
-        buffer="lr" if "momentum_buf" in there else "none",
+        buffer="none" if "momentum_buf" not in there else "lr" if rule is None else rule.buffer,
+        init=0.0 if rule is None else rule.init_value,
+        bias_correction=rule is not None and rule.bias_correction,
+        eps_mode=None if rule is None else rule.eps_mode,
         named=layout.named,
         groups=(Group(size=len(parameters), numbers=numbers),),
         notes=layout.notes,
     )
+
+
+def _unmarked(parameter: Parameter, rule: Rule) -> Parameter:
+    if rule.centered:
+        variance, mean = parameter.mean_sq, parameter.mean_grad
+        assert variance is not None
+        assert mean is not None
+        parameter = dataclasses.replace(parameter, mean_sq=variance + mean**2, grad_var=variance)
+    return raw(parameter, rule.rho) if rule.bias_correction else parameter
+
+
+def written(parameter: Parameter, layout: Layout) -> dict[str, Any]:
+    """Return {statistic: array} as the file that `layout` describes keeps them."""
+    if not layout.marked or layout.rule is None:
+        return parameter.arrays
+    arrays = kept(parameter, layout.rule)
+    return {**arrays, "mean_sq": arrays["grad_var"]} if layout.rule.centered else arrays
 
 
 def _wide(array: Any) -> Any:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop.errors import StateError
-from rmsprop.rule import BufferMode, EpsMode
+from rmsprop.rule import BufferMode, EpsMode, Rule
 
-__all__ = ["STATISTICS", "Group", "Parameter", "Snapshot", "checked", "raw"]
+__all__ = ["STATISTICS", "Group", "Parameter", "Snapshot", "checked", "kept", "raw"]
 
 Array = NDArray[Any]
 STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
@@ -147,17 +147,35 @@ def raw(parameter: Parameter, rho: float) -> Parameter:
     if parameter.step is None:
         raise StateError(f"parameter {parameter.name!r}: bias correction needs the step, and the file has none")
     weight = 1.0 - rho**parameter.step if parameter.step else 1.0
-    mean = parameter.mean_grad
-    return dataclasses.replace(
-        parameter,
-        mean_sq=_times(parameter.mean_sq, weight),
-        mean_grad=None if mean is None else _times(mean, weight),
-        grad_var=None,
-    )
+    return dataclasses.replace(parameter, **_averages(parameter, weight))
 
 
-def _times(array: Array, factor: float) -> Array:
-    return (array * factor).astype(array.dtype)
+def kept(parameter: Parameter, rule: Rule) -> dict[str, Array]:
+    """Return the statistics as this library keeps them: the variance where centered, corrected where it corrects.
+
+    Raises:
+        StateError: The rule corrects the start, and the step is not known.
+    """
+    if rule.bias_correction:
+        if parameter.step is None:
+            raise StateError("step: the target corrects the start and needs it, the source has none: give --step")
+        weight = 1.0 - rule.rho**parameter.step if parameter.step else 1.0
+        parameter = dataclasses.replace(parameter, **_averages(parameter, 1.0 / weight))
+    arrays = dataclasses.replace(parameter, grad_var=parameter.variance()).arrays
+    if rule.centered:
+        arrays.pop("mean_sq")
+    return arrays
+
+
+def _averages(parameter: Parameter, factor: float) -> dict[str, Any]:
+    """Return both averages times a factor, without the variance, which is the difference of another two."""
+    square, mean = parameter.mean_sq, parameter.mean_grad
+    assert square is not None
+    return {
+        "mean_sq": (square * factor).astype(square.dtype),
+        "mean_grad": None if mean is None else (mean * factor).astype(mean.dtype),
+        "grad_var": None,
+    }
 
 
 def checked(snapshot: Snapshot, where: str) -> Snapshot:

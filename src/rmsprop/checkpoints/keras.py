@@ -3,6 +3,8 @@
 * `.keras` is a zip archive with config.json (which says what the positions of the optimizer's arrays are) and
   model.weights.h5; `.weights.h5` is the latter alone: optimizer/vars/0, 1, ... See `_blocks.py`.
 * `.h5` has names: see `keras_h5.py`.
+* rmsprop.keras.RMSprop has Keras's layout. Its configuration names the dialect; where it keeps the variance (centered)
+  or corrected averages, a last array "rule" says so.
 
 eps is inside the root (legacy without momentum: outside), lr inside the buffer, mean_sq from zero.
 
@@ -19,15 +21,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rmsprop import dialects
 from rmsprop.checkpoints import _archive, _blocks, keras_h5
-from rmsprop.checkpoints._layout import Layout, refuse_class, snapshot_of
+from rmsprop.checkpoints._layout import Layout, refuse_class, snapshot_of, written
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Snapshot
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, InputError, RuleError, StateError
+from rmsprop.rule import Rule
 
 __all__ = ["read", "write"]
 
 MEMBER = "model.weights.h5"
+MARK = "rule"
+"""Where rmsprop.keras.RMSprop says that its statistics are this library's."""
 
 
 def read(path: Path, *, slots: Sequence[str] | None = None, schedule: bool | None = None) -> Snapshot:
@@ -71,8 +77,9 @@ def write(
         shutil.copyfile(like, path)
     with _h5py().File(path if data is None else data, "r+") as file:
         for parameter, keys in zip(snapshot.parameters, layout.slots, strict=True):
+            arrays = written(parameter, layout)
             for statistic, key in keys.items():
-                file[key][...] = parameter.arrays[statistic]
+                file[key][...] = arrays[statistic]
         if layout.iteration is not None and snapshot.step is not None:
             file[layout.iteration][...] = snapshot.step
     if data is not None:
@@ -123,7 +130,8 @@ def _layout(
     title = variables.attrs.get("name")
     if not config and isinstance(title, str):
         refuse_class(title, path, guess=True)
-    keys = [f"optimizer/vars/{i}" for i in range(len(variables))]
+    marked = MARK in variables
+    keys = [f"optimizer/vars/{i}" for i in range(len(variables) - marked)]
     if any(key not in file for key in keys):
         raise FileError(f"{path}: optimizer/vars is not numbered 0 to {len(keys) - 1}")
     # tf_keras writes no names, and keeps the learning rate out of this list, scheduled or not.
@@ -149,6 +157,7 @@ def _layout(
         for i in range(size):
             if statistic is not None:
                 found[i][statistic] = keys[first + block * size + i]
+    rule = _rule(variables[MARK][()].tobytes().decode() if marked else options.get("dialect"), options, path)
     if not options and has_rate:
         options = {"learning_rate": float(file[keys[1]][()])}
     return Layout(
@@ -159,7 +168,24 @@ def _layout(
         iteration=keys[0],
         config=options,
         notes=_left_alone(names),
+        rule=rule,
+        marked=marked,
     )
+
+
+def _rule(text: str | None, options: Mapping[str, Any], path: Path) -> Rule | None:
+    """Return the rule of rmsprop.keras.RMSprop, from its JSON or the dialect in its configuration."""
+    if text is None:
+        return None
+    try:
+        if text.startswith("{"):
+            return Rule.from_json(text)
+        row = dialects.get(text)
+        changes = {"rho": options["rho"], "eps": options["epsilon"], "centered": options["centered"]}
+        rule = row.resolve(momentum=0.9) if options["momentum"] else row.rule
+        return rule.replace(**changes, momentum=options["momentum"])
+    except (RuleError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: the rule of rmsprop.keras.RMSprop in it: {_archive.short(error)}") from error
 
 
 def _left_alone(names: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ another (of the run that is to go on) with the state replaced.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop import _state
-from rmsprop.checkpoints._snapshot import STATISTICS, Group, Parameter, Snapshot, raw
+from rmsprop.checkpoints._snapshot import STATISTICS, Group, Parameter, Snapshot, kept, raw
 from rmsprop.errors import FileError, StateError
 from rmsprop.rule import Rule
 
@@ -101,30 +100,10 @@ def write(path: Path, snapshot: Snapshot, *, like: Path) -> None:
     steps = []
     for parameter, leaf in zip(snapshot.parameters, leaves, strict=True):
         dtype = params["params" + leaf].dtype
-        for name, array in _kept(parameter, rule).items():
+        for name, array in kept(parameter, rule).items():
             if name + leaf in state["buffers"]:
                 state["buffers"][name + leaf] = np.ascontiguousarray(array, dtype).reshape(array.shape)
         steps.append(parameter.step or 0)
     state["steps"] = np.asarray(_steps(steps, leaves, rule, path), np.int64)
     state["count"] = max(steps)
     _state.write(path, state, params)
-
-
-def _kept(parameter: Parameter, rule: Rule) -> dict[str, Any]:
-    """Return the statistics as the rule keeps them: the variance where centered, corrected where it corrects."""
-    if rule.bias_correction:
-        if parameter.step is None:
-            raise StateError("step: the target corrects the start and needs it, the source has none: give --step")
-        weight = 1.0 - rule.rho**parameter.step if parameter.step else 1.0
-        assert parameter.mean_sq is not None
-        mean = parameter.mean_grad
-        parameter = dataclasses.replace(
-            parameter,
-            mean_sq=parameter.mean_sq / weight,
-            mean_grad=None if mean is None else mean / weight,
-            grad_var=None,
-        )
-    arrays = dataclasses.replace(parameter, grad_var=parameter.variance()).arrays
-    if rule.centered:
-        arrays.pop("mean_sq")
-    return arrays

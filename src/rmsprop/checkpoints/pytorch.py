@@ -30,9 +30,9 @@ import numpy as np
 
 from rmsprop.checkpoints import _archive, bitsandbytes
 from rmsprop.checkpoints._packages import needed
-from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, raw
+from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, kept, raw
 from rmsprop.errors import FileError, InputError, StateError
-from rmsprop.rule import BufferMode
+from rmsprop.rule import BufferMode, Rule
 
 __all__ = ["FAMILY", "read", "write"]
 
@@ -307,10 +307,7 @@ def _entry(parameter: Parameter, format: str, group: Mapping[str, Any]) -> dict[
         parameter = dataclasses.replace(parameter, grad_var=None)
     arrays = parameter.arrays
     if switches is not None and switches.get("bias_correction"):
-        weight = 1.0 - float(group["alpha"]) ** step if step else 1.0
-        arrays["mean_sq"] = arrays["mean_sq"] / weight
-        if "mean_grad" in arrays:
-            arrays["mean_grad"] = arrays["mean_grad"] / weight
-            arrays["grad_var"] = np.maximum(arrays["mean_sq"] - arrays["mean_grad"] ** 2, 0)
+        centered = "mean_grad" in arrays
+        arrays = kept(parameter, Rule(rho=float(group["alpha"]), bias_correction=True, centered=centered))
     tensors = {_HOST[name]: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     return {"step": step if format == "sb3" else torch.tensor(float(step), dtype=torch.float32), **tensors}

@@ -13,6 +13,8 @@ from cases import ULP
 RECORDED = Path(__file__).parent / "checkpoints"
 STOP, END = 5, 10
 SHAPES = {"w": (3, 4), "b": (4,)}
+ORDER_MAP = {"0": "w", "1": "b"}
+"""Positions of a torch run -> names."""
 
 
 @dataclasses.dataclass
@@ -70,6 +72,31 @@ def numpy_run(run: Run, rule: Any, path: Any, *, start: Any) -> dict[str, np.nda
     for t in range(STOP, END):
         optimizer.step({k: g[t] for k, g in run.grads.items()}, lr=float(run.lrs[t]))
     return params
+
+
+def save(optimizer: Any, path: Any) -> Any:
+    """Write a torch optimizer's state_dict; return the path."""
+    import torch
+
+    torch.save(optimizer.state_dict(), path)
+    return path
+
+
+def own_file(path: Any, rule: Any, *, dtype: str = "float64", shapes: Any = SHAPES) -> Any:
+    """Write a file of this library's own, of a run that has not begun; return the path."""
+    import rmsprop
+
+    params = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+    rmsprop.RMSprop(params, lr=0.01, rule=rule).save(path)
+    return path
+
+
+def half(run: Run, make: Any, path: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Stop a torch run halfway and save it: (file, parameters there, where the uninterrupted run ends)."""
+    stop, optimizer = torch_run(run, make, last=STOP)
+    save(optimizer, path)
+    end, _ = torch_run(run, make)
+    return path, stop, end
 
 
 def same_end(mine: dict[str, Any], theirs: dict[str, Any], *, ulps: float = 64) -> None:

@@ -1,46 +1,32 @@
-"""Checkpoints of the torch family: torch, timm, stable-baselines3, bitsandbytes, and this library's own file."""
+"""Checkpoints of the torch family move: torch, timm, stable-baselines3, bitsandbytes, and this library's own file."""
 
 from __future__ import annotations
 
-import json
-import pickle
 import zipfile
 
 import numpy as np
 import pytest
 
 import rmsprop
-from checkpointing import END, RECORDED, SHAPES, STOP, Run, far, numpy_run, same_end, torch_run
+from checkpointing import (
+    END,
+    ORDER_MAP,
+    RECORDED,
+    STOP,
+    Run,
+    far,
+    half,
+    numpy_run,
+    own_file,
+    same_end,
+    save,
+    torch_run,
+)
 from rmsprop import checkpoints
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import InputError, StateError
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from rmsprop.torch import RMSprop  # noqa: E402
-
-ORDER = ["w", "b"]
-
-
-def save(optimizer, path):
-    torch.save(optimizer.state_dict(), path)
-    return path
-
-
-def own_file(path, rule, *, dtype="float64", shapes=SHAPES):
-    """A file of this library's own, of a run that has not begun."""
-    params = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    rmsprop.RMSprop(params, lr=0.01, rule=rule).save(path)
-    return path
-
-
-def half(run, make, path):
-    """Stop a torch run halfway and save it: (file, parameters there, where the uninterrupted run ends)."""
-    stop, optimizer = torch_run(run, make, last=STOP)
-    save(optimizer, path)
-    end, _ = torch_run(run, make)
-    return path, stop, end
-
-
-# ---- runs that move --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"centered": True}, {"momentum": 0.9, "centered": True}])
@@ -54,9 +40,6 @@ def test_a_torch_run_goes_on_in_this_librarys_numpy_front_end(tmp_path, options)
     # v - m^2 of torch's state loses what its cancellation costs; eps = 1e-3 keeps that small.
     mine = numpy_run(run, rule, tmp_path / "b.safetensors", start=stop)
     same_end(mine, end, ulps=4096 if "centered" in options else 64)
-
-
-ORDER_MAP = {"0": "w", "1": "b"}
 
 
 def test_a_numpy_run_goes_on_in_torch(tmp_path):
@@ -285,9 +268,6 @@ def test_complex_statistics_stay_in_torch(tmp_path):
         checkpoints.convert(tmp_path / "a.pt", tmp_path / "b.msgpack", to="optax", names=["0"])
 
 
-# ---- momentum buffers ------------------------------------------------------------------------------------------------
-
-
 def test_a_buffer_changes_its_kind_by_lr_which_is_exact_while_lr_is_constant(tmp_path):
     run = Run.make(constant=True)
     file, stop, end = half(run, lambda p: torch.optim.RMSprop(p, momentum=0.9), tmp_path / "a.pt")
@@ -332,323 +312,3 @@ def test_eps_is_not_converted_and_that_is_said(tmp_path):
     report = checkpoints.convert(RECORDED / "timm.pt", tmp_path / "b.pt", to="torch", lr=0.01)
     assert any("timm has it inside the root, the target outside" in note for note in report.notes)
     assert torch.load(tmp_path / "b.pt", weights_only=True)["param_groups"][0]["eps"] == 1e-3
-
-
-# ---- refusals --------------------------------------------------------------------------------------------------------
-
-
-def test_a_mean_grad_that_never_existed_is_refused(tmp_path):
-    run = Run.make()
-    file, _, _ = half(run, torch.optim.RMSprop, tmp_path / "a.pt")
-    _, fresh = torch_run(run, lambda p: torch.optim.RMSprop(p, centered=True), last=0)
-    save(fresh, tmp_path / "fresh.pt")
-    with pytest.raises(StateError, match="'0': the target is centered and needs mean_grad, which the source never had"):
-        checkpoints.convert(file, tmp_path / "b.pt", like=tmp_path / "fresh.pt")
-    assert not (tmp_path / "b.pt").exists()
-
-
-def test_a_centered_state_has_no_place_in_bitsandbytes(tmp_path):
-    file, _, _ = half(Run.make("float32"), lambda p: torch.optim.RMSprop(p, centered=True), tmp_path / "a.pt")
-    with pytest.raises(StateError, match="bitsandbytes cannot be"):
-        checkpoints.convert(file, tmp_path / "b.pt", like=RECORDED / "bitsandbytes32.pt")
-
-
-@pytest.mark.parametrize(
-    ("make", "other"),
-    [
-        (torch.optim.Adam, "Adam"),
-        (torch.optim.Adagrad, "Adagrad"),
-        (torch.optim.Adadelta, "Adadelta"),
-        (lambda p: torch.optim.SGD(p, momentum=0.9), "momentum_buffer"),
-    ],
-)
-def test_the_state_of_another_optimizer_is_refused_by_its_name(tmp_path, make, other):
-    _, optimizer = torch_run(Run.make(), make, last=2)
-    with pytest.raises(StateError, match=other):
-        checkpoints.read(save(optimizer, tmp_path / "a.pt"))
-
-
-def test_a_fresh_adam_is_refused_as_a_target(tmp_path):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    _, adam = torch_run(Run.make(), torch.optim.Adam, last=0)
-    save(adam, tmp_path / "adam.pt")
-    with pytest.raises(StateError, match=r"like: .*the state of Adam"):
-        checkpoints.convert(file, tmp_path / "b.pt", like=tmp_path / "adam.pt")
-
-
-def test_heavyballs_debiased_square_is_not_taken_for_a_raw_one(tmp_path):
-    state = {0: {"scale_by_exp_avg_sq_exp_avg_sq_0": torch.ones(2), "step": 3}}
-    torch.save({"state": state, "param_groups": [{"params": [0], "lr": 0.1}]}, tmp_path / "a.pt")
-    with pytest.raises(StateError, match="the state of HeavyBall"):
-        checkpoints.read(tmp_path / "a.pt")
-
-
-def test_nan_is_refused_with_its_place(tmp_path):
-    _, optimizer = torch_run(Run.make(), torch.optim.RMSprop, last=2)
-    packed = optimizer.state_dict()
-    packed["state"][1]["square_avg"][2] = float("nan")
-    torch.save(packed, tmp_path / "a.pt")
-    with pytest.raises(StateError, match=r"parameter '1': mean_sq has 1 of 4 elements that are NaN"):
-        checkpoints.read(tmp_path / "a.pt")
-
-
-def test_statistics_that_are_no_averages_of_one_gradient_are_refused(tmp_path):
-    _, optimizer = torch_run(Run.make(), lambda p: torch.optim.RMSprop(p, centered=True), last=2)
-    packed = optimizer.state_dict()
-    packed["state"][0]["grad_avg"] += 3
-    torch.save(packed, tmp_path / "a.pt")
-    with pytest.raises(StateError, match=r"mean_grad\*\*2 is larger than mean_sq"):
-        checkpoints.read(tmp_path / "a.pt")
-    packed["state"][0]["square_avg"] *= -1
-    torch.save(packed, tmp_path / "a.pt")
-    with pytest.raises(StateError, match="mean_sq has negative elements"):
-        checkpoints.read(tmp_path / "a.pt")
-
-
-def test_every_truncation_of_a_file_is_refused(tmp_path):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    whole = file.read_bytes()
-    cut = tmp_path / "cut.pt"
-    for length in (0, 1, 10, 100, len(whole) // 2, len(whole) - 1):
-        cut.write_bytes(whole[:length])
-        with pytest.raises(FileError):
-            checkpoints.read(cut)
-
-
-class Trap:
-    """What runs when a pickle of it is loaded."""
-
-    def __reduce__(self):
-        return exec, ("import pathlib; pathlib.Path(__file__ if 0 else 'sprung').touch()",)
-
-
-def test_no_pickle_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state": {}, "param_groups": [{"params": []}], "extra": Trap()}, tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_bytes(pickle.dumps(Trap()))
-    (tmp_path / "c.pdopt").write_bytes(pickle.dumps({"w_mean_square_0": Trap()}))
-    torch.save(Trap(), tmp_path / "d.pt", _use_new_zipfile_serialization=False)
-    for name, format in (("a.pt", None), ("b.pt", None), ("b.pt", "torch"), ("c.pdopt", None), ("d.pt", None)):
-        with pytest.raises(FileError, match="never"):
-            checkpoints.read(tmp_path / name, format)
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_an_archive_member_whose_path_escapes_is_refused(tmp_path):
-    for name in ("../policy.optimizer.pth", "/etc/policy.optimizer.pth", "a/../../b", "..\\b"):
-        archive = tmp_path / "model.zip"
-        with zipfile.ZipFile(archive, "w") as new:
-            new.writestr("policy.optimizer.pth", b"")
-            new.writestr(name, b"")
-        with pytest.raises(FileError, match="leaves the archive"):
-            checkpoints.read(archive)
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "reason"),
-    [
-        ("a.txt", b"hello", "not a checkpoint that is known"),
-        ("a.pt", b"", "not a checkpoint that is known"),
-        ("a.zip", None, "neither Keras's nor torch's"),
-        ("a.pt", pickle.dumps({"state": 1}), "a pickle, which is never run"),
-    ],
-)
-def test_what_is_no_checkpoint_is_refused(tmp_path, name, data, reason):
-    path = tmp_path / name
-    if data is None:
-        with zipfile.ZipFile(path, "w") as new:
-            new.writestr("readme", "hello")
-    else:
-        path.write_bytes(data)
-    with pytest.raises(FileError, match=reason):
-        checkpoints.read(path)
-
-
-def test_a_missing_file_an_unknown_layout_and_a_state_without_one_are_refused(tmp_path):
-    with pytest.raises(FileError, match="no such file"):
-        checkpoints.read(tmp_path / "nothing.pt")
-    with pytest.raises(FileError, match="no such file"):
-        checkpoints.read(tmp_path / "nothing.pt", "torch")
-    with pytest.raises(InputError, match="format: 'caffe'"):
-        checkpoints.read(tmp_path / "nothing.pt", "caffe")
-    torch.save({"model": torch.ones(2)}, tmp_path / "a.pt")
-    with pytest.raises(FileError, match="no optimizer state in it"):
-        checkpoints.read(tmp_path / "a.pt")
-
-
-def test_an_own_file_that_is_corrupt_is_refused(tmp_path):
-    file = own_file(tmp_path / "a.safetensors", rmsprop.Rule())
-    whole = bytearray(file.read_bytes())
-    whole[-1] ^= 1
-    file.write_bytes(whole)
-    with pytest.raises(FileError, match="corrupt"):
-        checkpoints.read(file)
-
-
-# ---- names, shapes, order --------------------------------------------------------------------------------------------
-
-
-def converted(tmp_path, names, *, shapes=SHAPES):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    fresh = own_file(tmp_path / "fresh.safetensors", rmsprop.Rule(), shapes=shapes)
-    return checkpoints.convert(file, tmp_path / "b.safetensors", like=fresh, names=names, force=True)
-
-
-def test_positions_do_not_become_names_without_a_map(tmp_path):
-    with pytest.raises(StateError, match="which is which takes a names map"):
-        converted(tmp_path, None)
-
-
-def test_a_weight_is_transposed_only_when_the_map_says_so(tmp_path):
-    turned = {"w": (4, 3), "b": (4,)}
-    with pytest.raises(StateError, match=r"'w': shape \(3, 4\), the target has \(4, 3\).*stored transposed there"):
-        converted(tmp_path, ORDER_MAP, shapes=turned)
-    for transpose in (True, [1, 0]):
-        report = converted(tmp_path, {"0": {"to": "w", "transpose": transpose}, "1": "b"}, shapes=turned)
-        mine = {p.name: p.mean_sq for p in report.written.parameters}["w"]
-        np.testing.assert_array_equal(mine, report.source.parameters[0].mean_sq.T)
-
-
-def test_the_shapes_of_another_model_are_refused(tmp_path):
-    with pytest.raises(StateError, match=r"'b': shape \(4,\), the target has \(5,\): another model"):
-        converted(tmp_path, ORDER_MAP, shapes={"w": (3, 4), "b": (5,)})
-
-
-@pytest.mark.parametrize(
-    ("names", "reason"),
-    [
-        ({"0": "w", "2": "b"}, "'2' is not in the source, which has '0', '1'"),
-        ({"0": "w"}, "'1' of the source is not in the map"),
-        ({"0": "w", "1": "c"}, "nothing in the source is mapped to the target's 'b'"),
-        ({"0": "w", "1": None}, "nothing in the source is mapped to the target's 'b'"),
-        ({"0": "w", "1": "w"}, "two parameters for the target 'w'"),
-        ({"0": "w", "1": 1.5}, "expected a name, a position, null"),
-        ({"0": "w", "1": {"to": "b", "transpose": [0, 0]}}, "expected a name, a position, null"),
-        ({"0": "w", "1": {"to": "b", "transpose": [1, 0]}}, "cannot be transposed"),
-        (["0", "0"], "appears twice"),
-        (3, "expected an object of names or a list"),
-    ],
-)
-def test_a_map_that_does_not_fit_is_refused(tmp_path, names, reason):
-    with pytest.raises((StateError, InputError), match=reason):
-        converted(tmp_path, names)
-    assert not (tmp_path / "b.safetensors").exists()
-
-
-def test_a_map_is_read_from_a_json_file(tmp_path):
-    (tmp_path / "names.json").write_text(json.dumps(ORDER_MAP))
-    assert [p.name for p in converted(tmp_path, tmp_path / "names.json").written.parameters] == ["b", "w"]
-    (tmp_path / "names.json").write_text('{"0": ')
-    with pytest.raises(FileError, match="not a JSON file of names"):
-        converted(tmp_path, tmp_path / "names.json")
-    with pytest.raises(FileError, match="no such file"):
-        converted(tmp_path, tmp_path / "nothing.json")
-
-
-def test_names_that_torch_keeps_are_used(tmp_path):
-    run = Run.make()
-    params = {k: torch.nn.Parameter(torch.tensor(p)) for k, p in run.start.items()}
-    optimizer = torch.optim.RMSprop(params.items())
-    for name, param in params.items():
-        param.grad = torch.tensor(run.grads[name][0])
-    optimizer.step()
-    save(optimizer, tmp_path / "a.pt")
-    fresh = own_file(tmp_path / "fresh.safetensors", rmsprop.Rule())
-    report = checkpoints.convert(tmp_path / "a.pt", tmp_path / "b.safetensors", like=fresh)
-    found = {p.name: p.mean_sq for p in report.written.parameters}
-    np.testing.assert_array_equal(found["w"], optimizer.state[params["w"]]["square_avg"].numpy())
-
-
-# ---- what is written -------------------------------------------------------------------------------------------------
-
-
-def test_nothing_is_overwritten_without_force(tmp_path):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_text("mine")
-    with pytest.raises(InputError, match="exists; nothing was written"):
-        checkpoints.convert(file, tmp_path / "b.pt", to="torch")
-    assert (tmp_path / "b.pt").read_text() == "mine"
-    checkpoints.convert(file, tmp_path / "b.pt", to="torch", force=True)
-    assert checkpoints.read(tmp_path / "b.pt").step == STOP
-
-
-def test_a_failed_write_leaves_what_stood_there_and_nothing_else(tmp_path, monkeypatch):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    (tmp_path / "b.pt").write_text("mine")
-
-    def full(_tree, file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoints.convert(file, tmp_path / "b.pt", to="torch", force=True)
-    assert (tmp_path / "b.pt").read_text() == "mine"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "b.pt"]
-
-
-def test_a_layout_that_needs_a_checkpoint_to_copy_asks_for_it(tmp_path):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    for to in ("keras3", "tf-keras", "timm", "bitsandbytes", "rmsprop"):
-        with pytest.raises(InputError, match="give --like a checkpoint"):
-            checkpoints.convert(file, tmp_path / "b", to=to)
-    with pytest.raises(InputError, match="to: which layout"):
-        checkpoints.convert(file, tmp_path / "b")
-    with pytest.raises(InputError, match=r"like: .* is in the layout of timm, not of bitsandbytes"):
-        checkpoints.convert(file, tmp_path / "b", to="bitsandbytes", like=RECORDED / "timm.pt")
-    with pytest.raises(InputError, match="does not exist"):
-        checkpoints.convert(file, tmp_path / "nowhere" / "b.pt", to="torch")
-
-
-def test_numbers_that_differ_between_the_two_runs_are_named(tmp_path):
-    run = Run.make()
-    file, _, _ = half(run, lambda p: torch.optim.RMSprop(p, alpha=0.95), tmp_path / "a.pt")
-    _, fresh = torch_run(run, lambda p: torch.optim.RMSprop(p, eps=1e-5), last=0)
-    save(fresh, tmp_path / "fresh.pt")
-    report = checkpoints.convert(file, tmp_path / "b.pt", like=tmp_path / "fresh.pt")
-    assert "rho: 0.95 in the source, 0.99 in the target, which goes on with its own" in report.notes
-    assert "eps: 1e-08 in the source, 1e-05 in the target, which goes on with its own" in report.notes
-    assert checkpoints.convert(file, tmp_path / "c.pt", like=file).notes == ()
-
-
-def test_a_snapshot_with_other_parameters_is_not_written_into_a_copy(tmp_path):
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    fresh = own_file(tmp_path / "fresh.safetensors", rmsprop.Rule())
-    with pytest.raises(StateError, match="convert does that"):
-        checkpoints.write(checkpoints.read(file), tmp_path / "b.safetensors", "rmsprop", like=fresh)
-    checkpoints.write(checkpoints.read(file), tmp_path / "b.pt", "torch", like=file)
-    assert checkpoints.read(tmp_path / "b.pt").step == STOP
-
-
-def test_the_layout_that_an_old_torch_shares_with_stable_baselines3_can_be_said(tmp_path):
-    file, _, _ = half(Run.make("float32"), torch.optim.RMSprop, tmp_path / "a.pt")
-    checkpoints.convert(file, tmp_path / "b.pt", to="sb3")
-    assert checkpoints.read(tmp_path / "b.pt", "sb3").format == "sb3"
-    assert checkpoints.read(tmp_path / "b.pt", "torch").init == 0.0
-    with pytest.raises(FileError, match="in the layout of timm, not of torch"):
-        checkpoints.read(RECORDED / "timm.pt", "torch")
-
-
-def test_groups_that_differ_in_what_they_keep_are_refused(tmp_path):
-    params = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))]
-    optimizer = torch.optim.RMSprop([{"params": params[:1], "momentum": 0.9}, {"params": params[1:]}])
-    with pytest.raises(StateError, match="some parameter groups have momentum and others not"):
-        checkpoints.read(save(optimizer, tmp_path / "a.pt"))
-
-
-def test_a_missing_framework_names_the_extra(tmp_path, monkeypatch):
-    import importlib
-
-    from rmsprop.errors import MissingDependency
-
-    file, _, _ = half(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")
-    real = importlib.import_module
-
-    def without_torch(name, *rest):
-        if name == "torch":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(importlib, "import_module", without_torch)
-    with pytest.raises(MissingDependency, match=r'torch is needed .*: pip install "rmsprop\[torch\]"'):
-        checkpoints.read(file)

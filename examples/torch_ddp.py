@@ -6,6 +6,8 @@ Each process sees its half of every batch; DDP averages the gradients; every pro
 bit, so the copies of the model stay equal without being compared. `max_norm` clips the averaged gradients in the step.
 """
 
+import zlib
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -33,13 +35,7 @@ def main():
         if rank == 0:
             print(f"epoch {epoch}: loss {float(nn.functional.mse_loss(model(x), y).detach()):.2f}", flush=True)
     weights = nn.utils.parameters_to_vector(model.parameters()).detach()
-    copies = [torch.empty_like(weights) for _ in range(size)]
-    dist.all_gather(copies, weights)
-    if rank == 0:
-        print("the copies are equal:", all(torch.equal(copies[0], copy) for copy in copies), flush=True)
-    # gloo's thread still holds the tensors of the last collective and may wait for Python to free them while Python
-    # waits for the thread. A barrier has no such tensors.
-    dist.barrier()
+    print(f"rank {rank}: weights {zlib.crc32(weights.numpy().tobytes()):08x}", flush=True)
     dist.destroy_process_group()
 
 

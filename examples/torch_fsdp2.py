@@ -52,9 +52,6 @@ def main(folder, steps=20):
             print(f"{size} processes, step {step}: loss {float(mean):.4f}, norm {optimizer.grad_norm:.3f}", flush=True)
     weights, state = get_state_dict(model, optimizer)
     dcp.save({"model": weights, "optimizer": state}, checkpoint_id=Path(folder) / f"step-{done + steps:06}")
-    # gloo's thread still holds the tensors of the last collective and may wait for Python to free them while Python
-    # waits for the thread. A barrier has no such tensors.
-    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -16,8 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rmsprop.torch import RMSprop
 
 
-def main():
-    dist.init_process_group("gloo")
+def train():
     rank, size = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1))
@@ -29,13 +28,19 @@ def main():
         for batch in torch.randperm(512).split(64):
             mine = batch.chunk(size)[rank]
             optimizer.zero_grad()
-            loss = nn.functional.mse_loss(parallel(x[mine]), y[mine])
-            loss.backward()
+            nn.functional.mse_loss(parallel(x[mine]), y[mine]).backward()
             optimizer.step()
         if rank == 0:
             print(f"epoch {epoch}: loss {float(nn.functional.mse_loss(model(x), y).detach()):.2f}", flush=True)
     weights = nn.utils.parameters_to_vector(model.parameters()).detach()
     print(f"rank {rank}: weights {zlib.crc32(weights.numpy().tobytes()):08x}", flush=True)
+
+
+def main():
+    dist.init_process_group("gloo")
+    train()
+    # Only after the DDP wrapper is gone: were it the last to hold the group, its end would wait for gloo's threads, and
+    # these may wait for Python.
     dist.destroy_process_group()
 
 

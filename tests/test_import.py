@@ -89,6 +89,8 @@ MODULES = sorted(
 )
 
 
+# Keras, TensorFlow and torch tensors do not know the copy argument that NumPy 2 gives __array__.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", ["rmsprop", *MODULES])
 def test_the_examples_in_the_documentation_strings_run(name, tmp_path, monkeypatch):
     try:

@@ -4,7 +4,6 @@ import copy
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 
@@ -550,15 +549,13 @@ def torchrun(processes, example, *arguments):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     command = [*launch, "--nproc-per-node", str(processes), str(script), *map(str, arguments)]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        output, _ = run.communicate(timeout=240)
+        output, _ = run.communicate(timeout=200)
     finally:
         if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
+            run.terminate()  # torchrun ends its workers, which are in sessions of their own
+            run.wait(60)
     assert run.returncode == 0, output
     return output
 

@@ -227,8 +227,8 @@ def test_the_code_of_the_page_about_pytorch_runs():
     page = (EXAMPLES.parent / "docs" / "use" / "pytorch.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names = {"torch": torch, "rmsprop": rmsprop, "model": nn.Linear(3, 1)}
-    # Small, for a GradScaler starts with a factor of 65536 and float16 ends at 65504.
-    names["loss_of"] = lambda model: 1e-3 * model(torch.ones(2, 3, dtype=model.weight.dtype)).sum()
+    # In float32 and small, for a GradScaler starts with a factor of 65536 and float16 ends at 65504.
+    names["loss_of"] = lambda model: 1e-3 * model(torch.ones(2, 3, dtype=model.weight.dtype)).float().sum()
     torch._dynamo.reset()
     assert len(blocks) > 7
     for block in blocks:

@@ -21,6 +21,7 @@ def lab(
     Everything is computed on this machine, and no other one is asked for anything. Ctrl-C ends it.
 
     Examples:
+
     \b
       rmsprop lab
       rmsprop lab --port 9000 --no-open

@@ -53,7 +53,7 @@ def parameters(shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.float32
 
 
 def steps_per_round(shapes: list[tuple[int, ...]]) -> int:
-    return max(1, min(200, 200_000 // sum(math.prod(s) for s in shapes)))
+    return max(1, min(200, 4_000_000 // sum(math.prod(s) for s in shapes)))
 
 
 def compiled(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:

@@ -58,19 +58,17 @@ struct Rounded {
 };
 
 /// One step on n elements; `mean` only when Centered, `buffer` only when Buffered. Plain leaves out the operations that
-/// `is_plain` and `within_range` have shown to change nothing here.
+/// `is_plain` has shown to change nothing here.
 template <class T, bool Centered, bool Buffered, bool Plain>
 void span(T* __restrict param, const T* __restrict grad, T* __restrict square, T* __restrict mean, T* __restrict buffer,
           std::ptrdiff_t n, const Rounded<T> c) {
     for (std::ptrdiff_t i = 0; i < n; ++i) {
         const T p = param[i];
         T g = grad[i] * c.scale;
-        if constexpr (!Plain) {
-            g = c.use_l2 ? g + c.l2 * p : g;
-            const T size = magnitude_of(g);
-            const bool beyond = size > Limits<T>::saturation && size <= Limits<T>::largest;
-            g = beyond ? signed_like(Limits<T>::saturation, g) : g;
-        }
+        if constexpr (!Plain) g = c.use_l2 ? g + c.l2 * p : g;
+        const T size = magnitude_of(g);
+        const bool beyond = size > Limits<T>::saturation && size <= Limits<T>::largest;
+        g = beyond ? signed_like(Limits<T>::saturation, g) : g;
 
         T s;
         if constexpr (Centered) {
@@ -131,37 +129,11 @@ bool is_plain(const Rounded<T>& c) {
            (c.eps_inside > T(0) || c.eps_outside > T(0));
 }
 
-/// Whether no gradient of the chunk has to be cut. The bits of magnitudes order like the magnitudes.
-template <class T, class Bits>
-bool within_range(const T* grad, std::ptrdiff_t n, T scale) {
-    Bits largest = 0;
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        Bits b;
-        std::memcpy(&b, &grad[i], sizeof b);
-        b &= ~Bits{0} >> 1;
-        largest = b > largest ? b : largest;
-    }
-    T size;
-    std::memcpy(&size, &largest, sizeof size);
-    return size * magnitude_of(scale) <= Limits<T>::saturation;
-}
-
 template <class T>
-T* past(T* base, std::ptrdiff_t i) {
-    return base == nullptr ? nullptr : base + i;
-}
-
-template <class T, class Bits>
-void any_length(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
-                const Rounded<T>& c) {
-    constexpr std::ptrdiff_t kChunk = 4 * kBlock;  // the gradients are still in the first-level cache when read again
-    const bool plain = is_plain(c);
-    for (std::ptrdiff_t i = 0; i < n; i += kChunk) {
-        const std::ptrdiff_t m = n - i < kChunk ? n - i : kChunk;
-        if (plain && within_range<T, Bits>(grad + i, m, c.scale))
-            any_span<T, true>(param + i, grad + i, square + i, past(mean, i), past(buffer, i), m, numbers, c);
-        else any_span<T, false>(param + i, grad + i, square + i, past(mean, i), past(buffer, i), m, numbers, c);
-    }
+void any_rule(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
+              const Rounded<T>& c) {
+    if (is_plain(c)) any_span<T, true>(param, grad, square, mean, buffer, n, numbers, c);
+    else any_span<T, false>(param, grad, square, mean, buffer, n, numbers, c);
 }
 
 template <class T>
@@ -218,7 +190,7 @@ void staged(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Num
         float* m = numbers.centered ? widen(t.mean, narrow, i, n, m_) : nullptr;
         float* b = numbers.buffered ? widen(t.buffer, narrow, i, n, b_) : nullptr;
 
-        any_length<float, u32>(p, g, s, m, b, n, numbers, c);
+        any_rule<float>(p, g, s, m, b, n, numbers, c);
 
         if (p == p_) store_param(t, i, n, p);
         if (code8)
@@ -232,15 +204,15 @@ void staged(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Num
 void step_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers) {
     const Ieee ieee;
     if (t.dtype == Dtype::float64) {
-        any_length<double, std::uint64_t>(
-            at<double>(t.param, begin), at<double>(t.grad, begin), at<double>(t.square, begin),
-            at<double>(t.mean, begin), at<double>(t.buffer, begin), end - begin, numbers, Rounded<double>(numbers, t));
+        any_rule<double>(at<double>(t.param, begin), at<double>(t.grad, begin), at<double>(t.square, begin),
+                         at<double>(t.mean, begin), at<double>(t.buffer, begin), end - begin, numbers,
+                         Rounded<double>(numbers, t));
         return;
     }
     const Rounded<float> c(numbers, t);
     if (t.dtype == Dtype::float32 && t.state == Dtype::float32)
-        any_length<float, u32>(at<float>(t.param, begin), at<float>(t.grad, begin), at<float>(t.square, begin),
-                               at<float>(t.mean, begin), at<float>(t.buffer, begin), end - begin, numbers, c);
+        any_rule<float>(at<float>(t.param, begin), at<float>(t.grad, begin), at<float>(t.square, begin),
+                        at<float>(t.mean, begin), at<float>(t.buffer, begin), end - begin, numbers, c);
     else staged(t, begin, end, numbers, c);
 }
 

@@ -25,7 +25,7 @@ def lab(
     \b
       rmsprop lab
       rmsprop lab --port 9000 --no-open
-    """  # noqa: D301 (a backspace keeps the lines apart in --help)
+    """  # noqa: D301, D412 (a backspace keeps the lines apart in --help)
     import socket
 
     from rmsprop.errors import FileError, InputError, MissingDependency

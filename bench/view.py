@@ -46,6 +46,8 @@ def main(quick: bool = False) -> dict[str, Any]:
                 continue
             wall, processor = (min(column) for column in zip(*times, strict=True))
             found[suffix] = {"seconds": wall, "processor_seconds": processor, "bytes": path.stat().st_size}
+            asked = f"at most {PROMISE_S:g} s asked" if suffix == "gif" else ""
+            print(f"{suffix}: 200 frames of 640x480 in {wall:.2f} s, {path.stat().st_size / 1e3:.0f} kB {asked}")
         if not quick:
             scene = Scene.of(runs, function=f)
             camera = Camera(Picture(scene, theme="dark", size=(640, 480), moving=True))

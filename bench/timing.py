@@ -17,11 +17,10 @@ def interleaved(
     """Return the median seconds of one call of each contestant.
 
     Every round calls each contestant `per_round` times in a row, in turn, so that whatever else the machine does hits
-    all of them. Runs for about `seconds` and at least `rounds` rounds after one that warms up.
+    all of them. One more call before those is not timed: the contestant before has left its own arrays in the caches,
+    and nobody is to pay for another's. Runs for about `seconds` and at least `rounds` rounds.
     """
     samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for call in contestants.values():
-        call()
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -29,6 +28,7 @@ def interleaved(
         done = 0
         while done < rounds or time.perf_counter() < end:
             for name, call in contestants.items():
+                call()
                 begin = time.perf_counter()
                 for _ in range(per_round):
                     call()

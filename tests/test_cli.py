@@ -231,15 +231,12 @@ def test_an_out_that_cannot_be_written_is_refused_before_training(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_a_real_interrupt_of_a_real_process_leaves_a_race_that_can_be_resumed(tmp_path):
     pytest.importorskip("sklearn")
-    command = [sys.executable, "-m", "rmsprop", "race", "digits", "--with", "rmsprop", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A parent that runs in the background may have SIGINT ignored, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    # A parent that runs in the background may have SIGINT ignored, which children inherit.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rmsprop.cli import main; main()"
     )
+    command = [sys.executable, "-c", program, "race", "digits", "--with", "rmsprop", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     file = tmp_path / "results.json"
     while not file.exists() and process.poll() is None:
         time.sleep(0.01)

@@ -567,7 +567,7 @@ def losses(output):
 def test_the_ddp_example_keeps_its_copies_equal():
     output = torchrun(2, "torch_ddp.py")
     weights = re.findall(r"rank (\d): weights (\w+)", output)
-    assert {rank for rank, _ in weights} == {"0", "1"}
+    assert {rank for rank, _ in weights} == {"0", "1"}, output
     assert len({checksum for _, checksum in weights}) == 1
     assert losses(output)[-1] < losses(output)[0] / 2
 

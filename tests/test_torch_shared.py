@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -68,6 +72,14 @@ def in_processes(method, model, optimizer, *, locked=False):
     assert [worker.exitcode for worker in workers] == [0] * WORKERS
 
 
+def alone(check, *args):
+    """Run a check of this file in a process of its own: no fork copies the threads that another test's JAX started."""
+    code = f"import test_torch_shared as tests; tests.{check.__name__}(*{args!r})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 def tensors(optimizer):
     return [value for state in optimizer.state.values() for value in state.values()]
 
@@ -110,8 +122,7 @@ def test_share_memory_creates_the_state_that_is_missing():
     assert all(t.is_shared() for t in tensors(optimizer))
 
 
-@pytest.mark.parametrize(("method", "options"), [("fork", {}), ("fork", {"momentum": 0.5}), ("spawn", OPTIONS[2])])
-def test_workers_in_other_processes_train_one_model_and_their_steps_add_up(method, options):
+def check_that_steps_add_up(method, options):
     model, optimizer = built(**options)
     optimizer.share_memory()
     start, kept = error(model), [t.data_ptr() for t in tensors(optimizer)]
@@ -122,7 +133,16 @@ def test_workers_in_other_processes_train_one_model_and_their_steps_add_up(metho
         assert optimizer.state[param]["step"] == WORKERS * STEPS
 
 
-def test_hogwild_workers_without_a_lock_converge():
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}], ids=str)
+def test_forked_workers_train_one_model_and_their_steps_add_up(options):
+    alone(check_that_steps_add_up, "fork", options)
+
+
+def test_spawned_workers_train_one_model_and_their_steps_add_up():
+    check_that_steps_add_up("spawn", OPTIONS[2])
+
+
+def check_that_hogwild_converges():
     model, optimizer = built()
     optimizer.share_memory()
     start = error(model)
@@ -131,6 +151,10 @@ def test_hogwild_workers_without_a_lock_converge():
     assert all(torch.isfinite(t).all() for t in tensors(optimizer))
     for param in model.parameters():
         assert STEPS <= optimizer.state[param]["step"] <= WORKERS * STEPS
+
+
+def test_hogwild_workers_without_a_lock_converge():
+    alone(check_that_hogwild_converges)
 
 
 def test_one_worker_in_another_process_gives_the_bits_of_this_one():
@@ -199,8 +223,7 @@ def test_what_an_option_has_left_behind_is_reset_too():
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(params, fresh))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_reset_happens_in_place_and_keeps_sharing(options):
+def check_that_reset_keeps_sharing(options):
     model, optimizer = built(**options)
     optimizer.share_memory()
     process = mp.get_context("fork").Process(target=work, args=(0, model, optimizer, 5))
@@ -214,6 +237,11 @@ def test_reset_happens_in_place_and_keeps_sharing(options):
     assert all(t.is_shared() for t in tensors(optimizer))
     _, fresh = built(**options)
     assert all(torch.equal(a, b) for a, b in zip(tensors(optimizer), tensors(fresh)))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_reset_happens_in_place_and_keeps_sharing(options):
+    alone(check_that_reset_keeps_sharing, options)
 
 
 def test_a_reset_before_the_first_step_does_nothing():

@@ -27,7 +27,7 @@ import bench
 import rmsprop
 from rmsprop import _step
 
-NEEDS = {"jax_step": "jax", "torch_step": "torch", "view": "matplotlib"}
+NEEDS = {"jax_step": "jax", "torch_step": "torch", "view": "matplotlib", "lab": "starlette"}
 """The package a bench compares with, where that is an extra."""
 
 RESULTS = Path(__file__).parent / "results"

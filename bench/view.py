@@ -34,7 +34,7 @@ def main(quick: bool = False) -> dict[str, Any]:
         minimize(f, list(f.start), jac=f.gradient, lr=0.2, steps=60, optimizer=name, trace=True).trace
         for name in (None, "adagrad")
     ]
-    rounds = 1 if quick else 5
+    rounds = 3 if quick else 5
     found: dict[str, Any] = {"frames": 200, "size": [640, 480], "promise_s": PROMISE_S}
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("gif",) if quick else ("gif", "apng", "webp", "mp4"):

@@ -323,6 +323,8 @@ def _plain(name: str) -> str:
 
 def _quotient(a: Array, b: Array) -> Array:
     """Return a / b, and 0 where b is 0: with eps=0 a parameter that never had a gradient stays where it is."""
+    if b.all():
+        return a / b
     quotient: Array = np.divide(a, b, out=np.zeros_like(b), where=b != 0)
     return quotient
 

@@ -61,7 +61,7 @@ class App {
     this.rerun();
   }
 
-  /** Change something and run; many changes within a frame or two are one run. */
+  /** Change something and run; what changes while an answer is awaited is one run. */
   change(change: Partial<State>, quiet = false): void {
     Object.assign(this.state, change);
     if (!quiet) this.emit("state");
@@ -70,7 +70,8 @@ class App {
 
   rerun(): void {
     clearTimeout(this.timer);
-    this.timer = window.setTimeout(() => void this.fetch(), 15);
+    // The first change goes at once; those of a drag wait for each other, as long as an answer is under way.
+    this.timer = window.setTimeout(() => void this.fetch(), this.flight ? 15 : 0);
   }
 
   private async fetch(): Promise<void> {
@@ -82,6 +83,7 @@ class App {
     try {
       const result = await api.run(this.state, flight.signal);
       if (flight.signal.aborted) return;
+      this.flight = null;
       this.result = result;
       this.error = null;
       this.time = atEnd ? this.end : Math.min(this.time, this.end);
@@ -89,6 +91,7 @@ class App {
       this.emit("time");
     } catch (error) {
       if (flight.signal.aborted) return;
+      this.flight = null;
       this.error = error instanceof api.Refused ? error : new api.Refused(String(error), null);
     }
     this.answers += 1;

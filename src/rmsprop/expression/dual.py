@@ -127,6 +127,8 @@ def _build(node: Node) -> _Built:
         case Product(factors):
             parts = [_build(factor) for _, factor in factors]
             operators = [operator for operator, _ in factors]
+            if operators[1:] == ["*"] and parts[0].constant is not None and parts[1].constant is None:
+                return _Built(_scaled(parts[0].constant, parts[1].evaluate))
             return _folded(_product(operators, [part.evaluate for part in parts]), *parts)
         case Power(base, exponent):
             below, above = _build(base), _build(exponent)
@@ -194,6 +196,16 @@ def _product(operators: list[str], factors: list[Evaluator]) -> Evaluator:
     return evaluate
 
 
+def _scaled(factor: Value, inner: Evaluator) -> Evaluator:
+    """What `_product` gives for a number times an expression, without its questions: the commonest term of all."""
+
+    def evaluate(x: Dual, y: Dual) -> Dual:
+        u, ux, uy = inner(x, y)
+        return factor * u, None if ux is None else ux * factor, None if uy is None else uy * factor
+
+    return evaluate
+
+
 def _call(function: _Function, inner: Evaluator) -> Evaluator:
     value, slope, steep = function
     chain = _steep_times if steep else _times
@@ -212,7 +224,9 @@ def _call(function: _Function, inner: Evaluator) -> Evaluator:
 def _constant_power(base: Evaluator, exponent: float) -> Evaluator:
     if exponent == 1.0:
         return base
-    if exponent.is_integer() and abs(exponent) <= _LONGEST_PRODUCT:
+    if exponent == 2.0:
+        power = _Function(lambda u: u * u, lambda u, f: 2.0 * u)
+    elif exponent.is_integer() and abs(exponent) <= _LONGEST_PRODUCT:
         n = int(exponent)
         power = _Function(lambda u: _multiplied(u, n), lambda u, f: exponent * _multiplied(u, n - 1))
     else:

@@ -5,6 +5,8 @@
 // multiplying by 1) or selects, which cost nothing beside a division and a square root.
 #include "span.hpp"
 
+#include <type_traits>
+
 #include "ieee.hpp"
 #include "storage.hpp"
 
@@ -57,34 +59,58 @@ struct Rounded {
           use_in_buffer(n.use_in_buffer) {}
 };
 
-/// One step on n elements; `mean` only when Centered, `buffer` only when Buffered. Plain leaves out the operations that
-/// `is_plain` has shown to change nothing here.
-template <class T, bool Centered, bool Buffered, bool Plain>
-void span(T* __restrict param, const T* __restrict grad, T* __restrict square, T* __restrict mean, T* __restrict buffer,
-          std::ptrdiff_t n, const Rounded<T> c) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const T p = param[i];
-        T g = grad[i] * c.scale;
+/// The keys of one block's random bits: each array draws its own.
+struct Keys {
+    u32 param, square, mean, buffer;
+    Keys() : param(0), square(0), mean(0), buffer(0) {}
+    Keys(std::uint64_t key, std::int64_t block)
+        : param(block_key(key, block, 0)),
+          square(block_key(key, block, 1)),
+          mean(block_key(key, block, 2)),
+          buffer(block_key(key, block, 3)) {}
+};
+
+template <class Format, class T>
+inline typename Format::Stored narrow(T x, u32 key, u32 i, u16& lost) {
+    if constexpr (Format::kRandom) return Format::store(x, random_bits(key, i), lost);
+    else return Format::store(x, 0, lost);
+}
+
+/// One step on n elements; `mean` only when Centered, `buffer` only when Buffered, `lost` only for a compensated Param.
+/// Plain leaves out the operations that `is_plain` has shown to change nothing here.
+template <class T, bool Centered, bool Buffered, bool Plain, class Param, class State>
+void span(typename Param::Stored* __restrict param, const typename Param::Stored* __restrict grad,
+          typename State::Square::Stored* __restrict square, typename State::Signed::Stored* __restrict mean,
+          typename State::Signed::Stored* __restrict buffer, u16* __restrict lost, std::ptrdiff_t n, const Rounded<T> c,
+          const Keys keys) {
+    // A block's positions fit in 32 bits, of which the random bits are made: half as many vectors as of 64.
+    using Index = std::conditional_t<Param::kBlockwise || State::Square::kBlockwise, i32, std::ptrdiff_t>;
+    const Index end = static_cast<Index>(n);
+    for (Index i = 0; i < end; ++i) {
+        u16 rest = 0;
+        if constexpr (Param::kCompensated) rest = lost[i];
+        const T p = Param::load(param[i], rest);
+        T g = Param::wide(grad[i]) * c.scale;
         if constexpr (!Plain) g = c.use_l2 ? g + c.l2 * p : g;
         const T size = magnitude_of(g);
         const bool beyond = size > Limits<T>::saturation && size <= Limits<T>::largest;
         g = beyond ? signed_like(Limits<T>::saturation, g) : g;
 
-        T s;
+        T s = State::Square::load(square[i], 0);
         if constexpr (Centered) {
-            const T before = mean[i];
+            const T before = State::Signed::load(mean[i], 0);
             const T deviation = g - before;
             const T move = c.fresh * deviation;
             T after = before + move;
             const T nudge = signed_like(Limits<T>::nudge * magnitude_of(before), move);
             after = (after == before && move != T(0)) ? before + nudge : after;
-            mean[i] = after;
-            s = c.rho * (square[i] + move * deviation);
-            square[i] = s;
+            mean[i] = narrow<typename State::Signed>(after, keys.mean, static_cast<u32>(i), rest);
+            s = c.rho * (s + move * deviation);
+            square[i] = narrow<typename State::Square>(s, keys.square, static_cast<u32>(i), rest);
             if constexpr (!Plain) s = (c.first != T(0)) ? s + after * after : s;
         } else {
-            s = c.rho * square[i] + c.fresh * (g * g);
-            square[i] = s;
+            s = c.rho * s + c.fresh * (g * g);
+            square[i] = narrow<typename State::Square>(s, keys.square, static_cast<u32>(i), rest);
         }
 
         T u;
@@ -100,25 +126,29 @@ void span(T* __restrict param, const T* __restrict grad, T* __restrict square, T
 
         T move = c.lr_inside * u;
         if constexpr (Buffered) {
-            const T b = c.momentum * buffer[i] + move;
-            buffer[i] = b;
+            const T b = c.momentum * State::Signed::load(buffer[i], 0) + move;
+            buffer[i] = narrow<typename State::Signed>(b, keys.buffer, static_cast<u32>(i), rest);
             move = c.nesterov ? move + c.momentum * b : b;
             move = c.lr_outside * move;
         }
-        param[i] = c.keep * p - move;
+        param[i] = narrow<Param>(c.keep * p - move, keys.param, static_cast<u32>(i), rest);
+        if constexpr (Param::kCompensated) lost[i] = rest;
     }
 }
 
-template <class T, bool Plain>
-void any_span(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
-              const Rounded<T>& c) {
+/// Which arrays a rule touches.
+template <class T, bool Plain, class Param = Direct<T>, class State = WideState<T>>
+void any_span(typename Param::Stored* param, const typename Param::Stored* grad, typename State::Square::Stored* square,
+              typename State::Signed::Stored* mean, typename State::Signed::Stored* buffer, u16* lost, std::ptrdiff_t n,
+              const Numbers& numbers, const Rounded<T>& c, const Keys& keys) {
     if (numbers.centered) {
-        if (numbers.buffered) span<T, true, true, Plain>(param, grad, square, mean, buffer, n, c);
-        else span<T, true, false, Plain>(param, grad, square, mean, buffer, n, c);
+        if (numbers.buffered)
+            span<T, true, true, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
+        else span<T, true, false, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
     } else if (numbers.buffered) {
-        span<T, false, true, Plain>(param, grad, square, mean, buffer, n, c);
+        span<T, false, true, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
     } else {
-        span<T, false, false, Plain>(param, grad, square, mean, buffer, n, c);
+        span<T, false, false, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
     }
 }
 
@@ -132,8 +162,9 @@ bool is_plain(const Rounded<T>& c) {
 template <class T>
 void any_rule(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
               const Rounded<T>& c) {
-    if (is_plain(c)) any_span<T, true>(param, grad, square, mean, buffer, n, numbers, c);
-    else any_span<T, false>(param, grad, square, mean, buffer, n, numbers, c);
+    const Keys none;
+    if (is_plain(c)) any_span<T, true>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
+    else any_span<T, false>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
 }
 
 template <class T>
@@ -154,12 +185,8 @@ float* widen(void* base, Dtype dtype, std::ptrdiff_t i, std::ptrdiff_t n, float*
     }
 }
 
-/// The key's purposes: each array draws its own random bits.
-enum : u32 { kParam, kSquare, kMean, kBuffer };
-
-void store_param(const Tensor& t, std::ptrdiff_t i, std::ptrdiff_t n, const float* values) {
+void store_param(const Tensor& t, std::ptrdiff_t i, i32 n, const float* values, u32 key) {
     u16* to = at<u16>(t.param, i);
-    const u32 key = block_key(t.key, i / kBlock, kParam);
     if (t.dtype == Dtype::bfloat16) {
         switch (t.rounding) {
             case Rounding::nearest: return store_bfloat16(values, to, n);
@@ -192,12 +219,50 @@ void staged(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Num
 
         any_rule<float>(p, g, s, m, b, n, numbers, c);
 
-        if (p == p_) store_param(t, i, n, p);
-        if (code8)
-            t.square_max[block] = store_code8(s, at<std::uint8_t>(t.square, i), n, block_key(t.key, block, kSquare));
-        else if (s == s_) store_bfloat16_square(s, at<u16>(t.square, i), n, block_key(t.key, block, kSquare));
-        if (m == m_) store_bfloat16_stochastic(m, at<u16>(t.mean, i), n, block_key(t.key, block, kMean));
-        if (b == b_) store_bfloat16_stochastic(b, at<u16>(t.buffer, i), n, block_key(t.key, block, kBuffer));
+        const Keys keys(t.key, block);
+        const i32 count = static_cast<i32>(n);
+        if (p == p_) store_param(t, i, count, p, keys.param);
+        if (code8) t.square_max[block] = store_code8(s, at<std::uint8_t>(t.square, i), count, keys.square);
+        else if (s == s_) store_bfloat16_square(s, at<u16>(t.square, i), count, keys.square);
+        if (m == m_) store_bfloat16_stochastic(m, at<u16>(t.mean, i), count, keys.mean);
+        if (b == b_) store_bfloat16_stochastic(b, at<u16>(t.buffer, i), count, keys.buffer);
+    }
+}
+
+/// Blocks of bfloat16 parameters or statistics under a plain rule: converted within the loop that steps them.
+template <class Param, class State>
+void fused(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers, const Rounded<float>& c) {
+    using Value = typename Param::Stored;
+    using Square = typename State::Square::Stored;
+    using Signed = typename State::Signed::Stored;
+    for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
+        const std::ptrdiff_t n = end - i < kBlock ? end - i : kBlock;
+        any_span<float, true, Param, State>(
+            at<Value>(t.param, i), at<Value>(t.grad, i), at<Square>(t.square, i), at<Signed>(t.mean, i),
+            at<Signed>(t.buffer, i), t.lost == nullptr ? nullptr : t.lost + i, n, numbers, c, Keys(t.key, i / kBlock));
+    }
+}
+
+template <class Param>
+void fused_state(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
+                 const Rounded<float>& c) {
+    if (t.state == Dtype::bfloat16) fused<Param, BFloat16State>(t, begin, end, numbers, c);
+    else fused<Param, WideState<float>>(t, begin, end, numbers, c);
+}
+
+/// What is kept in fewer bits than it is computed in.
+void narrow_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
+                  const Rounded<float>& c) {
+    if (!is_plain(c) || t.state == Dtype::code8 || t.dtype == Dtype::float16) {
+        staged(t, begin, end, numbers, c);
+    } else if (t.dtype == Dtype::float32) {
+        fused<Direct<float>, BFloat16State>(t, begin, end, numbers, c);
+    } else {
+        switch (t.rounding) {
+            case Rounding::nearest: return fused_state<NearestBFloat16>(t, begin, end, numbers, c);
+            case Rounding::stochastic: return fused_state<StochasticBFloat16>(t, begin, end, numbers, c);
+            case Rounding::compensated: return fused_state<CompensatedBFloat16>(t, begin, end, numbers, c);
+        }
     }
 }
 
@@ -213,7 +278,7 @@ void step_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const
     if (t.dtype == Dtype::float32 && t.state == Dtype::float32)
         any_rule<float>(at<float>(t.param, begin), at<float>(t.grad, begin), at<float>(t.square, begin),
                         at<float>(t.mean, begin), at<float>(t.buffer, begin), end - begin, numbers, c);
-    else staged(t, begin, end, numbers, c);
+    else narrow_range(t, begin, end, numbers, c);
 }
 
 /// Sixteen interleaved sums, so that the order of the additions is the same for every vector width.

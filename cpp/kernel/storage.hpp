@@ -61,66 +61,131 @@ inline u32 block_key(std::uint64_t key, std::int64_t block, u32 purpose) {
 // ---- bfloat16 ------------------------------------------------------------------------------------------------------
 
 /// Cut a float32 to its upper half after adding to the lower one. What would become infinite is the largest finite
-/// value; infinity and (quiet) NaN stay what they are.
+/// value: nothing is added from there on, nor to infinity and to NaN, which stay what they are. NaN is quiet here, as
+/// every operation leaves it; the signalling ones that its upper half would not show never come to be stored.
 inline u16 bfloat16_bits(u32 bits, u32 rounded_up_by) {
-    const u32 magnitude = bits & 0x7FFFFFFFu;
-    const u32 largest = magnitude >= 0x7F800000u ? 0x7FC0u : 0x7F7Fu;
-    u32 upper = (magnitude + rounded_up_by) >> 16;
-    upper = upper < largest ? upper : largest;
-    upper = magnitude == 0x7F800000u ? 0x7F80u : upper;
-    return static_cast<u16>(upper | ((bits >> 16) & 0x8000u));
+    const u32 added = (bits & 0x7FFFFFFFu) < 0x7F7F0000u ? rounded_up_by : 0u;
+    return static_cast<u16>((bits + added) >> 16);
+}
+
+inline float wide_bfloat16(u16 bits) { return float_of(static_cast<u32>(bits) << 16); }
+
+inline u16 nearest_bfloat16(float x) {
+    const u32 b = bits_of(x);
+    return bfloat16_bits(b, 0x7FFFu + ((b >> 16) & 1u));
+}
+
+inline u16 stochastic_bfloat16(float x, u32 random) { return bfloat16_bits(bits_of(x), random >> 16); }
+
+/// As above for a statistic that is never negative: what is not zero does not become zero.
+inline u16 square_bfloat16(float x, u32 random) {
+    const u32 b = bits_of(x);
+    const u32 sum = b + (b < 0x7F7F0000u ? random >> 16 : 0u);
+    const u32 least = sum > 0x10000u ? sum : 0x10000u;
+    return static_cast<u16>((b != 0 ? least : 0u) >> 16);
 }
 
 inline void load_bfloat16(const u16* from, float* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = float_of(static_cast<u32>(from[i]) << 16);
+    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = wide_bfloat16(from[i]);
 }
 
 inline void store_bfloat16(const float* from, u16* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const u32 b = bits_of(from[i]);
-        to[i] = bfloat16_bits(b, 0x7FFFu + ((b >> 16) & 1u));
-    }
+    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = nearest_bfloat16(from[i]);
 }
 
-inline void store_bfloat16_stochastic(const float* from, u16* to, std::ptrdiff_t n, u32 key) {
-    for (std::ptrdiff_t i = 0; i < n; ++i)
-        to[i] = bfloat16_bits(bits_of(from[i]), random_bits(key, static_cast<u32>(i)) & 0xFFFFu);
+inline void store_bfloat16_stochastic(const float* from, u16* to, i32 n, u32 key) {
+    for (i32 i = 0; i < n; ++i) to[i] = stochastic_bfloat16(from[i], random_bits(key, static_cast<u32>(i)));
 }
 
-/// As above for a statistic that is never negative: what is not zero does not become zero.
-inline void store_bfloat16_square(const float* from, u16* to, std::ptrdiff_t n, u32 key) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const u32 b = bits_of(from[i]);
-        const u16 rounded = bfloat16_bits(b, random_bits(key, static_cast<u32>(i)) & 0xFFFFu);
-        const u16 least = b != 0 ? 1 : 0;
-        to[i] = rounded > least ? rounded : least;
-    }
+inline void store_bfloat16_square(const float* from, u16* to, i32 n, u32 key) {
+    for (i32 i = 0; i < n; ++i) to[i] = square_bfloat16(from[i], random_bits(key, static_cast<u32>(i)));
 }
 
 /// Read a bfloat16 parameter together with the 16 bits it lost: the float32 it stands for, exactly.
+inline float wide_compensated(u16 upper, u16 lost) {
+    // The upper half was rounded to nearest, ties away from zero, so the lower half is a signed correction.
+    const i32 correction = static_cast<std::int16_t>(lost);
+    const u32 magnitude = upper & 0x7FFFu;
+    // Somebody may have written the parameter since (a mask, a clamp, another checkpoint): no correction may carry
+    // a zero below zero, which would be NaN, or an infinity back to a number.
+    const bool fits = magnitude < 0x7F80u && (magnitude != 0 || correction >= 0);
+    return float_of((static_cast<u32>(upper) << 16) + static_cast<u32>(fits ? correction : 0));
+}
+
+/// The bits that a bfloat16 and what it lost are cut from.
+inline u32 compensated_bits(float x) {
+    const u32 b = bits_of(x);
+    const u32 magnitude = b & 0x7FFFFFFFu;
+    // Beyond the largest bfloat16 half a spacing would carry to infinity: such a value is cut.
+    const u32 finite = (magnitude > 0x7F7F7FFFu && magnitude < 0x7F800000u) ? (b & 0x80000000u) | 0x7F7F7FFFu : b;
+    return (magnitude > 0x7F800000u) ? 0x7FC00000u : finite;
+}
+
 inline void load_compensated(const u16* from, const u16* lost, float* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        // The upper half was rounded to nearest, ties away from zero, so the lower half is a signed correction.
-        const i32 correction = static_cast<std::int16_t>(lost[i]);
-        const u32 magnitude = from[i] & 0x7FFFu;
-        // Somebody may have written the parameter since (a mask, a clamp, another checkpoint): no correction may carry
-        // a zero below zero, which would be NaN, or an infinity back to a number.
-        const bool fits = magnitude < 0x7F80u && (magnitude != 0 || correction >= 0);
-        to[i] = float_of((static_cast<u32>(from[i]) << 16) + static_cast<u32>(fits ? correction : 0));
-    }
+    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = wide_compensated(from[i], lost[i]);
 }
 
 inline void store_compensated(const float* from, u16* to, u16* lost, std::ptrdiff_t n) {
     for (std::ptrdiff_t i = 0; i < n; ++i) {
-        u32 b = bits_of(from[i]);
-        const u32 magnitude = b & 0x7FFFFFFFu;
-        // Beyond the largest bfloat16 half a spacing would carry to infinity: such a value is cut.
-        b = (magnitude > 0x7F7F7FFFu && magnitude < 0x7F800000u) ? (b & 0x80000000u) | 0x7F7F7FFFu : b;
-        b = (magnitude > 0x7F800000u) ? 0x7FC00000u : b;
+        const u32 b = compensated_bits(from[i]);
         to[i] = static_cast<u16>((b + 0x8000u) >> 16);
         lost[i] = static_cast<u16>(b & 0xFFFFu);
     }
 }
+
+// ---- formats for one loop ------------------------------------------------------------------------------------------
+// Conversion and arithmetic in the same loop: the conversions then run in the shadow of the root and the division,
+// which keep another unit of the processor busy. `wide` reads what has lost nothing, `load` a parameter with what it
+// lost.
+
+template <class T>
+struct Direct {
+    using Stored = T;
+    static constexpr bool kBlockwise = false, kRandom = false, kCompensated = false;
+    static T wide(T x) { return x; }
+    static T load(T x, u16) { return x; }
+    static T store(T x, u32, u16&) { return x; }
+};
+
+struct NearestBFloat16 {
+    using Stored = u16;
+    static constexpr bool kBlockwise = true, kRandom = false, kCompensated = false;
+    static float wide(u16 bits) { return wide_bfloat16(bits); }
+    static float load(u16 bits, u16) { return wide_bfloat16(bits); }
+    static u16 store(float x, u32, u16&) { return nearest_bfloat16(x); }
+};
+
+struct StochasticBFloat16 : NearestBFloat16 {
+    static constexpr bool kRandom = true;
+    static u16 store(float x, u32 random, u16&) { return stochastic_bfloat16(x, random); }
+};
+
+struct SquareBFloat16 : NearestBFloat16 {
+    static constexpr bool kRandom = true;
+    static u16 store(float x, u32 random, u16&) { return square_bfloat16(x, random); }
+};
+
+struct CompensatedBFloat16 : NearestBFloat16 {
+    static constexpr bool kCompensated = true;
+    static float load(u16 bits, u16 lost) { return wide_compensated(bits, lost); }
+    static u16 store(float x, u32, u16& lost) {
+        const u32 b = compensated_bits(x);
+        lost = static_cast<u16>(b & 0xFFFFu);
+        return static_cast<u16>((b + 0x8000u) >> 16);
+    }
+};
+
+/// How the statistics are kept: `Square` the mean square or variance, `Signed` the mean and the momentum buffer.
+template <class T>
+struct WideState {
+    using Square = Direct<T>;
+    using Signed = Direct<T>;
+};
+
+struct BFloat16State {
+    using Square = SquareBFloat16;
+    using Signed = StochasticBFloat16;
+};
 
 // ---- float16 -------------------------------------------------------------------------------------------------------
 
@@ -160,8 +225,8 @@ inline void store_float16(const float* from, u16* to, std::ptrdiff_t n) {
     }
 }
 
-inline void store_float16_stochastic(const float* from, u16* to, std::ptrdiff_t n, u32 key) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
+inline void store_float16_stochastic(const float* from, u16* to, i32 n, u32 key) {
+    for (i32 i = 0; i < n; ++i) {
         const u32 b = bits_of(from[i]);
         const u32 magnitude = b & 0x7FFFFFFFu;
         const u32 random = random_bits(key, static_cast<u32>(i));
@@ -187,25 +252,26 @@ inline void load_code8(const std::uint8_t* from, float max, float* to, std::ptrd
 }
 
 /// Write a block and return its maximum.
-inline float store_code8(const float* from, std::uint8_t* to, std::ptrdiff_t n, u32 key) {
+inline float store_code8(const float* from, std::uint8_t* to, i32 n, u32 key) {
     // The bits of floats that are not negative order like the floats: an integer maximum, of the finite ones.
     i32 max_bits = 0;
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
+    for (i32 i = 0; i < n; ++i) {
         const i32 b = static_cast<i32>(bits_of(from[i]) & 0x7FFFFFFFu);
         const i32 finite = b < 0x7F800000 ? b : 0;
         max_bits = finite > max_bits ? finite : max_bits;
     }
     // Subnormal differences are too coarse for the comparison below; scaling them up is exact.
     const float up = max_bits < (64 << 23) ? 0x1p64f : 1.0f;
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
+    for (i32 i = 0; i < n; ++i) {
         i32 b = static_cast<i32>(bits_of(from[i]) & 0x7FFFFFFFu);
         b = b < max_bits ? b : max_bits;
         const float x = float_of(static_cast<u32>(b));
         const i32 steps = static_cast<i32>(static_cast<float>(max_bits - b) * (1.0f / kCodeStep));
         i32 below = 254 - steps;  // `below` and `below + 1` enclose x
         below = below < 1 ? 1 : below;
-        const float low = decode8(below, max_bits);
-        const float high = decode8(below + 1, max_bits);
+        const i32 low_bits = max_bits - (255 - below) * kCodeStep;
+        const float low = float_of(static_cast<u32>(low_bits < 1 ? 1 : low_bits));
+        const float high = float_of(static_cast<u32>(low_bits < 1 - kCodeStep ? 1 : low_bits + kCodeStep));
         const float uniform =
             static_cast<float>(static_cast<i32>(random_bits(key, static_cast<u32>(i)) >> 8)) * 0x1p-24f;
         const i32 code = below + (uniform * ((high - low) * up) < (x - low) * up ? 1 : 0);

@@ -1,5 +1,6 @@
-"""Make the generated pages and pictures of this folder: `python docs/generate.py`, or `--pages` for the pages alone.
+"""Make the generated pages and pictures of this folder: `python docs/generate.py`.
 
+`--pages` writes the pages that need no framework, and no pictures.
 The pictures come out of the commands that the pages show, word for word.
 """
 
@@ -49,6 +50,8 @@ the rule of one; `rmsprop dialects torch tensorflow1` says how two differ.
 
     {command}
 
+How far each is from its owner, and how that is known: [agreement](agreement.md).
+
 ## The table
 
 rho is the decay of the mean square, eps stands inside or outside of the root (or is a floor), and the mean square
@@ -94,6 +97,10 @@ def main(words: list[str]) -> None:
     (HERE / "reference" / "dialects.md").write_text(dialects_page(), encoding="utf-8")
     if "--pages" in words:
         return
+    # Measured beside every framework, so imported only here.
+    import agreement
+
+    agreement.main()
     PICTURES.mkdir(exist_ok=True)
     for command in COMMANDS.values():
         subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=PICTURES, check=True)

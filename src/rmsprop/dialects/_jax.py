@@ -79,7 +79,7 @@ ROWS = (
         evidence="V",
         nonzero={"eps": "MLX refuses an eps of 0"},
         words={"lr": "learning_rate", "rho": "alpha", "mean_sq": "v"},
-        notes=("lr is cast to the gradient's dtype; run in float32 on CPU, to 5e-6",),
+        notes=("lr is a float32 number and is cast to the gradient's dtype; run on CPU, in float64 too",),
     ),
     Dialect(
         name="optimisers-jl",

@@ -157,7 +157,7 @@ ROWS = (
             "momentum and centered raise; they are never dropped in silence",
         ),
         pre_order=CLIP_THEN_L2,
-        notes=(FRESH_IN_FLOAT32 + " (CUDA)", "run on CPU in float32, to 5e-6; CUDA divides approximately"),
+        notes=(FRESH_IN_FLOAT32 + " (CUDA)", "run on CPU, in float32, which is all it has; CUDA divides approximately"),
     ),
     Dialect(
         name="heavyball",
@@ -171,7 +171,10 @@ ROWS = (
         words={"rho": "betas[1]", "mean_sq": "exp_avg_sq"},
         bugs=("betas[0] is taken and never read",),
         differs=("cautious decay, the PaLM schedule of beta2, MARS and ECC are not part of a rule and not offered",),
-        notes=("the kept mean_sq is the corrected one, as here; run in float32, to 5e-6",),
+        notes=(
+            "the kept mean_sq is the corrected one, as here",
+            "the corrected decay is formed in float32, also for float64 parameters, which then differ by 5e-7",
+        ),
     ),
     Dialect(
         name="burn",

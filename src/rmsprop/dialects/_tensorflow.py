@@ -46,6 +46,8 @@ ROWS = (
         buffer_when="always",
         notes=(
             FRESH_IN_FLOAT32,
+            "Python floats become float32 tensors, also for float64 variables: decay .9 is .8999999761581421; NumPy's "
+            "float64 stays what it is",
             "checkpoints are positional: w/RMSProp is mean_sq, _1 is momentum; centered: _1 is mean_grad, _2 momentum",
             "the CPU kernel rounds after every operation, GPU and XLA use a reciprocal root",
         ),
@@ -66,9 +68,9 @@ ROWS = (
         bugs=(
             "eps is outside the root without momentum and inside with it",
             "epsilon=0 silently becomes 1e-7",
-            "Python floats become float32 variables also in float64 models: rho .9 is .8999999761581421",
+            "rho and momentum given as Python floats become float32 also in float64 models: .9 is .8999999761581421",
         ),
-        differs=("rho, eps and momentum stay in double; with them rounded to float32 the owner agrees to 5e-13",),
+        differs=("rho and momentum stay in double; with them rounded to float32 the owner agrees to 1e-14",),
         sparse="dense",
         buffer_when="momentum",
         notes=(FRESH_IN_FLOAT32, "with momentum a sparse gradient touches only its rows (lazy)"),
@@ -88,7 +90,7 @@ ROWS = (
         sparse="dense",
         buffer_when="momentum",
         pre_order="clip-decay",
-        notes=(FRESH_IN_FLOAT32, "with weight decay the owner agrees to 7e-10, without it to 1e-12"),
+        notes=("weight_decay passes through float32; with it rounded alike the owner agrees to 1e-14",),
     ),
     Dialect(
         name="keras3",
@@ -112,7 +114,8 @@ ROWS = (
         pre_order="clip-decay",
         notes=(
             "centered on the torch backend is (v + eps) - m**2, elsewhere (v - m**2) + eps",
-            "on the TensorFlow backend weight decay agrees to 4.5e-10..6e-8, without it to 1e-12",
+            "on the TensorFlow backend weight_decay passes through float32; with it rounded alike the owner agrees "
+            "to 1e-14",
         ),
     ),
     Dialect(
@@ -210,7 +213,7 @@ ROWS = (
             "the documentation says Nesterov; it is not",
         ),
         differs=(
-            "rho, eps and momentum stay in double; with them rounded to float32 the owner agrees to 6e-13",
+            "rho, eps and momentum stay in double; with them rounded to float32 the owner agrees to 1e-14",
             "its L1 regularizer is not part of a rule: add it to the gradient",
         ),
         sparse="dense",

@@ -1,0 +1,202 @@
+"""Promise: a dialect is its owner. Every framework that can be run is stepped beside this library, or was recorded.
+
+Which options are crossed, and every exception with its reason: peers/cases.py. What is compared and by which bound:
+peers/compare.py. `make peers` records the owners that cannot live beside the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rmsprop
+from peers import course, runs
+from peers.cases import ALL, CASES, RECORDED, of
+from peers.compare import WAY, figures, own_path, rule_of
+from peers.record import HERE, recorded
+from rmsprop import dialects
+from rmsprop.errors import RuleError
+
+# The first of them waits for the processes of TensorFlow and Keras.
+pytestmark = pytest.mark.timeout(600)
+
+DOCS = Path(__file__).parents[1] / "docs"
+WHOLE = [case for case in CASES if "float64" in case.dtypes and case.first == 1]
+# A recording keeps the state that a step needs in float32 alone.
+SINGLE = [(case, dtype) for case in CASES for dtype in case.dtypes if case.owner not in RECORDED or dtype == "float32"]
+
+
+def measured(case, dtype):
+    try:
+        return runs.measured(case.label, dtype)
+    except ModuleNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.label)
+def test_a_hundred_float64_steps_end_where_the_owner_ends(case):
+    assert measured(case, "float64").way <= WAY, case.why
+
+
+@pytest.mark.parametrize(("case", "dtype"), SINGLE, ids=lambda it: getattr(it, "label", it))
+def test_one_step_is_the_owners_within_a_few_units_in_the_last_place(case, dtype):
+    found = measured(case, dtype)
+    assert found.steps == (2 if case.owner in RECORDED else course.STEPS - case.first + 1)
+    assert found.step <= found.bound, case.why
+
+
+@pytest.mark.parametrize("owner", ALL)
+def test_the_course_tells_neighbouring_rules_apart(owner):
+    rule = rule_of(of(owner)[0])
+    path = own_path(rule)
+    neighbours = [
+        rule.replace(rho=rule.rho - 1e-6),
+        rule.replace(eps=1.001 * rule.eps),
+        rule.replace(eps_mode="inside" if rule.eps_mode == "outside" else "outside"),
+        rule.replace(centered=not rule.centered),
+    ]
+    if not rule.bias_correction:
+        neighbours.append(rule.replace(init="zeros" if rule.init == "ones" else "ones"))
+    for neighbour in neighbours:
+        way = np.abs(own_path(neighbour) - path).max(axis=0) / np.maximum(np.abs(path).max(axis=0), 1e-300)
+        assert way.max() > WAY, neighbour
+
+
+@pytest.mark.parametrize("owner", ALL)
+def test_a_rule_that_is_not_the_owners_is_noticed_in_one_step(owner):
+    case = of(owner)[0]
+    measured(case, "float32")
+    path = runs.path_of(case, "float32")
+    wrong = dataclasses.replace(case, ours={**case.ours, "rho": rule_of(case).rho - 1e-3})
+    assert figures(wrong, path, "float32").step > 10 * figures(case, path, "float32").bound
+
+
+@pytest.mark.parametrize("owner", ALL)
+def test_every_option_of_an_owner_changes_where_it_ends(owner):
+    ends = {}
+    for case in of(owner):
+        ends.setdefault(rule_of(case), []).append(case.label)
+    paths = [own_path(rule)[-1] for rule in ends]
+    for i, one in enumerate(paths):
+        for other in paths[:i]:
+            assert np.abs(one - other).max() > 1e-9
+
+
+def test_every_owner_that_was_run_is_here_and_no_other():
+    assert {case.dialect for case in CASES} == {row.name for row in dialects.all() if row.evidence == "V"}
+    assert {case.owner for case in CASES} == set(ALL)
+    assert len({case.label for case in CASES}) == len(CASES)
+    assert all(case.why for case in CASES if case.rounded or case.first > 1 or len(case.dtypes) == 1)
+
+
+@pytest.mark.parametrize("owner", RECORDED)
+def test_a_recording_names_its_version_and_this_course(owner):
+    head, paths = recorded(owner)
+    assert head["owner"] == owner
+    assert [part.isdecimal() for part in head["version"].split(".")] == [True] * 3
+    assert head["version"] in dialects.get(owner).source
+    assert head["course"]["digest"] == course.digest(), f"recorded on another course: make peers OWNERS={owner}"
+    assert (head["course"]["seed"], head["course"]["lrs"]) == (course.SEED, course.LRS.tolist())
+    # Every case and no other: a changed option is a missing run.
+    assert set(paths) == {(case.label, dtype) for case in of(owner) for dtype in case.dtypes}
+    assert (HERE / f"{owner}.json").stat().st_size < 50_000
+
+
+def test_a_recording_without_its_version_is_noticed(tmp_path, monkeypatch):
+    head = json.loads((HERE / "mlx.json").read_text(encoding="utf-8"))
+    del head["version"]
+    (tmp_path / "mlx.json").write_text(json.dumps(head), encoding="utf-8")
+    monkeypatch.setattr("peers.record.HERE", tmp_path)
+    with pytest.raises(KeyError, match="version"):
+        test_a_recording_names_its_version_and_this_course("mlx")
+
+
+# ---- upstream bugs, beside what this library does instead ----------------------------------------------------------
+
+
+def test_bitsandbytes_takes_momentum_and_ignores_it_and_here_it_is_refused():
+    _, paths = recorded("bitsandbytes")
+    plain, momentum = paths["bitsandbytes", "float32"], paths["bitsandbytes momentum=0.9", "float32"]
+    np.testing.assert_array_equal(momentum["param"], plain["param"])
+    with pytest.raises(RuleError, match="silently ignores it"):
+        rmsprop.dialect("bitsandbytes", momentum=0.9)
+    meant = rmsprop.dialect("bitsandbytes").replace(momentum=0.9, buffer="unit")
+    assert np.abs(own_path(meant, "float32")[-1] - plain["param"][-1]).max() > 0.01
+
+
+def test_optax_spoils_the_first_step_of_a_corrected_deviation_and_here_it_is_a_sign():
+    pytest.importorskip("optax", reason="optax is not installed")
+    spoilt = [case for case in of("optax") if case.first > 1 and "momentum" not in case.options]
+    assert len(spoilt) == 2
+    moving = course.GRADS[0] != 0
+    for case in spoilt:
+        first = runs.path_of(case, "float64")["param"][0][moving]
+        mine = own_path(rule_of(case))[1][moving]
+        longest = 1.000001 * course.LRS[0]
+        assert (np.abs(mine - course.START[moving]) <= longest).all()
+        # Each is NaN, or grad / eps: thousands of times as long.
+        assert (~(np.abs(first - course.START[moving]) <= longest)).any()
+
+
+def test_tf_keras_legacy_moves_eps_when_momentum_is_set():
+    at_zero, above = (rmsprop.dialect("tf-keras-legacy", momentum=m) for m in (0.0, 1e-9))
+    assert (at_zero.eps_mode, above.eps_mode) == ("outside", "inside")
+    assert np.abs(own_path(at_zero)[-1] - own_path(above)[-1]).max() > 1e-3
+
+
+# ---- the front end of a framework has the bits that were compared above --------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("owner", ["torch", "timm", "sb3"])
+def test_the_torch_front_end_walks_the_same_way_in_the_same_bits(owner, dtype):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from rmsprop.torch import RMSprop
+
+    for case in of(owner)[:: 3 if owner == "sb3" else 7]:
+        param = torch.nn.Parameter(torch.tensor(course.START, dtype=getattr(torch, dtype)))
+        optimizer = RMSprop([param], lr=float(course.LRS[0]), dialect=rule_of(case))
+        for grad, lr in zip(course.GRADS, course.LRS):
+            optimizer.param_groups[0]["lr"] = float(lr)
+            param.grad = torch.tensor(grad, dtype=param.dtype)
+            optimizer.step()
+        np.testing.assert_array_equal(param.detach().numpy(), own_path(rule_of(case), dtype)[-1])
+
+
+# ---- the page ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def agreement():
+    spec = importlib.util.spec_from_file_location("docs_agreement", DOCS / "agreement.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_agreement_is_current_and_nothing_is_further_off_than_it_says(agreement):
+    try:
+        rows = agreement.rows()
+    except ModuleNotFoundError as missing:
+        pytest.skip(str(missing))
+    stated = agreement.stated()
+    assert {(row.dialect, row.owner) for row in rows} == set(stated), "run: python docs/agreement.py"
+    assert {row.dialect for row in rows} == set(dialects.names())
+    for row in rows:
+        how, settings, way, step, remarks = stated[row.dialect, row.owner]
+        assert [how, settings, remarks] == [row.how, str(row.settings), "; ".join(row.remarks)], row
+        assert (way == "", step == "") == (row.way is None, row.step is None), row
+        assert row.way is None or row.way <= float(way) <= WAY, row
+        assert row.step is None or row.step <= float(step), row
+        assert row.step is None or row.step <= row.bound, row
+
+
+def test_the_page_of_dialects_leads_to_the_page_of_agreement():
+    assert "(agreement.md)" in (DOCS / "reference" / "dialects.md").read_text(encoding="utf-8")

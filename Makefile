@@ -8,9 +8,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp src/rmsprop/*/__init__.py)
 
 PAGE := src/rmsprop/lab/page/index.html
+RACE ?= all
+RIVALS ?= sgd,momentum,adagrad,adam,adamw,rmsprop
 NPM := $(shell command -v npm)
 
-.PHONY: help demo lab test lint format bench docs sanitize clean
+# Owners of dialects whose dependencies contradict those of the tests: an environment each. OWNERS=mlx for one of them.
+OWNERS := paddle mlx bitsandbytes heavyball
+paddle_NEEDS := paddlepaddle==3.3.1 setuptools
+mlx_NEEDS := mlx[cpu]==0.32.4
+bitsandbytes_NEEDS := bitsandbytes==0.50.2
+heavyball_NEEDS := heavyball==3.2.1
+
+.PHONY: help demo races lab data test lint format bench docs peers sanitize clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,8 +27,15 @@ help: ## what can be made
 demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four rivals
 	$(BIN)/rmsprop race digits
 
+races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE=digits,mnist for some
+	$(BIN)/rmsprop race "$(RACE)," --fetch --resume --with $(RIVALS) --out runs/races; status=$$?; \
+	$(BIN)/python docs/races.py runs/races; exit $$status
+
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time
 	$(BIN)/rmsprop lab
+
+data: $(VENV)/.built ## fetch the real data of the races that tests use: about 80 MB, into the user's cache folder
+	$(BIN)/python -m rmsprop.race.fetch
 
 test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -43,11 +59,22 @@ bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; 
 docs: $(VENV)/.test ## write the generated page and the pictures again
 	$(BIN)/python docs/generate.py
 
+peers: $(OWNERS:%=peer-%) ## run the owners that cannot live in the tests' environment and record them; OWNERS=mlx for one
+
+peer-%: .peers/%/.installed
+	cd tests && ../.peers/$*/bin/python -m peers.record $*
+
+.PRECIOUS: .peers/%/.installed
+.peers/%/.installed: requirements/constraints.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< numpy $($*_NEEDS)
+	@touch $@
+
 sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behaviour sanitizers
 	bench/sanitize.sh $(BIN)/python
 
 clean: ## remove what was built; runs/ stays
-	rm -rf $(VENV) build dist web/node_modules src/rmsprop/lab/page
+	rm -rf $(VENV) .peers build dist web/node_modules src/rmsprop/lab/page
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -63,8 +90,13 @@ $(VENV)/.demo: $(VENV)/.built
 	$(PIP) --no-build-isolation --editable ".[lab]"
 	@touch $@
 
+$(VENV)/.race: $(VENV)/.built
+	$(PIP) --no-build-isolation --editable ".[lab,race]"
+	@touch $@
+
 $(VENV)/.test: $(VENV)/.built requirements/test.txt
 	$(PIP) --no-build-isolation --editable ".[lab,dev]" -r requirements/test.txt
+	$(PIP) --no-deps --upgrade --target $(VENV)/alone "timm==1.0.31"
 	@touch $@
 
 # The lab's page: built from the lock file's versions, when a source is newer. Who has no Node gets it in the wheel.

@@ -27,7 +27,15 @@ import bench
 import rmsprop
 from rmsprop import _step
 
-NEEDS = {"jax_step": "jax", "torch_step": "torch", "view": "matplotlib", "lab": "starlette"}
+NEEDS = {
+    "doctor": "torch",
+    "race_mnist": "torch",
+    "jax_step": "jax",
+    "torch_step": "torch",
+    "view": "matplotlib",
+    "lab": "starlette",
+    "local_minima": "pymoo",
+}
 """The package a bench compares with, where that is an extra."""
 
 RESULTS = Path(__file__).parent / "results"

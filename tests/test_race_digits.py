@@ -7,9 +7,9 @@ import pytest
 
 from rmsprop.errors import MissingDependency
 from rmsprop.race import get
-from rmsprop.race.digits import Examples, Network, split_evenly
 from rmsprop.race.record import Job
 from rmsprop.race.run import train
+from rmsprop.race.tasks.digits import Examples, Network, split_evenly
 
 sklearn_datasets = pytest.importorskip("sklearn.datasets")
 

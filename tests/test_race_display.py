@@ -49,6 +49,15 @@ def test_frames_are_drawn_ten_times_a_second_at_most(monkeypatch):
     assert text.count("trials") <= 3
 
 
+def test_a_terminal_sees_the_steps_of_a_long_epoch_and_a_pipe_does_not(monkeypatch):
+    monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_FRAME", 0.0)
+    monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_SIGNS", 0.0)
+    _, text = _shown(ValleyTask(), terminal=True)
+    assert "tries lr 0.01, epoch 1, step 3" in text
+    assert "seed 0, epoch 2, step 4" in text
+    assert "step 3" not in _shown(ValleyTask(), terminal=False)[1]
+
+
 def test_the_final_table_shows_every_optimizer_within_eighty_columns():
     task = ValleyTask(poison={1: 3})
     results = run(task, rivals=("sgd", "momentum", "rmsprop"), seeds=3)

@@ -93,9 +93,9 @@ def test_every_colour_used_is_defined_for_light_and_dark(html):
     in_the_dark = r"@media \(prefers-color-scheme: dark\)\{:root\{(.*?)\}\}"
     dark = "".join(re.findall(in_the_dark, html, flags=re.DOTALL))
     light = re.sub(in_the_dark, "", html, flags=re.DOTALL)
-    used = set(re.findall(r"var\(--([a-z]+)\)", html)) - {"sans"}
+    used = set(re.findall(r"var\(--([a-z-]+)\)", html)) - {"sans"}
     for part in (light, dark):
-        assert used <= set(re.findall(r"--([a-z]+):", part))
+        assert used <= set(re.findall(r"--([a-z-]+):", part))
 
 
 def test_no_drawing_keeps_a_colour_of_its_own(html):
@@ -207,4 +207,62 @@ def test_a_task_with_another_metric_is_reported_alike(tmp_path):
     text = files[-1].read_text()
     assert "Test distance" in text
     assert "1 of 3 diverged" in text
-    assert " %" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    # The share of the time is a percentage whatever the metric is.
+    without = re.sub(r"<style>.*?</style>|<figure>.*?</figure>|[\d.]+ % of training", "", text, flags=re.DOTALL)
+    assert " %" not in without
+
+
+def test_the_page_shows_memory_and_the_share_of_the_step(digits, html):
+    task, results = digits
+    for line in rows(task, results):
+        assert 0 < line.share < 1
+        assert f"{100 * line.share:.1f} % of training" in html
+        assert f"<td>{line.memory.state_per_parameter:.1f}<small>+ " in html
+
+
+def test_the_time_bars_add_up_to_the_training_time(digits):
+    task, results = digits
+    axes = figure.Figure().subplots()
+    table = rows(task, results)
+    PANELS["time"][0](axes, task, results, table)
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches[1::2]]
+    assert ends == pytest.approx([line.train_seconds for line in table])
+
+
+def test_the_effective_rate_drawn_is_the_geometric_mean_of_the_medians_kept(digits):
+    task, results = digits
+    axes = figure.Figure().subplots()
+    PANELS["effective"][0](axes, task, results, rows(task, results))
+    tracks = [
+        results.trials["final", "rmsprop", best_rate(task, results, "rmsprop"), seed].effective_lr for seed in (0, 1)
+    ]
+    expected = [(a[2] * b[2]) ** 0.5 for a, b in zip(*tracks, strict=True)]
+    # Gradient descent has none: two lines, one of them the thick one.
+    assert len(axes.lines) == 2
+    drawn = max(axes.lines, key=lambda line: line.get_linewidth())
+    assert list(drawn.get_ydata()) == pytest.approx(expected)
+
+
+def test_a_file_of_an_earlier_version_is_read_and_drawn_without_what_it_lacks(digits):
+    task, results = digits
+    tree = json.loads(document(task, results))
+    for name in ("memory", "sample"):
+        del tree[name]
+    for name in ("device", "short"):
+        del tree["settings"][name]
+    for trial in tree["trials"]:
+        del trial["train_seconds"], trial["effective_lr"]
+    old = Results.from_json(json.dumps(tree), where="memory")
+    assert old.settings == results.settings
+    text = page(task, old)
+    assert "% of training" not in text
+    assert "none recorded" in text
+    assert [line.scores for line in rows(task, old)] == [line.scores for line in rows(task, results)]
+
+
+def test_what_a_model_made_is_shown_as_text():
+    task = ValleyTask()
+    results = run(task)
+    results.sample = "In the <b>beginning"
+    assert "<pre>In the &lt;b&gt;beginning</pre>" in page(task, results)
+    assert Results.from_json(results.to_json({}), where="memory").sample == results.sample

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from racing import ValleyTask, curves, run
 from rmsprop.errors import InputError, StateError
 from rmsprop.race import Results, Settings, contestant, get
 from rmsprop.race.record import Diverged, Job
-from rmsprop.race.run import Began, Chosen, Ended, best_rate, finished, train
+from rmsprop.race.run import Began, Chosen, Ended, Epoch, Stepped, best_rate, finished, train
 
 
 def test_every_optimizer_gets_the_same_trials():
@@ -25,7 +26,8 @@ def test_every_optimizer_gets_the_same_trials():
 
 
 def test_within_a_seed_all_start_from_the_same_score():
-    results = run(ValleyTask(), rivals=contestant.names(), seeds=2)
+    everyone = tuple(name for name in contestant.names() if "numpy" in contestant.get(name).hosts)
+    results = run(ValleyTask(), rivals=everyone, seeds=2)
     for seed in (0, 1):
         starts = {trial.score[0] for key, trial in results.trials.items() if key[0] == "final" and key[3] == seed}
         assert len(starts) == 1
@@ -212,16 +214,67 @@ def test_a_name_far_from_all_is_answered_with_the_list():
         get("qqq")
 
 
-def test_the_settings_that_the_report_shows_are_the_optimizers_defaults():
+def test_the_settings_that_the_report_shows_are_the_optimizers_own():
     for name in contestant.names():
         runner = contestant.get(name)
-        optimizer = runner.stepper("numpy", np.zeros(2), lr=0.1).__self__
+        if "numpy" not in runner.hosts:
+            continue
+        optimizer = runner.stepper("numpy", np.zeros(2), lr=0.1).optimizer
         rule = getattr(optimizer, "rule", optimizer)
-        for part in () if runner.settings == "plain" else runner.settings.split(", "):
+        settings = runner.settings("numpy")
+        for part in () if settings == "plain" else settings.split(", "):
             word, number = part.split()[:2]
             assert getattr(rule, word) == float(number), (name, part)
 
 
-def test_an_optimizer_that_a_framework_does_not_have_is_refused():
-    with pytest.raises(InputError, match="adam does not run in torch yet"):
-        contestant.get("adam").stepper("torch", [], lr=0.1)
+def test_an_optimizer_that_a_framework_does_not_have_is_refused_before_the_data_are_read():
+    task = ValleyTask()
+    task.load = lambda: pytest.fail("the data were read")
+    with pytest.raises(InputError, match="adamw does not run in numpy, only in torch: leave it out of --with"):
+        run(task, rivals=("adamw", "rmsprop"))
+
+
+def test_a_long_epoch_says_that_it_is_alive_between_steps_and_not_too_often(monkeypatch):
+    monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_SIGNS", 0.0)
+    events = []
+    run(ValleyTask(), rivals=("rmsprop",), seeds=1, epochs=2, listener=events.append)
+    final = [(e.epoch, e.steps) for e in events if isinstance(e, Stepped) and e.job.phase == "final"]
+    assert final == [(epoch, step) for epoch in (1, 2) for step in (1, 2, 3, 4)]
+    monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_SIGNS", 3600.0)
+    events.clear()
+    run(ValleyTask(), rivals=("rmsprop",), seeds=1, epochs=2, listener=events.append)
+    assert not [event for event in events if isinstance(event, Stepped)]
+
+
+def test_training_time_holds_the_steps_and_leaves_out_scoring_and_listening():
+    task = ValleyTask()
+    build = task.learner
+
+    def slow(data, seed):
+        learner = build(data, seed)
+        score = learner.score
+        learner.score = lambda split: (time.sleep(0.01), score(split))[1]
+        return learner
+
+    task.learner = slow
+    listener = lambda event: time.sleep(0.01) if isinstance(event, Epoch) else None  # noqa: E731
+    results = run(task, rivals=("rmsprop",), seeds=1, epochs=3, listener=listener)
+    for trial in results.trials.values():
+        assert 0 < trial.step_seconds < trial.train_seconds
+        # Four scorings and three calls of the listener slept outside of the training.
+        assert trial.seconds - trial.train_seconds >= 0.07
+
+
+def test_the_effective_learning_rate_is_recorded_at_growing_steps_of_reported_trials():
+    results = run(ValleyTask(), rivals=("sgd", "adam", "rmsprop"), seeds=1, epochs=3)
+    for key, trial in results.trials.items():
+        steps = [point[0] for point in trial.effective_lr]
+        assert steps == ([1, 2, 5, 10] if key[0] == "final" and key[1] != "sgd" else [])
+        assert all(low <= middle <= high for _, low, middle, high in trial.effective_lr)
+
+
+def test_results_of_another_device_or_of_a_part_of_the_data_are_not_joined():
+    settings = Settings.of(ValleyTask())
+    for change in ({"device": "cuda"}, {"short": True}):
+        with pytest.raises(StateError, match="resume it without changing that"):
+            settings.refuse_another_protocol(dataclasses.replace(settings, **change), where="there")

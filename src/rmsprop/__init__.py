@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rmsprop.minimize import minimize, scipy_method
     from rmsprop.recipes import recipe
     from rmsprop.trace import Trace
+    from rmsprop.tune import tune
 
 __version__ = "0.1.0"
 
@@ -44,11 +45,12 @@ __all__ = [
     "scipy_method",
     "set_threads",
     "threads",
+    "tune",
 ]
 
 
 class _Package(types.ModuleType):
-    """This module's class: `rmsprop.minimize` is the function, also once the submodule of that name is loaded.
+    """This module's class: `rmsprop.minimize` and `rmsprop.tune` are functions, also once their submodules are loaded.
 
     The import system binds a loaded submodule to its name in the package; a property cannot be covered up like that.
     """
@@ -59,6 +61,13 @@ class _Package(types.ModuleType):
 
     @minimize.setter
     def minimize(self, submodule: types.ModuleType) -> None: ...
+
+    @property
+    def tune(self) -> Any:
+        return importlib.import_module("rmsprop.tune").tune
+
+    @tune.setter
+    def tune(self, submodule: types.ModuleType) -> None: ...
 
 
 sys.modules[__name__].__class__ = _Package
@@ -81,4 +90,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "minimize"})
+    return sorted({*globals(), *_LAZY, "minimize", "tune"})

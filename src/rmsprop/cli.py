@@ -27,6 +27,9 @@ COMMANDS: dict[str, str] = {
     "compare": "rmsprop.commands.minimize:compare",
     "dialects": "rmsprop.commands.dialects:dialects",
     "convert": "rmsprop.commands.convert:convert",
+    "doctor": "rmsprop.commands.doctor:doctor",
+    "tune": "rmsprop.commands.tune:tune",
+    "sensitivity": "rmsprop.commands.sensitivity:sensitivity",
 }
 """Name -> "module:function", or "module:app" for a command with commands of its own."""
 
@@ -111,6 +114,9 @@ def _root(
       rmsprop minimize "x - x^3" --start -1 --animate x.gif
       rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with adagrad,adam --plot paths.png
       rmsprop dialects torch tensorflow1
+      rmsprop doctor run.pt
+      rmsprop tune digits           search lr, rho, eps, momentum and centring
+      rmsprop sensitivity digits    how wide is the range of learning rates that work
     """  # noqa: D301, D412 (a backspace keeps the paragraph's lines apart in --help)
 
 

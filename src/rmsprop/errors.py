@@ -8,6 +8,7 @@
     │   └── FileError                   a file that cannot be read as what it claims to be
     ├── ExpressionError (ValueError)    a typed function that does not parse; carries the column
     └── MissingDependency (ImportError) an extra that is not installed; the message names it
+    RMSpropWarning (UserWarning)        settings that are known to do harm, and what the doctor could not write
 
 Each class also derives from the builtin in parentheses, so code that catches `ValueError`, `TypeError` or
 `ImportError` keeps working. A message names the argument, what was expected, and what came:
@@ -23,6 +24,7 @@ __all__ = [
     "InputTypeError",
     "MissingDependency",
     "RMSpropError",
+    "RMSpropWarning",
     "RuleError",
     "StateError",
 ]
@@ -30,6 +32,10 @@ __all__ = [
 
 class RMSpropError(Exception):
     """The root of the tree: catch it to catch everything this library refuses."""
+
+
+class RMSpropWarning(UserWarning):
+    """Advice, given once: settings known to do harm. `RMSPROP_QUIET=1` or `rmsprop.doctor.quiet()` switches it off."""
 
 
 class RuleError(RMSpropError, ValueError):

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rmsprop import _advice
 from rmsprop._choice import choose, remember_given
 from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
 from rmsprop.jax._optax import from_optax, to_optax
@@ -113,6 +114,8 @@ def rmsprop(  # noqa: D417 (`given` is not the caller's)
     rule, row = choose(dialect, default="optax", changes=changes)
     lr = learning_rate if callable(learning_rate) else _checked_lr(learning_rate)
     complex_fits = row is None or row.complex == "abs2"
+    if isinstance(lr, float) and not traced:
+        _advice.warn(_advice.advise(rule, lr), stacklevel=3)
 
     def init(params: Tree) -> RMSpropState:
         def zeros(buffer: str) -> Callable[[Array], Array]:

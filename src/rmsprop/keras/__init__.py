@@ -20,7 +20,7 @@ from typing import Any
 
 import keras
 
-from rmsprop import reference
+from rmsprop import _advice, reference
 from rmsprop._choice import choose, remember_given
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
@@ -124,6 +124,8 @@ class RMSprop(Saved):
         self._rule = rule
         self._dialect = "" if row is None else row.name
         self._lazy = row is not None and row.sparse == "lazy"
+        if isinstance(learning_rate, (int, float)):
+            _advice.warn(_advice.advise(rule, float(learning_rate)), stacklevel=3)
 
     rho = property(lambda self: self._rule.rho)
     momentum = property(lambda self: self._rule.momentum)

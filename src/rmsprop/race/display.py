@@ -1,7 +1,7 @@
 """Show a race while it runs, and its table at the end.
 
-On a terminal a table is redrawn in place, ten times a second at most and only between epochs: no thread of the display
-runs beside a timed step. Anywhere else (a pipe, a log) there is a line per optimizer and stage.
+On a terminal a table is redrawn in place, ten times a second at most and only between steps: no thread of the display
+runs beside a timed one. Anywhere else (a pipe, a log) there is a line per optimizer and stage.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -18,12 +19,15 @@ from rich.table import Table
 from rich.text import Text
 
 from rmsprop.race import contestant
-from rmsprop.race.record import Results
-from rmsprop.race.run import Began, Chosen, Ended, Epoch, Event
+from rmsprop.race.record import Job, Results
+from rmsprop.race.run import Began, Chosen, Ended, Epoch, Event, Stepped
 from rmsprop.race.task import Task
-from rmsprop.race.verdict import Row, step_note
+from rmsprop.race.verdict import SUBJECT, Row, rows, standing, step_note
 
-__all__ = ["Display", "final_table"]
+if TYPE_CHECKING:
+    from rmsprop.race.conduct import Outcome
+
+__all__ = ["Display", "final_table", "overview"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SECONDS_PER_FRAME = 0.1
@@ -84,13 +88,16 @@ class Display:
                     self._console.print(f"Going on: {done} of {trials} trials were done before.")
                 elif self._live is None:
                     self._console.print(f"Tuning {len(settings.rivals)} optimizers, {trials} trials in all ...")
+            case Stepped(job, epoch, steps):
+                self._stage[job.rival] = f"{_doing(job)}, epoch {epoch}, step {steps}"
+                if self._live is None:
+                    return
             case Epoch(job, epoch, score, _):
                 rival = job.rival
                 if epoch == 1:
                     self._curve[rival] = []
                 self._curve[rival].append(score)
-                what = f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
-                self._stage[rival] = f"{what}, epoch {epoch}"
+                self._stage[rival] = f"{_doing(job)}, epoch {epoch}"
             case Chosen(rival, lr):
                 self._rate[rival] = f"{lr:g}"
                 self._stage[rival] = "tuned"
@@ -141,6 +148,10 @@ class Display:
         return "".join(_BARS[round(height * (len(_BARS) - 1))] for height in heights)
 
 
+def _doing(job: Job) -> str:
+    return f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
+
+
 def final_table(task: Task, results: Results, table: Sequence[Row]) -> RenderableType:
     """Return the table that ends a race, best first, with its footnotes."""
     metric = task.metric
@@ -168,7 +179,35 @@ def final_table(task: Task, results: Results, table: Sequence[Row]) -> Renderabl
             f"{row.loss:.3g}",
             f"{row.step_us:.1f} µs",
         )
-    notes = [step_note(results)]
+    notes = [step_note(results, task.framework)]
     if any(row.at_edge for row in table):
         notes.append("* at the edge of the grid of learning rates: a better one may lie beyond.")
     return Group(drawn, *(Text(note, style="dim") for note in notes))
+
+
+def overview(outcomes: Sequence[Outcome]) -> RenderableType:
+    """Return the table that ends a tour of many tasks: what RMSprop reached, who was best, how RMSprop did."""
+    drawn = Table(
+        title="All tasks",
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for heading in ("task", "RMSprop", "best", "RMSprop ..."):
+        drawn.add_column(heading, no_wrap=heading != "RMSprop ...")
+    for outcome in outcomes:
+        name, metric = outcome.task.name, outcome.task.metric
+        table = rows(outcome.task, outcome.results) if outcome.results is not None else []
+        if not table:
+            drawn.add_row(name, "-", "-", "left out" if outcome.absent else "failed or broken off")
+            continue
+        ours = next((row for row in table if row.rival == SUBJECT), None)
+        drawn.add_row(
+            name,
+            "-" if ours is None else ours.text(metric),
+            f"{table[0].label}, {table[0].text(metric)}",
+            standing(table),
+        )
+    return drawn

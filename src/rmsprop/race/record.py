@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import contestant
+from rmsprop.race.memory import Memory
 from rmsprop.race.task import Split, Task
 
 __all__ = ["Diverged", "Job", "Phase", "Results", "Settings", "Trial"]
@@ -38,6 +39,8 @@ class Settings:
         tuning_seeds: Of the trials that choose the learning rate; none of `seeds`.
         epochs: Per trial.
         grid: The learning rates tried, ascending.
+        device: Where it trained: another one rounds otherwise and has other times.
+        short: On a part of the data.
     """
 
     task: str
@@ -46,6 +49,8 @@ class Settings:
     tuning_seeds: tuple[int, ...]
     epochs: int
     grid: tuple[float, ...]
+    device: str = "cpu"
+    short: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.tuning_seeds or not self.rivals or not self.grid:
@@ -81,11 +86,13 @@ class Settings:
             tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
             epochs=budget.epochs if epochs is None else epochs,
             grid=budget.grid,
+            device=getattr(task, "device", "cpu"),
+            short=getattr(task, "short", False),
         )
 
     def refuse_another_protocol(self, other: Settings, *, where: object) -> None:
         """Raise StateError if `other`, found in `where`, was run by other rules than these."""
-        for name in ("task", "epochs", "grid", "tuning_seeds"):
+        for name in ("task", "epochs", "grid", "tuning_seeds", "device", "short"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise StateError(
@@ -135,6 +142,8 @@ class Trial:
         step_seconds: Time within `step` alone, all steps together.
         seconds: The whole trial: data, model, steps and scoring.
         diverged: None if every loss was finite.
+        train_seconds: Batches, gradients and steps alone; None in results written before that was measured.
+        effective_lr: Of a reported trial: a step, counted from 1, and the QUANTILES of `rmsprop.race.stepper` after it.
     """
 
     job: Job
@@ -145,9 +154,13 @@ class Trial:
     step_seconds: float
     seconds: float
     diverged: Diverged | None = None
+    train_seconds: float | None = None
+    effective_lr: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        curves = (*self.score, *self.loss, *self.train_loss, self.step_seconds, self.seconds)
+        curves = [*self.score, *self.loss, *self.train_loss, self.step_seconds, self.seconds]
+        curves += [value for point in self.effective_lr for value in point]
+        curves += [] if self.train_seconds is None else [self.train_seconds]
         if not self.score or not len(self.score) == len(self.loss) == len(self.train_loss) + 1:
             raise ValueError("curves of different lengths")
         if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in curves):
@@ -189,6 +202,8 @@ class Trial:
             step_seconds=fields["step_seconds"],
             seconds=fields["seconds"],
             diverged=Diverged(**fields["diverged"]) if fields["diverged"] else None,
+            train_seconds=fields.get("train_seconds"),
+            effective_lr=tuple(tuple(point) for point in fields.get("effective_lr", ())),
         )
 
 
@@ -206,12 +221,16 @@ class Results:
         data: "fingerprint" and "sizes" of `rmsprop.race.task.Data`.
         environment: Versions and machine, name -> text.
         trials: Key -> trial.
+        memory: Optimizer -> what it keeps and takes.
+        sample: What RMSprop's first reported model made, where a task makes something to read; else empty.
     """
 
     settings: Settings
     data: dict[str, Any]
     environment: dict[str, str]
     trials: dict[Key, Trial] = dataclasses.field(default_factory=dict)
+    memory: dict[str, Memory] = dataclasses.field(default_factory=dict)
+    sample: str = ""
 
     def add(self, trial: Trial) -> None:
         """Keep a finished trial."""
@@ -225,6 +244,8 @@ class Results:
             "data": self.data,
             "environment": self.environment,
             **extra,
+            "memory": {rival: dataclasses.asdict(memory) for rival, memory in self.memory.items()},
+            "sample": self.sample,
             "trials": [trial.to_dict() for trial in self.trials.values()],
         }
         return json.dumps(document, indent=1, allow_nan=False) + "\n"
@@ -250,6 +271,9 @@ class Results:
             results = cls(
                 settings=Settings(**fields), data=dict(document["data"]), environment=dict(document["environment"])
             )
+            # Files of earlier versions lack both.
+            results.memory = {rival: Memory(**fields) for rival, fields in document.get("memory", {}).items()}
+            results.sample = str(document.get("sample", ""))
             for trial in document["trials"]:
                 results.add(Trial.from_dict(trial))
         except (ValueError, TypeError, KeyError, AttributeError) as error:

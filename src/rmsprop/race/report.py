@@ -26,6 +26,8 @@ _MARKS = {
     "^": '<path d="M19 2.8l4.2 7.6h-8.4z"/>',
     "v": '<path d="M19 11.2l4.2-7.6h-8.4z"/>',
     "D": '<path d="M19 2.6l4.4 4.4-4.4 4.4-4.4-4.4z"/>',
+    "p": '<path d="M19 2.6l4.4 3.2-1.7 5.2h-5.4l-1.7-5.2z"/>',
+    "h": '<path d="M19 2.6l3.8 2.2v4.4L19 11.4l-3.8-2.2V4.8z"/>',
     "P": '<path d="M17.6 3h2.8v2.6H23v2.8h-2.6V11h-2.8V8.4H15V5.6h2.6z"/>',
     "X": '<path d="M16 4l6 6m0-6l-6 6" stroke-width="2.6"/>',
 }
@@ -95,12 +97,12 @@ def page(task: Task, results: Results) -> str:
 </header>
 {_table(task, table)}
 <ul class="notes">
-<li>{_safe(step_note(results))}</li>
-{_edge_note(table)}{_precision_note(task, results)}</ul>
+<li>{_safe(step_note(results, task.framework))}</li>
+{_memory_note(table)}{_edge_note(table)}{_precision_note(task, results)}</ul>
 <h2>Curves</h2>
 {_legend(results)}
 <div class="figures">{figures}</div>
-<h2>How it was run</h2>
+{_sample(results)}<h2>How it was run</h2>
 {_protocol(task, results)}
 <h2>With what</h2>
 {_environment(task, results)}
@@ -115,8 +117,7 @@ def page(task: Task, results: Results) -> str:
 def _table(task: Task, table: list[Row]) -> str:
     metric = task.metric
     head = (
-        "Optimizer", "Learning rate", f"Test {metric.name}", "Worst to best",
-        "Test loss", "Training loss", "Time in step", "Trial",
+        "Optimizer", "Learning rate", f"Test {metric.name}", "Test loss", "Time in step", "Bytes per weight", "Trial",
     )  # fmt: skip
     lines = []
     for row in table:
@@ -125,17 +126,16 @@ def _table(task: Task, table: list[Row]) -> str:
         diverged = f' <span class="bad">{row.diverged} of {row.seeds} diverged</span>' if row.diverged else ""
         cells = (
             f"{row.lr:g}{'*' if row.at_edge else ''}",
-            f"<strong>{_safe(row.text(metric))}</strong>{diverged}",
-            _safe(extremes),
-            _number(row.loss),
-            _number(row.train_loss),
-            f"{row.step_us:.1f} µs",
+            f"<strong>{_safe(row.text(metric))}</strong>{diverged}<small>{_safe(extremes)}</small>",
+            f"{_number(row.loss)}<small>training {_number(row.train_loss)}</small>",
+            f"{row.step_us:.1f} µs{_share(row)}",
+            _memory(row),
             f"{row.seconds:.2f} s",
         )
         own = ' class="own"' if row.rival == "rmsprop" else ""
         lines.append(
             f'<tr{own}><th scope="row">{_key(row.rival)}{_safe(row.label)}'
-            f"<small>{_safe(contestant.get(row.rival).settings)}</small></th>"
+            f"<small>{_safe(contestant.get(row.rival).settings(task.framework))}</small></th>"
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
@@ -143,14 +143,41 @@ def _table(task: Task, table: list[Row]) -> str:
     seeds = f"{table[0].seeds} seed{'s' if table[0].seeds > 1 else ''}" if table else "no seed"
     return (
         '<div class="scroll"><table><caption>After the last epoch; mean ± standard deviation over '
-        f"{seeds}, best first.</caption><thead><tr>{heads}"
+        f"{seeds}, and from the worst seed to the best. Best first.</caption><thead><tr>{heads}"
         f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _share(row: Row) -> str:
+    return "" if math.isnan(row.share) else f"<small>{100 * row.share:.1f} % of training</small>"
+
+
+def _memory(row: Row) -> str:
+    if row.memory is None:
+        return "–"
+    taken = row.memory.step_per_parameter
+    step = "" if taken is None else f"<small>+ {taken:.1f} in a step</small>"
+    return f"{row.memory.state_per_parameter:.1f}{step}"
+
+
+def _sample(results: Results) -> str:
+    if not results.sample:
+        return ""
+    return f"<h2>What RMSprop's model makes</h2>\n<pre>{_safe(results.sample)}</pre>\n"
 
 
 def _edge_note(table: list[Row]) -> str:
     edge = [row.label for row in table if row.at_edge]
     return f"<li>* at the edge of the grid: {_safe(', '.join(edge))} might do better beyond it.</li>\n" if edge else ""
+
+
+def _memory_note(table: list[Row]) -> str:
+    if all(row.memory is None for row in table):
+        return ""
+    return (
+        "<li>Bytes per weight: what the optimizer keeps beside the weight itself, and below it what one step borrows "
+        "from the framework's allocator. Measured in a training of its own, outside of the timed ones.</li>\n"
+    )
 
 
 def _precision_note(task: Task, results: Results) -> str:
@@ -198,7 +225,7 @@ def _legend(results: Results) -> str:
 def _key(rival: str) -> str:
     """Return a bit of the line as it is drawn: colour, dash, marker."""
     runner = contestant.get(rival)
-    dash = _DASHES.get(runner.dash, "9 3") if isinstance(runner.dash, str) else "9 3"
+    dash = _DASHES[runner.dash] if isinstance(runner.dash, str) else " ".join(f"{1.8 * n:g}" for n in runner.dash[1])
     return (
         f'<svg class="key" viewBox="0 0 38 14" aria-hidden="true" style="color:var(--{runner.name})">'
         f'<path d="M1 7h36" stroke-dasharray="{dash}"/><g class="mark">{_MARKS[runner.marker]}</g></svg>'

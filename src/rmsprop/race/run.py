@@ -7,7 +7,7 @@
    chosen by these numbers: the last epoch counts, not the best one.
 
 Within a seed all optimizers start from the same weights and see the same batches. They take turns trial by trial, so
-that a slow minute of the machine falls on all of them. `step` alone is timed, with time.perf_counter around each call.
+that a slow minute of the machine falls on all of them. What is timed: `rmsprop.race.trial`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-
-import numpy as np
+from typing import Any
 
 from rmsprop import __version__, compiled
 from rmsprop.errors import StateError
 from rmsprop.race import contestant
-from rmsprop.race.record import Diverged, Job, Results, Settings, Trial
-from rmsprop.race.task import Data, Task
+from rmsprop.race.memory import measure
+from rmsprop.race.record import Job, Results, Settings, Trial
+from rmsprop.race.task import Data, Learner, Task
+from rmsprop.race.trial import Epoch, Stepped, train
 
-__all__ = ["Began", "Chosen", "Ended", "Epoch", "Event", "Listener", "best_rate", "finished", "race", "train"]
+__all__ = [
+    "Began", "Chosen", "Ended", "Epoch", "Event", "Listener", "Stepped", "best_rate", "finished", "race", "train",
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +40,6 @@ class Began:
     settings: Settings
     trials: int
     done: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Epoch:
-    """A trial has ended an epoch, counted from 1."""
-
-    job: Job
-    epoch: int
-    score: float
-    train_loss: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Chosen:
     lr: float
 
 
-Event = Began | Epoch | Ended | Chosen
+Event = Began | Stepped | Epoch | Ended | Chosen
 Listener = Callable[[Event], None]
 
 
@@ -82,13 +75,14 @@ def race(
         task: What to train.
         settings: Optimizers, seeds, epochs, rates.
         earlier: A race to go on with. Read.
-        listener: Called with each event, between trials and epochs, never inside a timed step.
+        listener: Called with each event, between trials, epochs and steps, never inside a timed step.
         save: Called after each trial.
 
     Returns:
         The results; of a race that was broken off with Ctrl-C those that were finished: see `finished`.
 
     Raises:
+        InputError: An optimizer that does not exist in the task's framework, or an unknown device.
         StateError: `earlier` ran by other rules or on other data.
         MissingDependency: The task's data are not at hand.
 
@@ -99,17 +93,24 @@ def race(
         >>> len(results.trials)
         5
     """
+    for rival in settings.rivals:
+        contestant.get(rival).host(task.framework)
+    # Everything that can be refused is refused before the data are read, which may take a while.
+    with task.session():
+        pass
     data = task.load()
     results = Results(
         settings=settings,
         data={"fingerprint": data.fingerprint, "sizes": dict(data.sizes)},
-        environment=_environment(data),
+        environment=_environment(task, data),
     )
     if earlier is not None:
         settings.refuse_another_protocol(earlier.settings, where="the folder")
         if earlier.data.get("fingerprint") != data.fingerprint:
             raise StateError(f"the earlier race ran on other data than {task.name} has now: race into another --out")
         results.trials.update(earlier.trials)
+        results.memory.update(earlier.memory)
+        results.sample = earlier.sample
     per_rival = len(settings.grid) * len(settings.tuning_seeds) + len(settings.seeds)
     done = sum(job.key in results.trials for job in _jobs(task, settings, results, listener=None))
     listener(Began(settings, per_rival * len(settings.rivals), done))
@@ -117,7 +118,10 @@ def race(
         with task.session():
             for job in _jobs(task, settings, results, listener=listener):
                 if job.key not in results.trials:
-                    trial = train(task, data, job, epochs=settings.epochs, listener=listener)
+                    if job.phase == "final" and job.rival not in results.memory:
+                        results.memory[job.rival] = measure(task, data, job.rival, lr=job.lr, seed=job.seed)
+                    look = _shown(results, job)
+                    trial = train(task, data, job, epochs=settings.epochs, listener=listener, look=look)
                     results.add(trial)
                     save(results)
                     listener(Ended(trial))
@@ -127,48 +131,17 @@ def race(
     return results
 
 
-def train(task: Task, data: Data, job: Job, *, epochs: int, listener: Listener = lambda event: None) -> Trial:
-    """Run one trial; a loss that is not finite ends it and is recorded, not raised."""
-    clock = time.perf_counter
-    began = clock()
-    learner = task.learner(data, job.seed)
-    step = contestant.get(job.rival).stepper(task.framework, learner.params, lr=job.lr)
-    curve = [learner.score(job.split)]
-    train_loss: list[float] = []
-    steps, step_seconds = 0, 0.0
-    diverged = None
-    # A diverging trial overflows before it is noticed; that is a result here, not a warning.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for epoch in range(1, epochs + 1):
-            losses = []
-            for batch in learner.batches(epoch):
-                loss, grads = learner.gradients(batch)
-                if not math.isfinite(loss):
-                    diverged = Diverged(step=steps + 1, tensor=learner.culprit(grads))
-                    break
-                losses.append(loss)
-                before = clock()
-                step(grads)
-                step_seconds += clock() - before
-                steps += 1
-            point = learner.score(job.split)
-            if diverged is None and not all(map(math.isfinite, point)):
-                diverged = Diverged(step=steps, tensor=learner.culprit(grads))
-            if diverged is not None:
-                break
-            curve.append(point)
-            train_loss.append(math.fsum(losses) / len(losses))
-            listener(Epoch(job, epoch, point[0], train_loss[-1]))
-    return Trial(
-        job=job,
-        score=tuple(point[0] for point in curve),
-        loss=tuple(point[1] for point in curve),
-        train_loss=tuple(train_loss),
-        steps=steps,
-        step_seconds=step_seconds,
-        seconds=clock() - began,
-        diverged=diverged,
-    )
+def _shown(results: Results, job: Job) -> Callable[[Learner], Any] | None:
+    """Return what keeps a sample of RMSprop's first reported model, where the task's learner makes samples."""
+    if job.phase != "final" or job.rival != "rmsprop" or results.sample:
+        return None
+
+    def keep(learner: Learner) -> None:
+        sample = getattr(learner, "sample", None)
+        if sample is not None:
+            results.sample = str(sample())
+
+    return keep
 
 
 def best_rate(task: Task, results: Results, rival: str) -> float | None:
@@ -214,8 +187,14 @@ def _jobs(task: Task, settings: Settings, results: Results, *, listener: Listene
             yield Job(phase="final", rival=rival, lr=chosen[rival], seed=seed)
 
 
-def _environment(data: Data) -> dict[str, str]:
+def _threads(task: Task) -> int:
+    """How many CPU threads a torch task's session uses: see `rmsprop.race.tasks._torch`."""
+    return 1 if getattr(task, "short", False) else min(getattr(task, "threads", 1), os.cpu_count() or 1)
+
+
+def _environment(task: Task, data: Data) -> dict[str, str]:
     """Versions and machine, for the report; nothing that names a person or a host."""
+    device = getattr(task, "device", "cpu")
     return {
         "rmsprop": __version__,
         "kernel": "compiled" if compiled() else "plain: the compiled module is not in use",
@@ -223,5 +202,7 @@ def _environment(data: Data) -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
+        **({"threads": str(_threads(task))} if hasattr(task, "threads") else {}),
+        **({"device": device} if device != "cpu" else {}),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

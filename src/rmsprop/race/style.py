@@ -20,7 +20,11 @@ caption{text-align:left;padding:.8rem 1rem 0;color:var(--muted);font-size:.9rem}
 th,td{padding:.6rem .75rem;text-align:right;white-space:nowrap;border-top:1px solid var(--grid)}
 thead th{border-top:0;color:var(--muted);font-weight:600;font-size:.85rem;vertical-align:bottom}
 th:first-child{text-align:left;font-weight:600}
-th small{display:block;color:var(--muted);font-weight:400;font-size:.8rem;padding-left:46px}
+th small{display:block;color:var(--muted);font-weight:400;font-size:.8rem;padding-left:46px;white-space:normal;
+min-width:13rem}
+td small{display:block;color:var(--muted);font-size:.8rem}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--paper);border:1px solid var(--grid);border-radius:10px;
+padding:1rem;font:.95rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
 tr.own{background:var(--own)}
 .bad{color:var(--bad);font-size:.85rem}
 ul{padding-left:1.2rem}

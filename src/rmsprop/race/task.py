@@ -1,6 +1,6 @@
 """What a race task is, and where the tasks are found.
 
-A task is one small file of this folder: where its data come from, the model, the loss, the metric and the budget. It
+A task is one small file of `tasks/`: where its data come from, the model, the loss, the metric and the budget. It
 says nothing about optimizers, seeds, tuning, timing or reports: `rmsprop.race.run` does those for every task alike.
 A round of a task is called an epoch here, whether it is a pass over images or a block of played games.
 
@@ -28,8 +28,24 @@ __all__ = ["Budget", "Data", "Framework", "Learner", "Metric", "Split", "Task", 
 Framework = Literal["numpy", "torch"]
 Split = Literal["valid", "test"]
 
-# Name -> module with a `TASK`. A module stays cheap to import: its data and framework are imported by `load`.
-_TASKS = {"digits": "rmsprop.race.digits"}
+# A name is that of a module with a `TASK`, cheap to import: its data and framework are imported by `load`.
+_TASKS = {
+    name: f"rmsprop.race.tasks.{name.replace('-', '_')}"
+    for name in (
+        "digits",
+        "fashion",
+        "mnist",
+        "kjv",
+        "sentiment",
+        "translate",
+        "speech",
+        "digits-speech",
+        "diamonds",
+        "ratings",
+        "cartpole",
+        "finetune",
+    )
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,7 +138,11 @@ class Learner(Protocol):
 
 
 class Task(Protocol):
-    """One file of this folder."""
+    """One file of `tasks/`.
+
+    A task whose data are not inside an installed package also has `needs`, names of sources in `rmsprop.race.data`.
+    A torch task has `device`; a learner that makes something to look at (a sentence, a game) has `sample() -> str`.
+    """
 
     name: str
     title: str
@@ -159,9 +179,10 @@ def get(name: str) -> Task:
     Example:
         >>> get("digits").metric.name
         'accuracy'
-        >>> get("digit")
+        >>> get("digit")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rmsprop.errors.InputError: unknown task 'digit': did you mean 'digits'? known: digits
+        ...
+        rmsprop.errors.InputError: unknown task 'digit': did you mean 'digits'? known: digits, ...
     """
     if name not in _TASKS:
         raise InputError(f"unknown task {name!r}{nearest(name, names())}")

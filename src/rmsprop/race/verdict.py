@@ -13,11 +13,12 @@ import statistics
 from collections.abc import Sequence
 
 from rmsprop.race import contestant
+from rmsprop.race.memory import Memory
 from rmsprop.race.record import Results, Trial
 from rmsprop.race.run import best_rate
-from rmsprop.race.task import Metric, Task
+from rmsprop.race.task import Framework, Metric, Task
 
-__all__ = ["Row", "facts", "rows", "sentence", "step_note", "ties", "typical_spread"]
+__all__ = ["Row", "facts", "rows", "sentence", "standing", "step_note", "ties", "typical_spread"]
 
 SUBJECT = "rmsprop"
 
@@ -37,6 +38,9 @@ class Row:
         step_us: Microseconds per step, the median over trials.
         seconds: A whole trial, the median.
         diverged: How many seeds ended in a loss that is not finite.
+        train_seconds: Batches, gradients and steps of a trial, the median; NaN where that was not measured.
+        share: The part of `train_seconds` spent in the step, from 0 to 1; NaN likewise.
+        memory: What the optimizer keeps and takes; None where that was not measured.
     """
 
     rival: str
@@ -48,6 +52,9 @@ class Row:
     step_us: float
     seconds: float
     diverged: int = 0
+    train_seconds: float = math.nan
+    share: float = math.nan
+    memory: Memory | None = None
 
     @property
     def label(self) -> str:
@@ -91,14 +98,20 @@ def rows(task: Task, results: Results) -> list[Row]:
             found[rival] = [results.trials["final", rival, lr, seed] for seed in common]
     grid = results.settings.grid
     table = [
-        _row(rival, trials, at_edge=len(grid) > 2 and trials[0].job.lr in (grid[0], grid[-1]))
+        _row(
+            rival,
+            trials,
+            at_edge=len(grid) > 2 and trials[0].job.lr in (grid[0], grid[-1]),
+            memory=results.memory.get(rival),
+        )
         for rival, trials in found.items()
     ]
     return sorted(table, key=lambda row: (row.diverged, -task.metric.goodness(row.mean), row.loss))
 
 
-def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool) -> Row:
+def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool, memory: Memory | None) -> Row:
     sound = [trial for trial in trials if trial.diverged is None]
+    timed = [(trial.train_seconds, trial.step_seconds) for trial in trials if trial.train_seconds]
     return Row(
         rival=rival,
         lr=trials[0].job.lr,
@@ -109,6 +122,9 @@ def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool) -> Row:
         step_us=statistics.median(1e6 * trial.step_seconds / max(trial.steps, 1) for trial in trials),
         seconds=statistics.median(trial.seconds for trial in trials),
         diverged=len(trials) - len(sound),
+        train_seconds=statistics.median(whole for whole, _ in timed) if timed else math.nan,
+        share=statistics.median(step / whole for whole, step in timed) if timed else math.nan,
+        memory=memory,
     )
 
 
@@ -171,6 +187,30 @@ def sentence(table: Sequence[Row], metric: Metric) -> str:
     return f"{best.label} won with {best.text(metric)} {over}{rest or next_one}."
 
 
+def standing(table: Sequence[Row]) -> str:
+    """Say in a word or two how RMSprop did, by the same measure as `sentence`.
+
+    Example:
+        >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
+        >>> adam = Row(rival="adam", scores=(0.98, 0.98), **numbers)
+        >>> standing([adam, Row(rival="rmsprop", scores=(0.95, 0.95), **numbers)])
+        'lost, place 2 of 2'
+    """
+    ours = next((row for row in table if row.rival == SUBJECT), None)
+    if ours is None or len(table) < 2:
+        return "alone" if ours is not None else "did not run"
+    place = f"place {list(table).index(ours) + 1} of {len(table)}"
+    best = table[0]
+    if best.diverged or not best.scores:
+        return "no winner"
+    if best.seeds == 1:
+        return f"no winner, one seed; {place}"
+    spread = typical_spread(table)
+    if ours is best:
+        return "tie" if any(ties(best, row, spread) for row in table[1:]) else "won"
+    return f"tie, {place}" if ties(best, ours, spread) else f"lost, {place}"
+
+
 def _ours_behind(ours: Row, table: Sequence[Row], metric: Metric) -> str:
     place = f"place {list(table).index(ours) + 1} of {len(table)}"
     if ours.diverged:
@@ -182,16 +222,26 @@ def _list(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def step_note(results: Results) -> str:
+def step_note(results: Results, framework: Framework = "numpy") -> str:
     """Say what the time column compares, and what it does not."""
-    if results.environment.get("kernel") == "compiled":
+    if results.environment.get("kernel") != "compiled":
+        return (
+            "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its rivals; its "
+            "compiled step is faster."
+        )
+    if framework == "numpy":
         return (
             "Time in step: RMSprop is compiled code here and its rivals are plain NumPy lines, written to be read. The "
             "column shows what this library's step costs in this training, not that one method is cheaper than another."
         )
+    if results.settings.device != "cpu":
+        return (
+            f"Time in step, on {results.settings.device}, the device's own work included: RMSprop is "
+            "rmsprop.torch.RMSprop on torch's operations, its rivals are torch.optim's in their fastest form."
+        )
     return (
-        "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its rivals; its "
-        "compiled step is faster."
+        "Time in step: RMSprop is rmsprop.torch.RMSprop, whose step is compiled; its rivals are torch.optim's in their "
+        "fastest form, fused where torch has that. Beside torch-rmsprop (--with) the same method is compared."
     )
 
 
@@ -214,6 +264,10 @@ def facts(task: Task, results: Results) -> dict[str, object]:
                 "step_microseconds": row.step_us,
                 "trial_seconds": row.seconds,
                 "diverged": row.diverged,
+                "train_seconds": _number(row.train_seconds),
+                "share_in_step": _number(row.share),
+                "state_bytes_per_parameter": row.memory and row.memory.state_per_parameter,
+                "step_bytes_per_parameter": row.memory and row.memory.step_per_parameter,
             }
             for row in table
         ],

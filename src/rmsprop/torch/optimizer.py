@@ -66,6 +66,9 @@ class RMSprop(torch.optim.RMSprop):
     Raises:
         ValueError: A number out of its domain (torch's messages), a rule that contradicts itself (RuleError).
 
+    Warns:
+        RMSpropWarning: Once, of settings that are known to do harm: docs/use/doctor.md says which.
+
     Example:
         >>> import torch
         >>> from rmsprop.torch import RMSprop
@@ -124,6 +127,7 @@ class RMSprop(torch.optim.RMSprop):
         self._traced = compiled.Traced()
         super().__init__(params, lr, **numbers, capturable=capturable, foreach=foreach, differentiable=differentiable)
         self.state: Any = StateTable(self.state)
+        settings.warn(self.param_groups)
         if eager_state:
             self._create_state()
 

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from rmsprop import _advice
 from rmsprop.errors import InputError, InputTypeError
+from rmsprop.torch.groups import rule_of
 from rmsprop.torch.state import STATE_DTYPES
 
-__all__ = ["ROUNDINGS", "check_extras", "check_rounding", "clipping", "seed"]
+__all__ = ["ROUNDINGS", "check_extras", "check_rounding", "clipping", "seed", "warn"]
 
 ROUNDINGS = ("nearest", "stochastic", "compensated")
 
@@ -38,6 +41,30 @@ def check_rounding(group: dict[str, Any]) -> None:
                 f'params[{i}]: {param.dtype}, expected torch.bfloat16: param_rounding="compensated" keeps the 16 bits '
                 "that bfloat16 cuts off a float32"
             )
+
+
+def warn(param_groups: Iterable[dict[str, Any]]) -> None:
+    """Warn of settings that are known to do harm, once in a process; `rmsprop._advice` has them."""
+    for group in param_groups:
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and (type(lr) is not Tensor or lr.device.type != "cpu"):
+            continue  # not read here: it would wait for the device, or be traced
+        _advice.warn(_advice.advise(rule_of(group), float(lr)), stacklevel=3)
+        if group["param_rounding"] == "nearest":
+            for dtype in _advice.SIGNIFICANT_BITS:
+                weights = [_some(p) for p in group["params"] if p.dtype == getattr(torch, dtype) and _readable(p)]
+                if weights:
+                    _advice.warn(_advice.advise_rounding(torch.cat(weights).numpy(), dtype, float(lr)), stacklevel=3)
+
+
+def _readable(param: Tensor) -> bool:
+    return type(param) in (Tensor, torch.nn.Parameter) and param.device.type == "cpu" and param.layout == torch.strided
+
+
+def _some(param: Tensor) -> Tensor:
+    """Return some thousand elements, float32."""
+    flat = param.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // 1024)].float()
 
 
 def clipping(max_norm: float | None) -> float:

@@ -1,0 +1,53 @@
+"""The doctor: what happens inside an optimizer, per tensor, and what to do about it.
+
+    with rmsprop.doctor.watch(optimizer, every=100, to="runs/x"):        torch.optim's or rmsprop.torch's RMSprop
+        train()
+    model.fit(..., callbacks=[rmsprop.doctor.keras.Watch(to="runs/x")])  Keras, in `rmsprop.doctor.keras`
+    rmsprop.doctor.jax.examine(params, grads, state, lr=0.01)            JAX, in `rmsprop.doctor.jax`
+
+At the command line: `rmsprop doctor run.pt`, `rmsprop doctor runs/x`. Importing this loads no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rmsprop._advice import quiet
+from rmsprop.doctor.findings import Finding, History, examine
+from rmsprop.doctor.measure import Look, Sample, measure
+from rmsprop.doctor.writers import read
+
+if TYPE_CHECKING:
+    from rmsprop.doctor.torch import Watch
+
+__all__ = ["Finding", "History", "Look", "Sample", "examine", "measure", "quiet", "read", "watch"]
+
+
+def watch(optimizer: Any, every: int = 100, to: Any = None, **options: Any) -> Watch:
+    """Watch a PyTorch optimizer while it trains; `rmsprop.doctor.torch.Watch` has the options.
+
+    Args:
+        optimizer: A torch.optim.RMSprop or rmsprop.torch.RMSprop. Its `step` is not changed.
+        every: Steps from look to look.
+        to: A folder for lines of JSON and TensorBoard's event files; None: nothing is written.
+        **options: `names`, `budget`, `seed`, `tensorboard`.
+
+    Raises:
+        InputTypeError: Another optimizer, by its name.
+        MissingDependency: torch is not installed.
+
+    Example:
+        >>> import torch, rmsprop.doctor
+        >>> weight = torch.nn.Parameter(torch.ones(3))
+        >>> optimizer = torch.optim.RMSprop([weight], lr=0.1, alpha=0.999)
+        >>> with rmsprop.doctor.watch(optimizer) as watching:
+        ...     weight.grad = torch.ones(3)
+        ...     optimizer.step()
+        >>> print(watching.findings[0].words)
+        a first step of 31.6 x lr, as mean_sq starts at 0 with rho 0.999 (measured at step 1: 31.6 x lr)
+    """
+    importlib.import_module("rmsprop.torch")  # which says what to install where torch is missing
+    from rmsprop.doctor.torch import Watch
+
+    return Watch(optimizer, every=every, to=to, **options)

@@ -1,0 +1,200 @@
+"""The doctor for JAX: a state goes in, findings come out.
+
+    updates, state = tx.update(grads, state, params)
+    for finding in rmsprop.doctor.jax.examine(params, grads, state, lr=0.01, updates=updates): print(finding)
+
+Outside `jit`: arrays are copied to the host, at most 4096 elements of each tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop import dialects
+from rmsprop.doctor.findings import Finding, History
+from rmsprop.doctor.findings import examine as _examine
+from rmsprop.doctor.measure import Look, Sample, measure
+from rmsprop.doctor.sample import Grid, grid, units_last
+from rmsprop.errors import InputError, StateError
+from rmsprop.jax import RMSpropState
+from rmsprop.rule import Rule
+
+__all__ = ["examine", "look"]
+
+Tree = Any
+
+
+def examine(
+    params: Tree,
+    grads: Tree,
+    state: Any,
+    *,
+    lr: float = math.nan,
+    updates: Tree = None,
+    rule: Rule | None = None,
+    step: int | None = None,
+    seed: int = 0,
+    history: History | None = None,
+) -> list[Finding]:
+    """Return what is wrong, tensor by tensor.
+
+    Args:
+        params: The parameters before the step. Read.
+        grads: Their gradients, a tree like `params`. Read.
+        state: The state after `tx.update`: of rmsprop.jax.rmsprop or optax.rmsprop, alone or inside a chain. Read.
+        lr: Learning rate of the step; NaN: not known.
+        updates: What `tx.update` returned, a tree like `params`: without it nothing is said of the step itself.
+        rule: The rule. Default: "optax", with the centering and correction that the state shows.
+        step: Steps done, where the state has no count.
+        seed: Of the choice of elements in large tensors.
+        history: Of the looks before: it remembers, so that only what is new is returned, and lag can be told.
+
+    Raises:
+        StateError: The state of another optimizer, by its name.
+        InputError: Trees that are not built alike.
+
+    Example:
+        >>> import jax.numpy as jnp, rmsprop, rmsprop.jax
+        >>> from rmsprop.doctor.jax import examine
+        >>> rule = rmsprop.Rule(rho=0.999)
+        >>> params, grads = {"w": jnp.ones(3)}, {"w": jnp.ones(3)}
+        >>> tx = rmsprop.jax.rmsprop(0.01, dialect=rule.replace(bias_correction=True))
+        >>> updates, state = tx.update(grads, tx.init(params))
+        >>> examine(params, grads, state, lr=0.01, updates=updates, rule=rule.replace(bias_correction=True))
+        []
+        >>> [finding.kind for finding in examine(params, grads, state, lr=0.01, updates=updates, rule=rule)]
+        ['start']
+    """
+    looks = look(params, grads, state, lr=lr, updates=updates, rule=rule, step=step, seed=seed)
+    if history is not None:
+        return history.add(looks)
+    return [finding for one in looks for finding in _examine(one)]
+
+
+def look(
+    params: Tree,
+    grads: Tree,
+    state: Any,
+    *,
+    lr: float = math.nan,
+    updates: Tree = None,
+    rule: Rule | None = None,
+    step: int | None = None,
+    seed: int = 0,
+) -> list[Look]:
+    """Return what `examine` judges, one look for each tensor; `Look.to_json` makes a line of a log of it."""
+    statistics, rule, count = _statistics(_found(state), rule, step)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    flat = {
+        name: _like(structure, tree, name)
+        for name, tree in {"grads": grads, "updates": updates, **statistics}.items()
+        if tree is not None
+    }
+    looks = []
+    for i, (path, param) in enumerate(leaves):
+        if flat["grads"][i] is None or not jnp.size(param):
+            continue
+        name, shape = _name(path), jnp.shape(param)
+        last = units_last(name) and len(shape) > 1
+        chosen = grid((shape[-1], *shape[:-1]) if last else shape, seed=seed)
+        values = {kind: _taken(trees[i], chosen, last) for kind, trees in flat.items()}
+        start = _taken(param, chosen, last)
+        update = None
+        if updates is not None:
+            moved = _taken(
+                param + flat["updates"][i].astype(param.dtype), chosen, last
+            )  # as optax.apply_updates rounds it
+            update = moved - start
+        looks.append(
+            measure(
+                Sample(
+                    tensor=name,
+                    shape=shape,
+                    dtype=str(param.dtype),
+                    step=count,
+                    lr=float(lr),
+                    rule=rule,
+                    buffers={kind: values[kind] for kind in statistics},
+                    param=start,
+                    update=update,
+                    grad=values["grads"],
+                    finite=bool(jnp.isfinite(flat["grads"][i]).all()),
+                )
+            )
+        )
+    return looks
+
+
+def _found(state: Any) -> Any:
+    """Return the part of a state that belongs to RMSprop.
+
+    Raises:
+        StateError: There is none, or another optimizer's.
+    """
+    kinds = []
+    for part in _parts(state):
+        kind = type(part).__name__
+        if isinstance(part, RMSpropState) or kind.startswith(("ScaleByRms", "ScaleByRStdDev")):
+            return part
+        kinds.append(kind)
+    other = next((kind for kind in kinds if kind.startswith("ScaleBy")), kinds[0] if kinds else type(state).__name__)
+    raise StateError(f"state: {other}, expected the state of rmsprop.jax.rmsprop or optax.rmsprop")
+
+
+def _parts(state: Any) -> Iterator[Any]:
+    if isinstance(state, tuple):
+        if hasattr(state, "_fields"):
+            yield state
+        for part in state:
+            yield from _parts(part)
+    elif isinstance(state, Mapping):
+        for part in state.values():
+            yield from _parts(part)
+
+
+def _statistics(found: Any, rule: Rule | None, step: int | None) -> tuple[dict[str, Tree], Rule, int]:
+    """Return the statistics as this library keeps them, the rule, and the steps done."""
+    fields = set(found._fields)
+    count = int(found.count) if "count" in fields else int(step or 0)
+    own = isinstance(found, RMSpropState)
+    centered = found.mean_grad is not None if own else "mu" in fields
+    if rule is None:
+        rule = dialects.dialect("optax", centered=centered, bias_correction=not own and "count" in fields)
+    if rule.centered != centered:
+        raise StateError(f"state: {'centered' if centered else 'not centered'}, but the rule is {rule!r}")
+    if own:
+        kept = ("mean_grad", "grad_var") if centered else ("mean_sq",)
+        return {name: getattr(found, name) for name in kept}, rule, count
+    weight = 1.0 - rule.rho**count if "count" in fields and count else 1.0
+    if not centered:
+        return {"mean_sq": jax.tree.map(lambda v: v / weight, found.nu)}, rule, count
+    mean = jax.tree.map(lambda m: m / weight, found.mu)
+    variance = jax.tree.map(lambda v, m: jnp.maximum(v / weight - m * m, 0), found.nu, mean)
+    return {"mean_grad": mean, "grad_var": variance}, rule, count
+
+
+def _like(structure: Any, tree: Tree, name: str) -> list[Any]:
+    try:
+        return list(structure.flatten_up_to(tree))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: another structure, expected that of params: {error}") from error
+
+
+def _name(path: Any) -> str:
+    return "/".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path) or "0"
+
+
+def _taken(x: Any, chosen: Grid, last: bool) -> NDArray[Any]:
+    """Return the elements that are looked at, float32 or float64; gathered on the device."""
+    matrix = jnp.reshape(jnp.moveaxis(x, -1, 0) if last else x, chosen.shape)
+    if not chosen.whole:
+        matrix = matrix[jnp.asarray(chosen.rows)[:, None], jnp.asarray(chosen.columns)]
+    wide = matrix if matrix.dtype == jnp.float64 else matrix.astype(jnp.float32)
+    return np.asarray(wide)

@@ -1,0 +1,305 @@
+"""What one look at one tensor measures, from plain arrays: no framework, no thresholds.
+
+    effective lr     lr / d, the factor of the gradient; d: the rule's denominator        quantiles over elements
+    decoupling       sum g^2 / sum v, v the mean square before this gradient came         1 in steady training
+    update : weight  rms(new p - p) / rms(p)
+    eps              share of elements where eps is more than half of the denominator (inside the root: of its square)
+    stalled          share of elements that did not move although they have a gradient and lr is above 0
+    step : lr        largest |new p - p| / lr
+    collapsed        share of elements whose standard deviation makes the denominator 100 times less than the root mean
+                     square would: the gradient no longer changes
+    dead, exploding  rows whose mean square is far below, far above that of the median row
+
+Elements whose mean square holds nothing but its start have had no gradient and count in none of the shares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmsprop import _step
+from rmsprop.rule import Rule
+
+__all__ = ["QUANTILES", "Look", "Sample", "measure"]
+
+Array = NDArray[Any]
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+COLLAPSE = 100.0
+"""A denominator this many times too small makes a step this many times too long."""
+SILENT = 20.0
+"""1 / (1 - rho) is the memory of mean_sq in steps. 20 of them without a gradient leave exp(-20) = 2e-9 of it."""
+YOUNG = 100
+"""Steps before a row without any gradient is called dead: it may only have had no luck with its batches."""
+EXPLODING = 1e6
+"""1000 in the root: beyond what layers of one kind differ by, and most of what a global clip then cuts is this row."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The elements of one tensor that are looked at, each array a matrix (rows, columns), float32 or float64. Read.
+
+    Attributes:
+        tensor: Its name.
+        shape: Shape of the whole tensor.
+        dtype: Of the parameter: "float32", "bfloat16", ...
+        step: Steps done, this one included; 0: not known.
+        lr: Learning rate of this step; NaN: not known.
+        rule: The rule.
+        buffers: The statistics after the step, under the names of `rule.buffers`.
+        param: The parameter before the step, or None.
+        update: Its change in this step, or None.
+        grad: The gradient, or None.
+        before: mean_sq before the step, where it is known, or None.
+        nearest: Whether the parameter is rounded to nearest: what did not move then has lost its update for good.
+        finite: Whether the whole gradient is finite.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    dtype: str
+    step: int
+    lr: float
+    rule: Rule
+    buffers: Mapping[str, Array]
+    param: Array | None = None
+    update: Array | None = None
+    grad: Array | None = None
+    before: Array | None = None
+    nearest: bool = True
+    finite: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was measured; None: could not be.
+
+    Attributes:
+        tensor: Name of the tensor.
+        shape: Its shape.
+        dtype: Its dtype.
+        step: Steps done, this one included; 0: not known.
+        lr: Learning rate; None: not known.
+        rule: The rule, as the switches that are not `Rule()`'s.
+        effective_lr: Quantiles 0.05, 0.25, 0.5, 0.75, 0.95 of lr / denominator (of 1 / denominator without lr).
+        root_mean_sq: Root of the mean of mean_sq, in units of grad.
+        grad_rms: Root mean square of the gradient.
+        weight_rms: Root mean square of the parameter.
+        update_to_weight: rms(update) / rms(parameter).
+        step_over_lr: Largest change of an element, in units of lr.
+        decoupling: sum of grad**2 / sum of mean_sq before it.
+        eps_share: Share where eps rules.
+        stalled_share: Share that rounding held in place.
+        collapsed_share: Share whose variance is gone; centered rules only.
+        untouched_share: Share that has had no gradient so far.
+        rows: Rows that were looked at; 0: a vector.
+        dead_rows: Of these, without a gradient for 20 / (1 - rho) steps, or without any in at least 100.
+        exploding_rows: Of these, with gradients 1000 times those of the median row.
+        finite: Whether the gradient was finite.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    dtype: str
+    step: int
+    lr: float | None
+    rule: dict[str, Any]
+    effective_lr: tuple[float, ...] | None = None
+    root_mean_sq: float | None = None
+    grad_rms: float | None = None
+    weight_rms: float | None = None
+    update_to_weight: float | None = None
+    step_over_lr: float | None = None
+    decoupling: float | None = None
+    eps_share: float | None = None
+    stalled_share: float | None = None
+    collapsed_share: float | None = None
+    untouched_share: float | None = None
+    rows: int = 0
+    dead_rows: int = 0
+    exploding_rows: int = 0
+    finite: bool = True
+
+    def to_json(self) -> str:
+        """Return the look as one line of JSON."""
+        return json.dumps(self.__dict__, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Look:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: Not one.
+        """
+        fields = json.loads(line)
+        if not isinstance(fields, dict) or "tensor" not in fields:
+            raise ValueError("not a look")
+        try:
+            fields["shape"] = tuple(fields["shape"])
+            if fields.get("effective_lr") is not None:
+                fields["effective_lr"] = tuple(fields["effective_lr"])
+            return cls(**fields)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a look: {error}") from error
+
+    def full_rule(self) -> Rule:
+        """Return the rule.
+
+        Raises:
+            RuleError: The line was written by hand.
+        """
+        return _rule(tuple(self.rule.items()))
+
+
+@functools.lru_cache(maxsize=256)
+def _rule(switches: tuple[tuple[str, Any], ...]) -> Rule:
+    return Rule().replace(**dict(switches))
+
+
+def measure(sample: Sample) -> Look:
+    """Measure what a sample shows.
+
+    Args:
+        sample: Elements of one tensor. Read.
+
+    Example:
+        >>> import numpy as np
+        >>> from rmsprop import Rule
+        >>> ones = np.ones((1, 4))
+        >>> look = measure(Sample(tensor="w", shape=(4,), dtype="float32", step=1, lr=0.1, rule=Rule(eps=0.0),
+        ...     buffers={"mean_sq": ones / 10}, param=ones, update=-ones / 10**0.5, grad=ones))
+        >>> round(look.effective_lr[2], 3), round(look.step_over_lr, 3), look.stalled_share
+        (0.316, 3.162, 0.0)
+    """
+    rule, lr = sample.rule, sample.lr
+    known = {name: np.asarray(value, np.float64) for name, value in sample.buffers.items()}
+    square = _step.mean_square(rule, known)
+    start = _remainder(rule, sample.step)
+    # What has had no gradient holds rho^t of the start; 1e-3 is more than a thousand float32 roundings of that.
+    touched = square > start * 1.001 if start else square > 0
+    if sample.grad is not None:
+        touched = touched | (sample.grad != 0)
+    count = int(touched.sum())
+    found: dict[str, Any] = {"untouched_share": 1.0 - count / touched.size if touched.size else None}
+    if count:
+        found |= _denominator(sample, known, square, touched, count)
+        found |= _movement(sample, touched)
+        found["decoupling"] = _decoupling(sample, square, start)
+        found |= _rows(sample, square)
+    finite = sample.finite and bool(np.isfinite(square).all())
+    return Look(
+        tensor=sample.tensor,
+        shape=tuple(sample.shape),
+        dtype=sample.dtype,
+        step=sample.step,
+        lr=_number(lr),
+        rule={name: mine for name, (mine, _) in rule.difference(Rule()).items()},
+        finite=finite,
+        **found,
+    )
+
+
+def _number(x: float) -> float | None:
+    """Return a float that JSON can hold."""
+    return float(x) if math.isfinite(x) else None
+
+
+def _rms(x: Array) -> float | None:
+    return _number(math.sqrt(float(np.mean(np.square(x, dtype=np.float64))))) if x.size else None
+
+
+def _remainder(rule: Rule, step: int) -> float:
+    """Return what mean_sq still holds of its start."""
+    return rule.init_value * rule.rho**step if rule.init_value else 0.0
+
+
+def _denominator(
+    sample: Sample, known: Mapping[str, Array], square: Array, touched: Array, count: int
+) -> dict[str, Any]:
+    rule = sample.rule
+    lr = sample.lr if math.isfinite(sample.lr) else 1.0
+    rate = _step.effective_lr(rule, known, lr, step=sample.step)
+    rates = np.sort(rate[touched])
+    places = [min(int(q * count), count - 1) for q in QUANTILES]
+    floored = np.maximum(known["grad_var"] if rule.centered else square, rule.var_floor)
+    eps = rule.eps * rule.eps if rule.eps_mode != "inside" else rule.eps
+    found = {
+        "effective_lr": tuple(float(rates[i]) for i in places) if np.isfinite(rates[places]).all() else None,
+        "root_mean_sq": _number(math.sqrt(float(square.mean()))) if np.isfinite(square).all() else None,
+        "eps_share": float((touched & (floored < eps)).sum() / count),
+    }
+    if rule.centered:
+        plain = _step.effective_lr(rule.replace(centered=False), {"mean_sq": square}, lr)
+        with np.errstate(invalid="ignore"):
+            gone = rate > COLLAPSE * plain
+        found["collapsed_share"] = float((touched & gone).sum() / count)
+    return found
+
+
+def _movement(sample: Sample, touched: Array) -> dict[str, Any]:
+    param, update, grad, lr = sample.param, sample.update, sample.grad, sample.lr
+    found: dict[str, Any] = {}
+    if grad is not None:
+        found["grad_rms"] = _rms(grad)
+    if param is not None:
+        found["weight_rms"] = _rms(param)
+    if update is None:
+        return found
+    moved = _rms(update)
+    if moved is not None and found.get("weight_rms"):
+        found["update_to_weight"] = moved / found["weight_rms"]
+    if lr > 0:
+        found["step_over_lr"] = _number(float(np.abs(update).max(initial=0.0)) / lr)
+        if grad is not None and sample.nearest:
+            pushed = grad != 0
+            total = int(pushed.sum())
+            found["stalled_share"] = float((pushed & (update == 0)).sum() / total) if total else None
+    return found
+
+
+def _decoupling(sample: Sample, square: Array, start: float) -> float | None:
+    """Return sum g^2 / sum v, v corrected for its start, as it was before g came."""
+    rule, grad, step = sample.rule, sample.grad, sample.step
+    if grad is None or step < 2 or rule.rho >= 1.0:
+        return None
+    fed = float(np.square(grad, dtype=np.float64).sum())
+    rho, fresh = rule.decay(step)
+    if sample.before is not None:
+        held = float(sample.before.sum(dtype=np.float64))
+    else:  # v <- rho v + (1 - rho) g^2, backwards; below 1e-5 of v that is rounding
+        held = (float(square.sum()) - fresh * fed) / rho if rho else 0.0
+        held = held if held > 1e-5 * float(square.sum()) else 0.0
+    if not rule.bias_correction:
+        past = start / rule.rho * square.size if rule.rho else 0.0
+        held = held - past if held > 1.001 * past else 0.0
+        held /= 1.0 - rule.rho ** (step - 1)
+    return _number(fed / held) if held > 0 else None
+
+
+def _rows(sample: Sample, square: Array) -> dict[str, Any]:
+    rule, step = sample.rule, sample.step
+    if len(sample.shape) < 2 or square.shape[0] < 2:
+        return {}
+    memories = step * (1.0 - rule.rho)
+    if rule.init_value and step and memories < SILENT:
+        return {}  # rows cannot be told apart under what is left of the start
+    highest = square.max(axis=1)
+    alive = highest[highest > 0]
+    if not alive.size or not np.isfinite(highest).all():
+        return {}
+    median = float(np.median(alive))
+    never = highest == 0 if step >= YOUNG or not step else np.zeros_like(highest, bool)
+    silent = highest < math.exp(-SILENT) * median if memories >= SILENT or not step else never
+    return {
+        "rows": int(highest.size),
+        "dead_rows": int((never | silent).sum()),
+        "exploding_rows": int((highest > EXPLODING * median).sum()),
+    }

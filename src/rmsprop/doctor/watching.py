@@ -1,0 +1,101 @@
+"""What every watch has in common: when a look is due, what it may cost, and where its findings go."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from rmsprop.doctor.findings import Finding, History
+from rmsprop.doctor.measure import Look
+from rmsprop.doctor.report import told
+from rmsprop.doctor.writers import Writers
+from rmsprop.errors import InputError
+
+__all__ = ["Watching"]
+
+_log = logging.getLogger("rmsprop.doctor")
+
+
+class Watching:
+    """The part of a watch that knows no framework.
+
+    Args:
+        every: Steps from look to look, at least 1.
+        to: A folder for the files, or None.
+        budget: The share of the time that looks may take, or None.
+        tensorboard: Whether to write event files; None: if the package is installed.
+        first: Steps to look at whatever that costs.
+
+    Attributes:
+        looks: The latest look of each tensor, by its name.
+        history: All findings, with how often each came.
+        spent: Seconds that looks have taken.
+        first: Steps to look at whatever that costs.
+
+    Raises:
+        InputError: A number out of its domain.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int,
+        to: str | Path | None,
+        budget: float | None,
+        tensorboard: bool | None,
+        first: Iterable[int] = (1,),
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"every={every!r}, expected a whole number of at least 1")
+        if budget is not None and not 0 < budget <= 1:
+            raise InputError(f"budget={budget!r}, expected a share above 0 and at most 1, or None")
+        self.looks: dict[str, Look] = {}
+        self.history = History()
+        self.spent = 0.0
+        self.first = frozenset(first)
+        self._every, self._budget = every, budget
+        self._calls, self._waiting = 0, False
+        self._writers = Writers(to, tensorboard=tensorboard)
+        self._began = time.perf_counter()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The first finding of each kind and tensor."""
+        return self.history.findings
+
+    def due(self) -> bool:
+        """Count a step, and return whether to look at it."""
+        self._calls += 1
+        if self._calls % self._every == 0:
+            self._waiting = True
+        if self._calls in self.first:
+            return True
+        if not self._waiting:
+            return False
+        if self._budget is not None and self.spent > self._budget * (time.perf_counter() - self._began):
+            return False
+        self._waiting = False
+        return True
+
+    def timed(self, work: Callable[[], None]) -> None:
+        """Do a part of a look, and note what it cost."""
+        begin = time.perf_counter()
+        try:
+            work()
+        finally:
+            self.spent += time.perf_counter() - begin
+
+    def take(self, looks: Iterable[Look]) -> None:
+        """Keep, write and judge the looks of one step."""
+        looks = list(looks)
+        self.looks.update({look.tensor: look for look in looks})
+        fresh = self.history.add(looks)
+        self._writers.write(looks, fresh)
+        for line in told(fresh):
+            _log.warning("%s", line)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._writers.close()

@@ -1,0 +1,220 @@
+"""Conduct races for the command line: one task, or every task in turn with an overview at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmsprop.errors import InputError, MissingDependency, RMSpropError
+from rmsprop.race import contestant
+from rmsprop.race import task as tasks
+from rmsprop.race.folder import Folder
+from rmsprop.race.record import Results, Settings
+from rmsprop.race.task import Task
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Outcome", "Wanted", "every", "one"]
+
+INTERRUPTED = 130
+"""What a shell expects of a program that Ctrl-C ended."""
+FAILED = 1
+QUICK_RIVALS = ("sgd", "adam", "rmsprop")
+"""Who runs where every task is raced quickly and nobody is named: a smoke test needs no more."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the command line asked for; None leaves it to the task, or to the race that is resumed."""
+
+    rivals: tuple[str, ...] | None = None
+    seeds: int | None = None
+    epochs: int | None = None
+    device: str | None = None
+    quick: bool = False
+    resume: bool = False
+    fetch: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a task's race ended.
+
+    Attributes:
+        task: As it was raced.
+        results: None if it could not begin.
+        complete: Every trial was run.
+        reason: Why it could not, or not to its end.
+        absent: The reason is that its data or a package is not here.
+        interrupted: Ctrl-C ended it.
+    """
+
+    task: Task
+    results: Results | None
+    complete: bool
+    reason: str = ""
+    absent: bool = False
+    interrupted: bool = False
+
+
+def one(name: str, wanted: Wanted, out: Path | None, console: Console) -> Outcome:
+    """Race one task and write its folder.
+
+    Args:
+        name: The task's.
+        wanted: Options.
+        out: Folder of the results; None is runs/NAME.
+        console: For the progress, the table and the verdict.
+
+    Raises:
+        RMSpropError: What the library refuses.
+    """
+    task = tasks.get(name)
+    for rival in wanted.rivals or ():
+        contestant.get(rival).host(task.framework)
+    if wanted.fetch:
+        _fetch(task, console)
+    folder = Folder(out or Path("runs") / task.name)
+    earlier = folder.load() if wanted.resume else None
+    if wanted.resume and earlier is None:
+        console.print(f"Nothing to resume in {folder.path}: a new race begins.")
+    task = _adapted(task, wanted, earlier)
+    settings = _settings(task, earlier, wanted, folder)
+    if not wanted.resume and (previous := folder.set_aside()):
+        console.print(f"The earlier results are kept as {previous}.", style="dim", soft_wrap=True)
+    return _run(task, settings, earlier, folder, console)
+
+
+def every(wanted: Wanted, out: Path | None, console: Console, *, names: tuple[str, ...] | None = None) -> int:
+    """Race every task in turn, each into its own folder, and show an overview.
+
+    A task whose data or packages are not here is named and left out. Ctrl-C ends the task that runs and the tour.
+
+    Args:
+        wanted: Options. Optimizers that a task's framework does not have are left out there.
+        out: Folder of the folders; None is runs.
+        console: For everything.
+        names: The tasks; None is all.
+
+    Returns:
+        The exit code: 0 if all that could be raced was, 130 after Ctrl-C; 1 if a race failed, if nothing could be
+        raced, or if something that `--fetch` was to bring is still not here.
+    """
+    from rmsprop.race.display import overview
+
+    outcomes: list[Outcome] = []
+    names = tasks.names() if names is None else names
+    for place, name in enumerate(names, 1):
+        console.print(f"\n[{place} of {len(names)}] {name}", style="bold", markup=False)
+        outcome = _attempt(name, wanted, (out or Path("runs")) / name, console)
+        outcomes.append(outcome)
+        if outcome.reason and not outcome.complete:
+            console.print(outcome.reason, style="yellow", markup=False, soft_wrap=True)
+        if outcome.interrupted:
+            break
+    console.print()
+    console.print(overview(outcomes))
+    for outcome in outcomes:
+        if outcome.absent:
+            console.print(f"Left out: {outcome.task.name}. {outcome.reason}", markup=False, soft_wrap=True)
+    raced = [outcome for outcome in outcomes if outcome.results is not None]
+    if any(outcome.interrupted for outcome in outcomes):
+        return INTERRUPTED
+    failed = any(outcome.results is None and (wanted.fetch or not outcome.absent) for outcome in outcomes)
+    return FAILED if failed or not raced else 0
+
+
+def _attempt(name: str, wanted: Wanted, out: Path, console: Console) -> Outcome:
+    task = tasks.get(name)
+    rivals = wanted.rivals or (QUICK_RIVALS if wanted.quick else contestant.DEFAULT)
+    here = tuple(rival for rival in rivals if task.framework in contestant.get(rival).hosts)
+    if not here:
+        reason = f"none of {', '.join(rivals)} runs in {task.framework}"
+        return Outcome(task=task, results=None, complete=False, reason=reason)
+    if missing := [rival for rival in rivals if rival not in here]:
+        console.print(f"Without {', '.join(missing)}: not in {task.framework}.", style="dim")
+    device = wanted.device if hasattr(task, "device") else None
+    asked = dataclasses.replace(wanted, rivals=here if wanted.rivals or not wanted.resume else None, device=device)
+    try:
+        return one(name, asked, out, console)
+    except RMSpropError as error:
+        absent = isinstance(error, MissingDependency)
+        return Outcome(task=task, results=None, complete=False, reason=str(error), absent=absent)
+    except KeyboardInterrupt:
+        # While data are read or pictures drawn; within a trial `race` itself takes care of it.
+        reason = f"Broken off; what {out} holds can be resumed."
+        return Outcome(task=task, results=None, complete=False, reason=reason, interrupted=True)
+
+
+def _fetch(task: Task, console: Console) -> None:
+    from rmsprop.race.fetch import fetch
+
+    for source in getattr(task, "needs", ()):
+        fetch(source, say=lambda line: console.print(line, style="dim", markup=False, soft_wrap=True))
+
+
+def _adapted(task: Task, wanted: Wanted, earlier: Results | None) -> Task:
+    """Give the task its device and length; what is not said comes from the race that is resumed."""
+    device = wanted.device or (earlier.settings.device if earlier is not None else "cpu")
+    if not hasattr(task, "device"):
+        if device != "cpu":
+            raise InputError(f"{task.name} runs in NumPy, on the CPU: leave --device {device} to the torch tasks")
+        return task
+    short = wanted.quick or (earlier is not None and earlier.settings.short)
+    adapted: Any = task
+    return dataclasses.replace(adapted, device=device, short=short)
+
+
+def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folder) -> Settings:
+    """What is not said comes from the race that is resumed; optimizers and seeds may be added to it."""
+    asked = Settings.of(task, rivals=wanted.rivals, seeds=wanted.seeds, epochs=wanted.epochs, quick=wanted.quick)
+    if earlier is None:
+        return asked
+    old = earlier.settings
+    kept = dataclasses.replace(
+        old if not wanted.quick else asked,
+        task=task.name,
+        rivals=tuple(dict.fromkeys((*old.rivals, *(wanted.rivals or ())))),
+        seeds=old.seeds if wanted.seeds is None else tuple(sorted({*old.seeds, *asked.seeds})),
+        epochs=old.epochs if wanted.epochs is None else wanted.epochs,
+        device=asked.device,
+        short=asked.short,
+    )
+    kept.refuse_another_protocol(old, where=folder.path / folder.results_name)
+    return kept
+
+
+def _run(task: Task, settings: Settings, earlier: Results | None, folder: Folder, console: Console) -> Outcome:
+    from rmsprop.race.display import Display, final_table
+    from rmsprop.race.report import document, write
+    from rmsprop.race.run import finished
+    from rmsprop.race.run import race as run_race
+    from rmsprop.race.verdict import rows, sentence
+
+    def save(results: Results) -> None:
+        if folder.due():
+            folder.write(folder.results_name, document(task, results))
+
+    console.print(f"{task.title}: {task.model}.", style="dim")
+    with Display(task, console) as display:
+        results = run_race(task, settings, earlier=earlier, listener=display, save=save)
+    complete = finished(task, results)
+    files = write(task, results, folder)
+    table = rows(task, results)
+    if table:
+        console.print(final_table(task, results, table))
+    if results.sample:
+        console.print("What RMSprop's model makes:", style="bold")
+        console.print(results.sample, markup=False, soft_wrap=True)
+    reason = ""
+    if not complete:
+        reason = (
+            f"Broken off: {len(results.trials)} finished trials are kept in {folder.path}; "
+            "the same command with --resume goes on."
+        )
+        console.print(reason, style="yellow", soft_wrap=True)
+    console.print(f"Report: {files[-1]}" if table else f"Results so far: {files[0]}", soft_wrap=True)
+    console.print(sentence(table, task.metric), style="bold", soft_wrap=True)
+    return Outcome(task=task, results=results, complete=complete, interrupted=not complete)

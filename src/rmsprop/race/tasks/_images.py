@@ -1,0 +1,134 @@
+"""What the image tasks share: the IDX files, their split, and a learner that reads labels off pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rmsprop.errors import FileError
+from rmsprop.race import data as sources
+from rmsprop.race.task import Data, Split
+from rmsprop.race.tasks._torch import TorchLearner, shuffled
+from rmsprop.race.tasks.digits import split_evenly
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ImageLearner", "Pictures", "idx", "load"]
+
+BATCH = 128
+SCORED_AT_ONCE = 1000
+SPLIT_SEED = 2017
+SHARES = (0.9, 0.1)
+SHORT = 0.04
+"""The part of each split that `--quick` keeps."""
+
+
+class Pictures(NamedTuple):
+    """Images, uint8 of shape (n, 28, 28), and labels, int64 of shape (n,), 0 to 9."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class ImageLearner(TorchLearner):
+    """A classifier of pictures; the loss is the cross-entropy, the metric the share recognised.
+
+    Args:
+        model: From float32 of shape (n, 1, 28, 28) in [0, 1] to ten scores.
+        splits: "train", "valid" and "test". Read.
+        seed: Of the order of the batches.
+        device: Where it trains.
+    """
+
+    def __init__(self, model: torch.nn.Module, splits: dict[str, Pictures], seed: int, *, device: str) -> None:
+        super().__init__(model, device=device)
+        self._splits = {name: Pictures(*(t.to(self.device) for t in part)) for name, part in splits.items()}
+        self._seed = seed
+
+    def batches(self, epoch: int) -> Iterator[Pictures]:
+        """Yield the training pictures once, in an order drawn from the seed and the epoch."""
+        images, labels = self._splits["train"]
+        for chosen in shuffled(len(labels), seed=self._seed, epoch=epoch).to(self.device).split(BATCH):
+            yield Pictures(images[chosen], labels[chosen])
+
+    def loss(self, batch: Pictures) -> torch.Tensor:
+        """Return the mean cross-entropy."""
+        import torch
+
+        return torch.nn.functional.cross_entropy(self._scores(batch.images), batch.labels)
+
+    def score(self, split: Split) -> tuple[float, float]:
+        """Return the share of pictures recognised and the mean loss."""
+        import torch
+
+        images, labels = self._splits[split]
+        right, loss = 0, 0.0
+        with self.evaluating():
+            for part, wanted in zip(images.split(SCORED_AT_ONCE), labels.split(SCORED_AT_ONCE), strict=True):
+                scores = self._scores(part)
+                right += int((scores.argmax(1) == wanted).sum())
+                loss += float(torch.nn.functional.cross_entropy(scores, wanted, reduction="sum"))
+        return right / len(labels), loss / len(labels)
+
+    def _scores(self, images: torch.Tensor) -> Any:
+        return self.model(images.unsqueeze(1).float().div_(255))
+
+
+def load(source: str, *, short: bool) -> Data:
+    """Read the four files: 60,000 training images, of which every tenth of a class validates, and 10,000 test images.
+
+    Args:
+        source: A name in `rmsprop.race.sources` whose files are called like MNIST's.
+        short: Keep a part of each split only.
+
+    Raises:
+        MissingDependency: They are not here, or torch is not.
+        FileError: One is damaged.
+    """
+    import torch
+
+    train, test = (
+        (idx(sources.read(source, f"{kind}-images-idx3-ubyte")), idx(sources.read(source, f"{kind}-labels-idx1-ubyte")))
+        for kind in ("train", "t10k")
+    )
+    keep, held = split_evenly(train[1], SHARES, seed=SPLIT_SEED)
+    parts = {"train": (train, keep), "valid": (train, held), "test": (test, np.arange(len(test[1])))}
+    splits, digest = {}, hashlib.sha256()
+    for name, ((images, labels), chosen) in parts.items():
+        if short:
+            chosen = chosen[split_evenly(labels[chosen], (SHORT, 1 - SHORT), seed=SPLIT_SEED)[0]]  # noqa: PLW2901
+        digest.update(images[chosen].tobytes())
+        digest.update(labels[chosen].tobytes())
+        splits[name] = Pictures(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen].astype(np.int64)))
+    return Data(
+        content=splits,
+        sizes={name: len(part.labels) for name, part in splits.items()},
+        versions={"torch": torch.__version__},
+        fingerprint=digest.hexdigest()[:16],
+    )
+
+
+def idx(raw: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Read the IDX format: two zeros, the type (8: bytes), the number of axes, each length as 4 bytes, the numbers.
+
+    Args:
+        raw: The file's content, unpacked.
+
+    Raises:
+        FileError: It is none, or not of bytes, or too short.
+
+    Example:
+        >>> idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+        array([7, 8, 9], dtype=uint8)
+    """
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise FileError("not an IDX file of bytes: it should begin with 0, 0, 8")
+    start = 4 + 4 * raw[3]
+    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, start, 4))
+    if len(raw) != start + int(np.prod(shape)):
+        raise FileError(f"an IDX file of shape {shape} has {start + int(np.prod(shape))} bytes, this one {len(raw)}")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()

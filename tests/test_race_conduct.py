@@ -1,0 +1,218 @@
+"""`rmsprop race`: every task in turn, missing data, devices, and what a resumed race remembers."""
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from racing import ValleyTask
+from rmsprop.cli import app
+from rmsprop.errors import FileError, InputError, MissingDependency
+from rmsprop.race import conduct, contestant, get, names
+from rmsprop.race import task as tasks
+from rmsprop.race.conduct import FAILED, INTERRUPTED, Wanted, every
+from rmsprop.race.run import Ended
+
+
+class Absent(ValleyTask):
+    name = "absent"
+
+    def load(self):
+        raise MissingDependency("the package valley-data is not here: rmsprop race absent --fetch")
+
+
+class Corrupt(ValleyTask):
+    name = "corrupt"
+
+    def load(self):
+        raise FileError("valley.csv: SHA-256 1, expected 2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A valley with a device and a short form, like a torch task."""
+
+    name: str = "placed"
+    device: str = "cpu"
+    short: bool = False
+    needs: tuple[str, ...] = ()
+    valley: Any = dataclasses.field(default_factory=ValleyTask)
+
+    def __getattr__(self, name):
+        return getattr(self.valley, name)
+
+    def load(self):
+        return dataclasses.replace(self.valley.load(), fingerprint=f"short={self.short}")
+
+
+@pytest.fixture(autouse=True)
+def valleys(monkeypatch):
+    known = {task.name: task for task in (ValleyTask(), Absent(), Corrupt(), Placed())}
+    monkeypatch.setattr(tasks, "get", lambda name: known[name] if name in known else get(name))
+    # Drawing takes a second per race and is tested elsewhere.
+    monkeypatch.setattr("rmsprop.race.report.draw_png", lambda *_: b"")
+    monkeypatch.setattr("rmsprop.race.report.draw_svg", lambda *_: "<svg></svg>")
+
+
+def _tour(tmp_path, *words, **options):
+    options.setdefault("rivals", ("adam", "rmsprop"))
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    code = every(Wanted(quick=True, **options), tmp_path, console, names=words)
+    return code, console.file.getvalue()
+
+
+def test_every_task_is_raced_into_its_own_folder_with_an_overview_at_the_end(tmp_path):
+    code, text = _tour(tmp_path, "valley", "placed")
+    assert code == 0
+    for name in ("valley", "placed"):
+        assert json.loads((tmp_path / name / "results.json").read_text())["complete"] is True
+    overview = text[text.index("All tasks") :]
+    for name in ("valley", "placed"):
+        tree = json.loads((tmp_path / name / "results.json").read_text())
+        ours = next(line for line in tree["table"] if line["rival"] == "rmsprop")
+        line = next(line for line in overview.splitlines() if line.split()[:1] == [name])
+        assert f"{ours['mean']:.4g}" in line
+
+
+def test_a_task_without_its_data_is_named_and_left_out(tmp_path):
+    code, text = _tour(tmp_path, "absent", "valley")
+    assert code == 0
+    assert "Left out: absent. the package valley-data is not here" in text
+    assert (tmp_path / "valley" / "results.json").exists()
+
+
+def test_nothing_to_race_is_a_failure(tmp_path):
+    assert _tour(tmp_path, "absent")[0] == FAILED
+
+
+def test_data_that_are_still_missing_after_fetch_are_a_failure(tmp_path):
+    assert _tour(tmp_path, "absent", "valley", fetch=True)[0] == FAILED
+
+
+def test_a_corrupt_file_fails_and_the_others_go_on(tmp_path):
+    code, text = _tour(tmp_path, "corrupt", "valley")
+    assert code == FAILED
+    assert "valley.csv: SHA-256 1, expected 2" in text
+    assert (tmp_path / "valley" / "results.json").exists()
+
+
+def test_ctrl_c_ends_the_tour_and_keeps_what_is_done(tmp_path, monkeypatch):
+    from rmsprop.race.display import Display
+
+    real, ended = Display.__call__, []
+
+    def listen(self, event):
+        real(self, event)
+        ended.append(isinstance(event, Ended))
+        if sum(ended) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "__call__", listen)
+    code, text = _tour(tmp_path, "valley", "placed")
+    assert code == INTERRUPTED
+    assert "3 finished trials are kept" in text
+    assert not (tmp_path / "placed").exists()
+    monkeypatch.setattr(Display, "__call__", real)
+    code, text = _tour(tmp_path, "valley", "placed", resume=True)
+    assert code == 0
+    assert "3 of 10 trials were done before" in text
+
+
+def test_ctrl_c_while_data_are_read_ends_the_tour_with_its_overview(tmp_path, monkeypatch):
+    class Slow(ValleyTask):
+        name = "slow"
+
+        def load(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tasks, "get", lambda name: {"valley": ValleyTask(), "slow": Slow()}[name])
+    code, text = _tour(tmp_path, "slow", "valley")
+    assert code == INTERRUPTED
+    assert "All tasks" in text
+    assert not (tmp_path / "valley").exists()
+
+
+def test_optimizers_of_another_framework_are_left_out_of_a_task_and_said(tmp_path):
+    code, text = _tour(tmp_path, "valley", rivals=("adamw", "rmsprop"))
+    assert code == 0
+    assert "Without adamw: not in numpy." in text
+    code, text = _tour(tmp_path, "valley", rivals=("adamw",))
+    assert code == FAILED
+    assert "none of adamw runs in numpy" in text
+
+
+def test_a_numpy_task_has_no_device(tmp_path):
+    with pytest.raises(InputError, match="valley runs in NumPy, on the CPU: leave --device cuda to the torch tasks"):
+        conduct.one("valley", Wanted(device="cuda"), tmp_path, Console(file=io.StringIO()))
+
+
+def test_a_tour_uses_the_device_where_a_task_has_one(tmp_path):
+    assert _tour(tmp_path, "valley", "placed", device="meta")[0] == 0
+    devices = [
+        json.loads((tmp_path / name / "results.json").read_text())["settings"]["device"]
+        for name in ("valley", "placed")
+    ]
+    assert devices == ["cpu", "meta"]
+
+
+def test_quick_takes_the_short_data_and_a_resumed_race_remembers_it_and_its_device(tmp_path):
+    console = Console(file=io.StringIO())
+    wanted = Wanted(rivals=("rmsprop",), quick=True, device="meta")
+    first = conduct.one("placed", wanted, tmp_path, console)
+    assert (first.task.short, first.task.device, first.complete) == (True, "meta", True)
+    again = conduct.one("placed", Wanted(resume=True), tmp_path, console)
+    assert (again.task.short, again.task.device) == (True, "meta")
+    assert again.results.trials == first.results.trials
+
+
+def test_fetch_brings_every_source_that_a_task_needs(tmp_path, monkeypatch):
+    brought = []
+    monkeypatch.setattr("rmsprop.race.fetch.fetch", lambda name, say: brought.append(name))
+    monkeypatch.setattr(tasks, "get", lambda name: Placed(needs=("mnist", "diamonds")))
+    conduct.one("placed", Wanted(rivals=("rmsprop",), quick=True), tmp_path, Console(file=io.StringIO()))
+    assert brought == []
+    conduct.one("placed", Wanted(rivals=("rmsprop",), quick=True, fetch=True), tmp_path, Console(file=io.StringIO()))
+    assert brought == ["mnist", "diamonds"]
+
+
+def test_the_command_takes_the_tour_and_gives_its_exit_code(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        conduct, "every", lambda wanted, out, console, names: seen.append((wanted, out, names)) or FAILED
+    )
+    words = ["race", "all", "--quick", "--with", "sgd,adamw", "--device", "cuda", "--fetch", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, words).exit_code == FAILED
+    wanted, out, named = seen[0]
+    assert wanted == Wanted(rivals=("sgd", "adamw"), device="cuda", fetch=True, quick=True)
+    assert out == tmp_path
+    assert named is None
+
+
+def test_the_command_takes_several_tasks_and_knows_each(monkeypatch):
+    seen = []
+    monkeypatch.setattr(conduct, "every", lambda wanted, out, console, names: seen.append(names) or 0)
+    for words in ("digits, mnist", "mnist,", "all,"):
+        assert CliRunner().invoke(app, ["race", words]).exit_code == 0
+    assert seen == [("digits", "mnist"), ("mnist",), None]
+    refused = CliRunner().invoke(app, ["race", "digits,mnits"])
+    assert refused.exit_code == 2
+    assert "unknown task 'mnits': did you mean 'mnist'?" in refused.stderr
+
+
+def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence():
+    from rmsprop.race.sources import SOURCES
+
+    for name in names():
+        task = get(name)
+        assert task.name == name
+        assert task.source
+        assert task.licence
+        assert task.quick.grid
+        assert len(task.quick.grid) <= len(task.budget.grid)
+        assert list(task.budget.grid) == sorted(task.budget.grid)
+        assert set(getattr(task, "needs", ())) <= set(SOURCES)
+        assert all(task.framework in contestant.get(rival).hosts for rival in contestant.DEFAULT)

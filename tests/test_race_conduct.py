@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from racing import ValleyTask
 from rmsprop.cli import app
-from rmsprop.errors import FileError, InputError, MissingDependency
+from rmsprop.errors import FileError, InputError, MissingDependency, StateError
 from rmsprop.race import conduct, contestant, get, names
 from rmsprop.race import task as tasks
 from rmsprop.race.conduct import FAILED, INTERRUPTED, Wanted, every
@@ -216,3 +216,20 @@ def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence
         assert list(task.budget.grid) == sorted(task.budget.grid)
         assert set(getattr(task, "needs", ())) <= set(SOURCES)
         assert all(task.framework in contestant.get(rival).hosts for rival in contestant.DEFAULT)
+
+
+def test_the_rates_asked_for_are_the_grid_and_a_resumed_race_remembers_them(tmp_path):
+    console = Console(file=io.StringIO())
+    found = conduct.one("valley", Wanted(rivals=("adam",), rates=conduct.rates("1, 0.3,0.3")), tmp_path, console)
+    assert found.results.settings.grid == (0.3, 1.0)
+    assert {trial.job.lr for trial in found.results.trials.values()} <= {0.3, 1.0}
+    again = conduct.one("valley", Wanted(rivals=("sgd",), resume=True), tmp_path, console)
+    assert again.results.settings.grid == (0.3, 1.0)
+    with pytest.raises(StateError, match="grid"):
+        conduct.one("valley", Wanted(rates=(0.5,), resume=True), tmp_path, console)
+
+
+@pytest.mark.parametrize("words", ["", " , ", "0.1,fast", "0", "-1", "nan", "inf"])
+def test_rates_that_are_none_are_refused(words):
+    with pytest.raises(InputError, match="--rates"):
+        conduct.rates(words)

@@ -26,6 +26,7 @@ Examples:
   rmsprop race digits --quick
   rmsprop race fashion --fetch --with sgd,momentum,adagrad,adam,adamw,rmsprop --seeds 5
   rmsprop race kjv --device cuda
+  rmsprop race kjv --with adam,rmsprop --rates 0.001,0.002,0.004
   rmsprop race digits --out runs/today --resume
   rmsprop race all --quick
   rmsprop race --list
@@ -49,6 +50,10 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         int | None, typer.Option(help="Reported trials per optimizer. [the task's own]", min=1, metavar="N")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs per trial. [the task's own]", min=1, metavar="N")] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(help="Learning rates to choose from, comma-separated. [the task's own]", metavar="A,B,..."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results. [runs/TASK]", metavar="DIR")] = None,
     device: Annotated[
         str | None, typer.Option(help="Where torch tasks train, such as cuda. [cpu]", metavar="DEVICE")
@@ -74,6 +79,7 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         rivals=None if rivals is None else contestant.chosen(rivals),
         seeds=seeds,
         epochs=epochs,
+        rates=None if rates is None else conduct.rates(rates),
         device=device,
         quick=quick,
         resume=resume,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from rmsprop.race.task import Task
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Outcome", "Wanted", "every", "one"]
+__all__ = ["Outcome", "Wanted", "every", "one", "rates"]
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
@@ -32,10 +33,35 @@ class Wanted:
     rivals: tuple[str, ...] | None = None
     seeds: int | None = None
     epochs: int | None = None
+    rates: tuple[float, ...] | None = None
     device: str | None = None
     quick: bool = False
     resume: bool = False
     fetch: bool = False
+
+
+def rates(wanted: str) -> tuple[float, ...]:
+    """Read a list such as "0.01,0.001": learning rates above 0, each once, ascending.
+
+    Raises:
+        InputError: Something that is no number above 0, or nothing at all.
+
+    Example:
+        >>> rates("0.01, 0.001")
+        (0.001, 0.01)
+    """
+    found = set()
+    for word in filter(None, map(str.strip, wanted.split(","))):
+        try:
+            rate = float(word)
+        except ValueError:
+            rate = math.nan
+        if not 0.0 < rate < math.inf:
+            raise InputError(f"--rates: {word!r}, expected finite numbers above 0 such as 0.001,0.01")
+        found.add(rate)
+    if not found:
+        raise InputError("--rates names no learning rate, expected numbers such as 0.001,0.01")
+    return tuple(sorted(found))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +195,14 @@ def _adapted(task: Task, wanted: Wanted, earlier: Results | None) -> Task:
 
 def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folder) -> Settings:
     """What is not said comes from the race that is resumed; optimizers and seeds may be added to it."""
-    asked = Settings.of(task, rivals=wanted.rivals, seeds=wanted.seeds, epochs=wanted.epochs, quick=wanted.quick)
+    asked = Settings.of(
+        task,
+        rivals=wanted.rivals,
+        seeds=wanted.seeds,
+        epochs=wanted.epochs,
+        grid=wanted.rates,
+        quick=wanted.quick,
+    )
     if earlier is None:
         return asked
     old = earlier.settings
@@ -179,6 +212,7 @@ def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folde
         rivals=tuple(dict.fromkeys((*old.rivals, *(wanted.rivals or ())))),
         seeds=old.seeds if wanted.seeds is None else tuple(sorted({*old.seeds, *asked.seeds})),
         epochs=old.epochs if wanted.epochs is None else wanted.epochs,
+        grid=(old if wanted.rates is None and not wanted.quick else asked).grid,
         device=asked.device,
         short=asked.short,
     )

@@ -68,12 +68,13 @@ class Settings:
         rivals: tuple[str, ...] | None = None,
         seeds: int | None = None,
         epochs: int | None = None,
+        grid: tuple[float, ...] | None = None,
         quick: bool = False,
     ) -> Settings:
         """Fill in the task's budget for what is None.
 
         Raises:
-            InputError: No seed, no epoch, or so many seeds that they would meet the tuning seeds.
+            InputError: No seed, no epoch, no rate, or so many seeds that they would meet the tuning seeds.
         """
         budget = task.quick if quick else task.budget
         count = budget.seeds if seeds is None else seeds
@@ -85,7 +86,7 @@ class Settings:
             seeds=tuple(range(count)),
             tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
             epochs=budget.epochs if epochs is None else epochs,
-            grid=budget.grid,
+            grid=budget.grid if grid is None else grid,
             device=getattr(task, "device", "cpu"),
             short=getattr(task, "short", False),
         )

@@ -2,7 +2,8 @@
 
 python -m bench [NAME ...] [--quick] [--json PATH]
 
-Without a NAME every bench runs. The JSON goes to PATH, or to bench/results/, one file per run.
+Without a NAME every bench of speed and memory runs; local_minima and steady are studies, to be named. The JSON goes to
+PATH, or to bench/results/, one file per run.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ NEEDS = {
     "local_minima": "pymoo",
 }
 """The package a bench compares with, where that is an extra."""
+
+STUDIES = {"local_minima", "steady"}
+"""They take long, measure no speed, and run only when named."""
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -85,7 +89,9 @@ def is_table(value: Any) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure ratios in one run.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(names())}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(names())}; default: all but the studies"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes: about a minute")
     parser.add_argument("--json", type=Path, help="where to write the figures; default: bench/results/")
     options = parser.parse_args()
@@ -96,7 +102,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     report: dict[str, Any] = {"machine": machine(), "quick": options.quick}
     console.print("  ".join(f"{key} {value}" for key, value in report["machine"].items()))
-    for name in options.names or names():
+    for name in options.names or [name for name in names() if name not in STUDIES]:
         package = NEEDS.get(name)
         if package is not None and importlib.util.find_spec(package) is None:
             console.print(f"[bold]{name}[/bold]: skipped, {package} is not installed")

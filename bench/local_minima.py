@@ -6,7 +6,7 @@ spent starts again from elsewhere. A gradient is charged twice over: as one eval
 one costs, and as n, which is what differences cost. The minimum is moved to a random place of the box for each seed,
 since a method that likes the middle of the box would otherwise be praised for it; Himmelblau's four stay in place.
 
-The particle swarm is pymoo's (pip install pymoo). Writes docs/why/local-minima.md when it is not quick.
+The particle swarm is pymoo's (extra `bench`). Writes docs/why/local-minima.md when it is not quick.
 
     python -m bench local_minima [--quick]
 """

@@ -3,9 +3,9 @@
     python -m bench torch_step [--quick]
 
 All contestants of a table run in one process, a few steps each in turn, so that a busy machine slows all of them; a
-figure is the ratio of medians. Absolute times are printed for orientation only. A turn is ten steps of the middle sizes,
-whose arrays are in the cache then; with two steps a turn, that is with half of them cold, the memory's time is added to
-everybody's and the ratios are smaller by a fifth to a third.
+figure is the ratio of medians. Absolute times are printed for orientation only. A turn is ten steps of the middle
+sizes, whose arrays are in the cache then; with two steps a turn, that is with half of them cold, the memory's time is
+added to everybody's and the ratios are smaller by a fifth to a third.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rmsprop import _step
+from rmsprop.torch import hooks
 from rmsprop.torch.execute import factor, regular, step_list
 from rmsprop.torch.plan import rates
 
@@ -59,7 +60,7 @@ def _(params: list[Tensor], grads: list[Tensor], written: list[Tensor], owner: i
 def step(optimizer: RMSprop, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
     """Trace one step; hooks, GradScaler, and parameters that the kernel cannot take break the graph."""
     scaled = grad_scale is not None or found_inf is not None or hasattr(optimizer, "found_inf")
-    if scaled or optimizer._heard():
+    if scaled or hooks.heard(optimizer):
         return _eager(optimizer, closure, grad_scale, found_inf)
     loss = None
     if closure is not None:

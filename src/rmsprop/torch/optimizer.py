@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from rmsprop import _step
 from rmsprop.errors import InputError
 from rmsprop.rule import Rule
-from rmsprop.torch import compiled, groups, settings
+from rmsprop.torch import compiled, groups, hooks, settings
 from rmsprop.torch import state as _state
 from rmsprop.torch.execute import CLIP_EPS, clip_factor, regular, step_list, step_other
 from rmsprop.torch.groups import Default
@@ -155,27 +154,20 @@ class RMSprop(torch.optim.RMSprop):
         """
         if torch.compiler.is_compiling():
             return compiled.step(self, closure, grad_scale, found_inf)
-        if self._heard() or torch.autograd._profiler_enabled():
+        profiled = torch.autograd._profiler_enabled()
+        if profiled or hooks.heard(self):
             amp = {"grad_scale": grad_scale, "found_inf": found_inf}
-            given = {name: value for name, value in amp.items() if value is not None}
-            return _HOOKED(self, *(() if closure is None else (closure,)), **given)
+            given = (self, *(() if closure is None else (closure,)))
+            named = {name: value for name, value in amp.items() if value is not None}
+            return _PROFILED(*given, **named) if profiled else hooks.hooked(RMSprop._bare_step, *given, **named)
         return self._bare_step(closure, grad_scale=grad_scale, found_inf=found_inf)
 
-    # torch wraps `step` in a profiler record and two loops over hooks, some 5 microseconds. Here the wrapper is there
-    # only when somebody listens.
+    # torch wraps `step` in a profiler record and two loops over hooks, some 5 microseconds, and 100 right after a
+    # backward pass. Here each is there only when somebody listens.
     step.hooked = True  # type: ignore[attr-defined]
     # A learning-rate scheduler would replace `step` by a wrapper that torch.compile cannot look into, only to learn
     # whether it was called; `_opt_called` says so.
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
-
-    def _heard(self) -> bool:
-        """Whether a hook wants to know of the step."""
-        return bool(
-            _global_optimizer_pre_hooks
-            or _global_optimizer_post_hooks
-            or self._optimizer_step_pre_hooks
-            or self._optimizer_step_post_hooks
-        )
 
     def _bare_step(
         self,
@@ -395,7 +387,7 @@ class RMSprop(torch.optim.RMSprop):
 
 
 _EXTRA = {"switches": groups.TORCH_SWITCHES, "param_rounding": "nearest", "state_dtype": "float32", "lazy": False}
-_HOOKED = Optimizer.profile_hook_step(RMSprop._bare_step)
+_PROFILED = Optimizer.profile_hook_step(RMSprop._bare_step)
 
 
 def _unscaled(grad_scale: Tensor | float) -> float:

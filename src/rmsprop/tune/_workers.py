@@ -116,13 +116,19 @@ def _work(job: Any, lock_file: str, refused: Any) -> None:
 
 
 class _FileLock:
-    """A lock between processes that the system releases when its holder dies, as no lock in memory would be."""
+    """A lock between processes that the system releases when its holder dies, as no lock in memory would be.
+
+    Its holder cannot be terminated, only killed: a trial that was begun without its owner's name would run for ever.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._file: Any = None
+        self._before: Any = None
 
     def __enter__(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             import fcntl
         except ImportError:
@@ -136,3 +142,6 @@ class _FileLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            self._before = None

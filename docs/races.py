@@ -99,9 +99,11 @@ def _machines(found: list[tuple[Task, Results]]) -> str:
 
 def _section(task: Task, results: Results) -> str:
     table, settings = rows(task, results), results.settings
+    grids = (task.budget.grid, task.quick.grid) if settings.short else (task.budget.grid,)
     sparing = [
         "a part of the data" if settings.short else "",
         f"{_counted(settings.epochs)} instead of {task.budget.epochs}" if settings.epochs != task.budget.epochs else "",
+        f"the learning rates {_listed(settings.grid)} alone" if settings.grid not in grids else "",
         "" if finished(task, results) else "a race that was broken off",
     ]
     caution = " and ".join(part for part in sparing if part)
@@ -124,6 +126,10 @@ def _section(task: Task, results: Results) -> str:
         lines += [f"    {line}".rstrip() for line in results.sample.splitlines()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _listed(rates: tuple[float, ...]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def _counted(epochs: int) -> str:

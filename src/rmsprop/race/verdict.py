@@ -101,7 +101,7 @@ def rows(task: Task, results: Results) -> list[Row]:
         _row(
             rival,
             trials,
-            at_edge=len(grid) > 2 and trials[0].job.lr in (grid[0], grid[-1]),
+            at_edge=len(grid) > 1 and trials[0].job.lr in (grid[0], grid[-1]),
             memory=results.memory.get(rival),
         )
         for rival, trials in found.items()

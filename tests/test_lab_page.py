@@ -147,7 +147,14 @@ def test_hovering_a_chart_shows_that_step_everywhere(lab):
 
 
 def own_fields(lab):
-    lab.page.evaluate("() => document.querySelectorAll('.card')[0].querySelector('.more').open = true")
+    # The page hears of it in an event, after its own listener this one.
+    opening = """() => new Promise((done) => {
+        const more = document.querySelector('.card .more');
+        if (more.open) return done();
+        more.addEventListener('toggle', () => done(), { once: true });
+        more.open = true;
+    })"""
+    lab.page.evaluate(opening)
     return lab.page.locator(".card").first
 
 
@@ -167,6 +174,16 @@ def test_a_number_field_changes_the_run_to_the_librarys(lab, name, value):
         more = {"momentum": {"buffer": "unit"}, "weight_decay": {"weight_decay_mode": "l2"}}.get(name, {})
         expected = ravine(Rule(**{name: value}, **more))[0]
     assert lab.points(0) == expected.ravel().tolist()
+
+
+def test_a_card_that_is_built_anew_keeps_what_was_opened(lab):
+    card = own_fields(lab)
+    lab.page.wait_for_timeout(100)
+    lab.page.evaluate("() => __lab.app.emit('theme')")
+    card.locator('input[type=number][data-name="weight_decay"]').fill("0.1", timeout=2000)
+    with lab.answer():
+        card.locator('select[data-name="eps_mode"]').select_option("outside")
+    assert card.locator(".more").evaluate("each => each.open")
 
 
 @pytest.mark.parametrize("name", ["lr", "rho", "eps", "momentum", "weight_decay"])

@@ -8,6 +8,8 @@ import type { Noise, RunSetting, Switch } from "./types";
 
 const RATE = logarithmic(1e-5, 3);
 const open = new Set<number>([0]);
+/** Cards that show every switch: a card that is built anew keeps what its reader has opened. */
+const whole = new Set<number>();
 
 export function controls(root: HTMLElement): void {
   const cards = h("div", { class: "cards" });
@@ -136,7 +138,7 @@ function card(run: RunSetting, i: number): HTMLElement {
     h(
       "div",
       { class: "card-body" },
-      ...(run.optimizer === "rmsprop" ? rmspropFields(run, rate, own, change) : [rate, ...rivalFields(run, own)]),
+      ...(run.optimizer === "rmsprop" ? rmspropFields(run, i, rate, own, change) : [rate, ...rivalFields(run, own)]),
       h(
         "div",
         { class: "card-tools" },
@@ -188,6 +190,7 @@ function rivalFields(run: RunSetting, own: (name: string, value: Switch) => void
 
 function rmspropFields(
   run: RunSetting,
+  i: number,
   rate: HTMLElement,
   own: (name: string, value: Switch, quiet?: boolean) => void,
   change: (part: Partial<RunSetting>, quiet?: boolean) => void,
@@ -210,7 +213,14 @@ function rmspropFields(
     number("momentum", linear(0, 0.99, 2), "Decay of the momentum buffer"),
     h(
       "details",
-      { class: "more" },
+      {
+        class: "more",
+        open: whole.has(i),
+        ontoggle: (event: Event) => {
+          if ((event.target as HTMLDetailsElement).open) whole.add(i);
+          else whole.delete(i);
+        },
+      },
       h("summary", {}, "Every other switch"),
       pick("eps_mode", [
         ["inside", "sqrt(v + eps)"],

@@ -124,11 +124,13 @@ class _FileLock:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._file: Any = None
-        self._before: Any = None
+        self._before: Any = signal.SIG_DFL
+        self._asked = False
 
     def __enter__(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):
-            self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        # A handler, not a mask: a mask is one thread's, and the system gives the signal to any thread without one.
+        self._asked = False
+        self._before = signal.signal(signal.SIGTERM, self._wait)
         try:
             import fcntl
         except ImportError:
@@ -142,6 +144,9 @@ class _FileLock:
         if self._file is not None:
             self._file.close()
             self._file = None
-        if self._before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
-            self._before = None
+        signal.signal(signal.SIGTERM, self._before)
+        if self._asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _wait(self, *signalled: object) -> None:
+        self._asked = True

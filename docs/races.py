@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from rmsprop.race import Folder, Results, get, names
+from rmsprop.race import Folder, Results, Settings, get, names
 from rmsprop.race.run import finished
 from rmsprop.race.task import Task
 from rmsprop.race.verdict import SUBJECT, Row, rows, sentence, standing
@@ -19,7 +19,8 @@ PAGE = Path(__file__).parent / "why" / "races.md"
 
 HEAD = """# Who learns best: RMSprop and its rivals on real data
 
-Written by `docs/races.py` from results of `make races`; what each task is, and how to run it: [races](../use/races.md).
+Written by `docs/races.py` from the results of races, each by the command beside it; [races](../use/races.md) tells what
+each task is. `make races` runs all with their full budgets, which takes hours; a section says where less was spent.
 
 Every optimizer chooses its learning rate on validation examples from the same grid, with the same budget; all else is
 its own default. Within a seed all start from the same weights and see the same batches. The numbers below are of test
@@ -100,10 +101,14 @@ def _machines(found: list[tuple[Task, Results]]) -> str:
 def _section(task: Task, results: Results) -> str:
     table, settings = rows(task, results), results.settings
     grids = (task.budget.grid, task.quick.grid) if settings.short else (task.budget.grid,)
+    usual = str(getattr(task, "threads", 1))
     sparing = [
         "a part of the data" if settings.short else "",
         f"{_counted(settings.epochs)} instead of {task.budget.epochs}" if settings.epochs != task.budget.epochs else "",
         f"the learning rates {_listed(settings.grid)} alone" if settings.grid not in grids else "",
+        f"threads: {threads} instead of {usual}"
+        if (threads := results.environment.get("threads", usual)) != usual
+        else "",
         "" if finished(task, results) else "a race that was broken off",
     ]
     caution = " and ".join(part for part in sparing if part)
@@ -111,6 +116,7 @@ def _section(task: Task, results: Results) -> str:
         f"## {task.name}\n",
         f"{task.title}: {task.model}. {task.source}.\n",
         *([f"With {caution}: not the task's own budget.\n"] if caution else []),
+        f"    {_command(task, settings)}\n",
         f"**{sentence(table, task.metric)}**\n",
         f"| optimizer | learning rate | test {task.metric.name} | worst to best | training loss | step | of training "
         "| bytes kept per weight | diverged |",
@@ -126,6 +132,19 @@ def _section(task: Task, results: Results) -> str:
         lines += [f"    {line}".rstrip() for line in results.sample.splitlines()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _command(task: Task, settings: Settings) -> str:
+    """Return the line that runs such a race."""
+    budget = task.quick if settings.short else task.budget
+    words = [f"rmsprop race {task.name} --with {','.join(settings.rivals)}"]
+    if len(settings.seeds) != budget.seeds:
+        words.append(f"--seeds {len(settings.seeds)}")
+    if settings.epochs != budget.epochs:
+        words.append(f"--epochs {settings.epochs}")
+    if settings.grid != budget.grid:
+        words.append(f"--rates {','.join(f'{rate:g}' for rate in settings.grid)}")
+    return " ".join([*words, *(["--quick"] if settings.short else [])])
 
 
 def _listed(rates: tuple[float, ...]) -> str:

@@ -1,224 +1,231 @@
-"""Is there a calmer RMSprop? The width of the lr plateau of candidate rules, chosen on half of the tasks.
+"""Is there a calmer RMSprop? The width of the lr plateau of candidate settings, chosen on half of the race's tasks.
 
 For every task and candidate: the lr plateau as `rmsprop sensitivity` measures it (decades of lr within 1 % of the best
-metric, four rates per decade over five decades, mean over seeds), and the best metric itself. A candidate is chosen on
-the first half of the tasks: the widest plateau, as a mean over them, among those whose best metric lies no more than
-1 % behind plain rho 0.9's on any of them. What is reported of it was measured on the other half.
+metric on validation examples, four rates per decade over five decades, mean over seeds), the best metric itself, and
+the decades of lr that end no more than 1 % behind the best of plain rho 0.9. The candidates are in
+`bench/_candidates.py`.
 
-The candidates are switches that exist, and three things that a user's loop can add: lr that warms up over the first
-steps, an update clipped by its root mean square (N. Shazeer and M. Stern, Adafactor, arXiv:1804.04235), and the
-schedule rho_t = 1 - gamma / t of M. Mukkamala and M. Hein (arXiv:1706.05507), in their RMSprop, whose lr falls as
-1 / sqrt(t), and in SC-RMSprop, whose lr falls as 1 / t and which takes no root. On torch tasks the last two do not run.
+Chosen on one half of the tasks: the widest plateau, as a mean over them, among the candidates whose best metric lies no
+more than 1 % behind plain rho 0.9's on any of them; one that is further behind drops out at once, and after three tasks
+so does the half with the narrower plateaus. Reported on the other half, which no choice has seen, beside plain RMSprop
+and Adam.
 
-    python -m bench steady [--quick]
-    python bench/steady.py --tasks digits,mnist,fashion,diamonds --seeds 3
+A rate that ends more than 5 % behind the best one with the first seed cannot be on the plateau: it is not tried with
+the other seeds. Trainings run one per core, with one thread each; every one is written down as it ends, and what is
+written is not trained again. About an hour and a half on two cores:
+
+    python bench/steady.py                  everything
+    python bench/steady.py --quick          two tasks, short data, a minute or two
+    python -m bench steady                  the same, and its JSON
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import json
 import math
+import multiprocessing
+import os
 import statistics
-import warnings
-from collections.abc import Callable
-from functools import partial
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rmsprop import Rule
-from rmsprop._tree import flatten, leaves_like
-from rmsprop.errors import RMSpropWarning
+from bench._candidates import ADAM, ADAM_LINEAR, CANDIDATES, PLAIN, stepper
 from rmsprop.race import get
-from rmsprop.race.task import Task
+from rmsprop.race.record import FIRST_TUNING_SEED
 from rmsprop.tune import Setting
 from rmsprop.tune._plateau import plateau
 from rmsprop.tune._points import Settings
 from rmsprop.tune._space import Diverged
 from rmsprop.tune._task import TaskObjective, prepared
 
-TASKS = ("digits", "diamonds", "mnist", "fashion")
 LOSS_ALLOWED = 0.01
-WARM_UP = 100
+HOPELESS = 0.05
+HALVE_AFTER = 3
+"""From this task on, the half of the candidates with the narrower plateaus drops out: successive halving."""
+POINTS = Path("runs/steady/points.jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A rule and what a loop adds to it.
+class Effort:
+    """What is spent on a task.
 
     Attributes:
-        rule: The switches.
-        warm_up: Steps over which lr rises to its value.
-        clip: Greatest root mean square of a tensor's update, in units of lr; 0 does not clip.
-        gamma: Of rho_t = 1 - gamma / t; 0 leaves rho as it is.
-        strong: The form for strongly convex objectives, SC-RMSprop; with `gamma` alone.
+        seeds: Trainings per candidate and rate.
+        epochs: Per training; None: the task's own.
+        short: A part of the data.
     """
 
-    rule: Rule
-    warm_up: int = 0
-    clip: float = 0.0
-    gamma: float = 0.0
-    strong: bool = False
+    seeds: int = 2
+    epochs: int | None = None
+    short: bool = False
 
 
-PLAIN = Candidate(Rule(rho=0.9))
-CANDIDATES: dict[str, Candidate] = {
-    "plain, rho .9": PLAIN,
-    "plain, rho .99": Candidate(Rule(rho=0.99)),
-    "bias correction, rho .9": Candidate(Rule(rho=0.9, bias_correction=True)),
-    "bias correction, rho .99": Candidate(Rule(rho=0.99, bias_correction=True)),
-    "bias correction, rho .999": Candidate(Rule(rho=0.999, bias_correction=True)),
-    "mean_sq from 1, rho .99": Candidate(Rule(rho=0.99, init="ones")),
-    "floor 1e-6, rho .99": Candidate(Rule(rho=0.99, bias_correction=True, var_floor=1e-6)),
-    "floor 1e-4, rho .99": Candidate(Rule(rho=0.99, bias_correction=True, var_floor=1e-4)),
-    "momentum .9, rho .99": Candidate(Rule(rho=0.99, bias_correction=True, buffer="unit", momentum=0.9)),
-    "warm-up, rho .99": Candidate(Rule(rho=0.99, bias_correction=True), warm_up=WARM_UP),
-    "update clipped, rho .99": Candidate(Rule(rho=0.99, bias_correction=True), clip=1.0),
-    "rho_t = 1 - .9/t": Candidate(Rule(), gamma=0.9),
-    "SC-RMSprop, gamma .9": Candidate(Rule(), gamma=0.9, strong=True),
+CHOOSING = {
+    "digits": Effort(seeds=4),
+    "diamonds": Effort(),
+    "ratings": Effort(),
+    "mnist": Effort(epochs=1),
+    "speech": Effort(),
 }
+REPORTING = {
+    "fashion": Effort(epochs=8, short=True),
+    "cartpole": Effort(),
+    "sentiment": Effort(epochs=2),
+    "translate": Effort(epochs=3, short=True),
+    "kjv": Effort(epochs=4, short=True),
+}
+QUICK = {"digits": Effort(epochs=8), "diamonds": Effort(short=True)}
+COMPARED = (PLAIN, "plain, rho .99", ADAM, ADAM_LINEAR)
+
+Key = tuple[str, str, int, int]
 
 
-def stepper(candidate: Candidate, framework: str, params: Any, *, setting: Setting) -> Callable[[Any], Any]:
-    """Make what updates `params`; called with the gradients, as `rmsprop.tune` does it."""
-    if framework == "torch":
-        return torch_stepper(candidate, params, lr=setting.lr)
-    from rmsprop.numpy import RMSprop
-
-    optimizer = RMSprop(params, lr=setting.lr, rule=candidate.rule)
-    leaves, _, structure = flatten(params)
-    done = 0
-
-    def step(grads: Any) -> None:
-        nonlocal done
-        done += 1
-        lr = setting.lr * min(1.0, done / candidate.warm_up if candidate.warm_up else 1.0)
-        if candidate.gamma:
-            step_sc(leaves, leaves_like(structure, grads), done, lr)
-            return
-        before = [leaf.copy() for leaf in leaves] if candidate.clip else []
-        optimizer.step(grads, lr)
-        for leaf, old in zip(leaves, before):
-            size = float(np.sqrt(np.mean((leaf - old) ** 2)))
-            if size > candidate.clip * lr:
-                leaf[...] = old + (leaf - old) * leaf.dtype.type(candidate.clip * lr / size)
-
-    mean_sq = [np.zeros_like(leaf) for leaf in leaves]
-
-    def step_sc(params: list[Any], grads: Any, t: int, lr: float) -> None:
-        """v <- (1 - gamma/t) v + gamma/t g^2;  p <- p - lr g / d.
-
-        d = sqrt(t v) + 1e-8, or, in the strongly convex form, t v + 0.1 exp(-0.1 t v): the constants are the authors'.
-        """
-        for p, g, v in zip(params, grads, mean_sq):
-            v[...] += (candidate.gamma / t * (g * g - v)).astype(v.dtype)
-            total = t * v
-            d = total + 0.1 * np.exp(-0.1 * total) if candidate.strong else np.sqrt(total) + 1e-8
-            p[...] -= (lr * g / d).astype(p.dtype)
-
-    return step
+@functools.cache
+def loaded(name: str, effort: Effort) -> tuple[Any, Any, int, int]:
+    """Return a task, its data, the epochs and the steps of one training; its session stays open in this process."""
+    task = prepared(get(name), quick=effort.short, threads=1)
+    task.session().__enter__()
+    data = task.load()
+    epochs = effort.epochs or task.budget.epochs
+    learner = task.learner(data, 0)
+    return task, data, epochs, epochs * sum(1 for _ in learner.batches(1))
 
 
-def torch_stepper(candidate: Candidate, params: Any, *, lr: float) -> Callable[[Any], Any]:
-    """The same for torch, where the candidate needs no more than lr and the rule."""
-    from rmsprop.torch import RMSprop
+def train(key: Key, effort: Effort, lr: float) -> float:
+    """Train once and return the score, NaN if it diverged."""
+    name, label, _, seed = key
+    task, data, epochs, steps = loaded(name, effort)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RMSpropWarning)
-        optimizer = RMSprop(params, lr=lr, dialect=candidate.rule)
-    done = 0
+    def make(framework: str, params: Any, *, setting: Setting) -> Any:
+        return stepper(CANDIDATES[label], steps, framework, params, lr=setting.lr)
 
-    def step(grads: Any) -> None:
-        nonlocal done
-        done += 1
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, done / candidate.warm_up if candidate.warm_up else 1.0)
-        optimizer.step()
-
-    return step
+    objective = TaskObjective(task, data, epochs=epochs, seeds=(FIRST_TUNING_SEED + seed,), make=make)
+    try:
+        return objective(Setting(lr=lr, rule=CANDIDATES[PLAIN].rule))
+    except Diverged:
+        return math.nan
 
 
-def runs_on(candidate: Candidate, task: Task) -> bool:
-    return task.framework == "numpy" or not (candidate.clip or candidate.gamma)
+class Points:
+    """The trainings done so far, one JSON line each: a study that was stopped goes on where it stood.
+
+    Args:
+        path: The file; None keeps them in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.scores: dict[Key, float] = {}
+        if path is not None and path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                name, label, place, seed, score = json.loads(line)
+                self.scores[name, label, place, seed] = math.nan if score is None else score
+
+    def add(self, key: Key, score: float) -> None:
+        self.scores[key] = score
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([*key, score if math.isfinite(score) else None]) + "\n")
 
 
-def measure(task: Task, data: Any, candidate: Candidate, settings: Settings) -> dict[str, float]:
-    """The plateau of one candidate on one task."""
-    rates = [settings.rate(place) for place in range(settings.first, settings.last + 1)]
-    seeds = tuple(range(1000, 1000 + settings.seeds))
-    objective = TaskObjective(task, data, epochs=settings.epochs, seeds=seeds, make=partial(stepper, candidate))
-    scores = []
-    for lr in rates:
-        try:
-            scores.append(objective(Setting(lr=lr, rule=candidate.rule)))
-        except Diverged:
-            scores.append(math.nan)
-    found = plateau(rates, scores, better=task.metric.better)
-    return {"decades": found.decades, "best": found.best, "lr": found.lr, "open": found.open_below or found.open_above}
+def measure(name: str, effort: Effort, labels: tuple[str, ...], points: Points, pool: Any) -> list[dict[str, Any]]:
+    """Return a row per candidate: its plateau on one task."""
+    task = prepared(get(name), quick=effort.short)
+    settings = Settings.of(task, rivals=("rmsprop",))
+    places = range(settings.first, settings.last + 1)
 
+    def run(keys: list[Key]) -> None:
+        missing = [key for key in keys if key not in points.scores]
+        found = pool.map(train, missing, [effort] * len(missing), [settings.rate(key[2]) for key in missing])
+        for key, score in zip(missing, found):
+            points.add(key, score)
 
-def compare(names: tuple[str, ...], *, quick: bool, seeds: int | None) -> list[dict[str, Any]]:
-    """A row per task and candidate."""
+    run([(name, label, place, 0) for label in labels for place in places])
     rows = []
-    for name in names:
-        task = prepared(get(name), quick=quick)
-        settings = Settings.of(task, rivals=("rmsprop",), seeds=seeds, quick=quick)
-        with task.session():
-            data = task.load()
-            for label, candidate in CANDIDATES.items():
-                if runs_on(candidate, task):
-                    rows.append({"task": name, "candidate": label, **measure(task, data, candidate, settings)})
-                    print(f"{name:12}{label:28}{rows[-1]['decades']:6.2f} decades, best {rows[-1]['best']:.4g}")
+    more: dict[str, list[int]] = {}
+    for label in labels:
+        first = {place: points.scores[name, label, place, 0] for place in places}
+        sound = {place: task.metric.goodness(score) for place, score in first.items() if math.isfinite(score)}
+        top = max(sound.values(), default=math.nan)
+        more[label] = [place for place, good in sound.items() if good >= top - HOPELESS * abs(top)]
+    run([(name, label, place, seed) for label in labels for place in more[label] for seed in range(1, effort.seeds)])
+    rates, plain = [settings.rate(place) for place in places], math.nan
+    for label in sorted(labels, key=lambda label: label != PLAIN):
+        scores = []
+        for place in places:
+            seeds = range(effort.seeds if place in more[label] else 1)
+            scores.append(statistics.fmean(points.scores[name, label, place, seed] for seed in seeds))
+        found = plateau(rates, scores, better=task.metric.better)
+        if label == PLAIN:
+            plain = found.best
+        rows.append(
+            {
+                "task": name,
+                "candidate": label,
+                "decades": found.decades,
+                "as good as plain": plateau(rates, scores, better=task.metric.better, best=plain).decades,
+                "best": found.best,
+                "lr": found.lr,
+                "at the grid's edge": found.open_below or found.open_above,
+            }
+        )
+        print(
+            "{task:10} {candidate:30} {decades:5.2f} {as good as plain:5.2f} {best:8.4g} {lr:8.3g}".format(**rows[-1])
+        )
     return rows
 
 
-def choose(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-    """Choose on the first half of the tasks, and report the other half."""
-    half = (len(names) + 1) // 2
+def standing(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the candidates that nowhere lost the best metric, the widest mean plateau first; without Adam."""
     table = {(row["task"], row["candidate"]): row for row in rows}
+    tasks = tuple(dict.fromkeys(row["task"] for row in rows))
 
     def sound(label: str) -> bool:
-        for name in names[:half]:
-            row, plain = table.get((name, label)), table[name, "plain, rho .9"]
-            if row is None or not row["best"] > -math.inf:
-                return False
-            sign = 1 if get(name).metric.better == "higher" else -1
-            if sign * (plain["best"] - row["best"]) > LOSS_ALLOWED * abs(plain["best"]):
+        for name in tasks:
+            metric = get(name).metric
+            best, plain = table.get((name, label), {"best": math.nan})["best"], table[name, PLAIN]["best"]
+            if not metric.goodness(best) >= metric.goodness(plain) - LOSS_ALLOWED * abs(plain):
                 return False
         return True
 
-    allowed = [label for label in CANDIDATES if sound(label)]
-    chosen = max(allowed, key=lambda label: statistics.fmean(table[name, label]["decades"] for name in names[:half]))
-    report = []
-    for place, name in enumerate(names):
-        row, plain = table.get((name, chosen)), table[name, "plain, rho .9"]
-        report.append(
-            {
-                "task": name,
-                "used for": "choosing" if place < half else "reporting",
-                "chosen": chosen,
-                "its decades": None if row is None else row["decades"],
-                "plain's decades": plain["decades"],
-                "its best": None if row is None else row["best"],
-                "plain's best": plain["best"],
-            }
-        )
-    return {"report": report}
+    own = [label for label in CANDIDATES if label not in (ADAM, ADAM_LINEAR) and sound(label)]
+    return sorted(own, key=lambda label: -statistics.fmean(table[name, label]["decades"] for name in tasks))
 
 
-def main(quick: bool = False, names: tuple[str, ...] | None = None, seeds: int | None = None) -> dict[str, Any]:
-    """Measure every candidate on every task and choose."""
-    names = names or (("digits",) if quick else TASKS)
-    rows = compare(names, quick=quick, seeds=seeds)
-    return {"plateaus": rows, **choose(rows, names)}
+def main(quick: bool = False, path: Path | None = None) -> dict[str, Any]:
+    """Choose on one half of the tasks and measure the other half."""
+    path = path or (None if quick else POINTS)
+    points = Points(path)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        rows: list[dict[str, Any]] = []
+        labels = tuple(CANDIDATES)
+        for place, (name, effort) in enumerate((QUICK if quick else CHOOSING).items(), start=1):
+            rows += measure(name, effort, labels, points, pool)
+            left = standing(rows)
+            if place >= HALVE_AFTER:
+                left = left[: max(2, len(left) // 2)]
+            labels = tuple(dict.fromkeys((PLAIN, *left, ADAM, ADAM_LINEAR)))
+        chosen = left[0]
+        print(f"chosen: {chosen}")
+        reported = []
+        for name, effort in ({} if quick else REPORTING).items():
+            reported += measure(name, effort, tuple(dict.fromkeys((chosen, *COMPARED))), points, pool)
+    return {"chosen": chosen, "choosing": rows, "reporting": reported}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--quick", action="store_true", help="two tasks, short data")
+    parser.add_argument("--points", type=Path, help=f"where the trainings are written down; default: {POINTS}")
     options = parser.parse_args()
-    for line in main(options.quick, tuple(options.tasks.split(",")), options.seeds)["report"]:
-        print(line)
+    main(options.quick, options.points)

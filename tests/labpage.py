@@ -1,4 +1,4 @@
-"""What the tests of the lab's page share: the built page, a browser, and a page that is ready."""
+"""What the tests of the lab's page share: the built page, a browser, a page that is ready, and its default scene."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from rmsprop import RMSprop, expression
+from serving import serving
 
 WEB = Path(__file__).parent.parent / "web"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -120,3 +124,47 @@ def written(value: float, digits: int = 4) -> str:
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
     text = f"{value:.{digits}g}"
     return (repr(float(text)).removesuffix(".0")).replace("-", "−")
+
+
+@pytest.fixture(name="browser", scope="module")
+def browser_fixture():
+    built()
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture(name="url", scope="module")
+def url_fixture():
+    with serving() as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(name="lab")
+def lab_fixture(browser, url):
+    opened = Lab(browser, url).open()
+    yield opened
+    opened.close()
+
+
+def ravine(rule=None, steps=20, lr=0.4):
+    """The default scene as a user of the library runs it."""
+    f = expression.parse("0.1*x^2 + 2*y^2")
+    p = np.array([-5.0, -2.0])
+    optimizer = RMSprop(p, lr=lr, rule=rule)
+    points = [p.copy()]
+    for _ in range(steps):
+        optimizer.step(f.grad(p))
+        points.append(p.copy())
+    return np.array(points), np.array([f(point) for point in points])
+
+
+def own_fields(lab):
+    # The page hears of it in an event, after its own listener this one.
+    opening = """() => new Promise((done) => {
+        const more = document.querySelector('.card .more');
+        if (more.open) return done();
+        more.addEventListener('toggle', () => done(), { once: true });
+        more.open = true;
+    })"""
+    lab.page.evaluate(opening)
+    return lab.page.locator(".card").first

@@ -1,4 +1,4 @@
-"""rmsprop.keras.RMSprop is Keras's, in any dialect, on every backend: runs keras_suite.py with each."""
+"""rmsprop.keras.RMSprop is Keras's, in any dialect, on every backend: runs keras_suite_*.py with each."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("keras", reason="keras is not installed")
 
 HERE = Path(__file__).parent
+SUITE = sorted(HERE.glob("keras_suite_*.py"))
 
 
 @pytest.mark.timeout(900)
@@ -34,7 +35,7 @@ def test_the_suite_passes_on(backend):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     command += [word for rule in quiet for word in ("-W", rule)]
     done = subprocess.run(
-        [*command, str(HERE / "keras_suite.py")],
+        [*command, *map(str, SUITE)],
         capture_output=True,
         text=True,
         env=environment,

@@ -11,18 +11,11 @@ import struct
 import pytest
 from PIL import Image
 
-from labpage import Lab, browsing, built
+from labpage import Lab, browser_fixture  # noqa: F401
 from serving import serving
 
 pytest.importorskip("starlette", reason="starlette is not installed: the lab needs it")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    built()
-    with browsing() as found:
-        yield found
 
 
 @pytest.fixture

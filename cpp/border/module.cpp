@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "refusal.hpp"
 #include "step.hpp"
+#include "threads.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -52,6 +52,7 @@ def plateau(
     *,
     better: Literal["higher", "lower"],
     tolerance: float = TOLERANCE,
+    best: float | None = None,
 ) -> Plateau:
     """Return where `scores` stand within `tolerance` of the best one.
 
@@ -60,11 +61,14 @@ def plateau(
         scores: What each reached; NaN where it diverged.
         better: Which end is the good one.
         tolerance: A share of the best score.
+        best: The score to stand within `tolerance` of, such as another optimizer's best; None: the best of `scores`.
 
     Example:
         >>> found = plateau([0.01, 0.1, 1.0, 10.0], [0.0, 1.0, 1.0, 0.0], better="higher")
         >>> print(round(found.decades, 4), found.lr)
         1.02 0.1
+        >>> plateau([0.1, 1.0], [0.8, 1.0], better="higher", best=2.0).parts
+        ()
         >>> plateau([0.1, 1.0], [2.0, float("nan")], better="lower").parts
         ((0.1, 0.1),)
     """
@@ -73,7 +77,8 @@ def plateau(
     top = max(goodness, default=-math.inf)
     if top == -math.inf:
         return Plateau(best=math.nan, lr=math.nan, threshold=math.nan, parts=())
-    least = top - tolerance * abs(top)
+    mark = top if best is None else sign * best
+    least = mark - tolerance * abs(mark)
     x = [math.log10(rate) for rate in rates]
     parts: list[list[float]] = []
     for i, value in enumerate(goodness):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,13 +12,13 @@ import numpy as np
 from rmsprop.errors import FileError
 from rmsprop.race import data as sources
 from rmsprop.race.task import Data, Split
-from rmsprop.race.tasks._torch import TorchLearner, shuffled
+from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
 from rmsprop.race.tasks.digits import split_evenly
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageLearner", "Pictures", "idx", "load"]
+__all__ = ["ImageLearner", "ImageTask", "Pictures", "idx", "load"]
 
 BATCH = 128
 SCORED_AT_ONCE = 1000
@@ -76,6 +77,26 @@ class ImageLearner(TorchLearner):
 
     def _scores(self, images: torch.Tensor) -> Any:
         return self.model(images.unsqueeze(1).float().div_(255))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask(TorchTask):
+    """The base of a task over pictures: `needs` names the one source, and a subclass adds the network."""
+
+    def load(self) -> Data:
+        """Read the pictures; see the function `load`."""
+        self.ready()
+        return load(self.needs[0], short=self.short)
+
+    def learner(self, data: Data, seed: int) -> ImageLearner:
+        """Build the network with the weights of `seed`."""
+        with seeded(seed):
+            model = self.network()
+        return ImageLearner(model, data.content, seed, device=self.device)
+
+    def network(self) -> torch.nn.Module:
+        """Return the network, from (n, 1, 28, 28) to (n, 10)."""
+        raise NotImplementedError
 
 
 def load(source: str, *, short: bool) -> Data:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from rmsprop.race.task import Budget, Data, Metric
-from rmsprop.race.tasks._torch import TorchTask, seeded
+from rmsprop.race.task import Budget, Metric
+from rmsprop.race.tasks._images import ImageTask
 
 if TYPE_CHECKING:
     import torch
-
-    from rmsprop.race.tasks._images import ImageLearner
 
 __all__ = ["TASK", "Fashion"]
 
@@ -25,7 +23,7 @@ QUICK = Budget(epochs=2, seeds=2, tuning_seeds=1, grid=(0.001, 0.1))
 
 
 @dataclasses.dataclass(frozen=True)
-class Fashion(TorchTask):
+class Fashion(ImageTask):
     """The task; `TASK` is the one instance."""
 
     name: str = "fashion"
@@ -41,31 +39,15 @@ class Fashion(TorchTask):
     quick: Budget = QUICK
     needs: tuple[str, ...] = ("fashion",)
 
-    def load(self) -> Data:
-        """Read the pictures; see `rmsprop.race.tasks._images.load`."""
-        self.ready()
-        from rmsprop.race.tasks import _images
+    def network(self) -> torch.nn.Module:
+        """Return the network, from (n, 1, 28, 28) to (n, 10)."""
+        from torch import nn
 
-        return _images.load("fashion", short=self.short)
-
-    def learner(self, data: Data, seed: int) -> ImageLearner:
-        """Build the network with the weights of `seed`."""
-        from rmsprop.race.tasks._images import ImageLearner
-
-        with seeded(seed):
-            model = network()
-        return ImageLearner(model, data.content, seed, device=self.device)
-
-
-def network() -> torch.nn.Module:
-    """Return the network, from (n, 1, 28, 28) to (n, 10)."""
-    from torch import nn
-
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, 10),
+        )  # fmt: skip
 
 
 TASK = Fashion()

@@ -38,7 +38,7 @@ SPLIT_SEED = 2019
 SHARES = (0.82, 0.06, 0.12)
 SHORT = {"train": 32, "valid": 16, "test": 16}
 METRIC = Metric(name="accuracy", better="higher", percent=True, target=0.80)
-BUDGET = Budget(epochs=3, seeds=2, tuning_seeds=1, grid=(0.00002, 0.0001, 0.001, 0.01, 0.1))
+BUDGET = Budget(epochs=3, seeds=2, tuning_seeds=1, grid=(0.00001, 0.0001, 0.001, 0.01, 0.1))
 QUICK = Budget(epochs=1, seeds=1, tuning_seeds=1, grid=(0.00002, 0.01))
 
 

@@ -39,7 +39,7 @@ SPLIT_SEED = 2015
 SHARES = (0.8, 0.1, 0.1)
 SHORT = 10_000
 METRIC = Metric(name="RMSE", better="lower", percent=False, target=0.90)
-BUDGET = Budget(epochs=4, seeds=5, tuning_seeds=2, grid=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0, 10.0, 100.0))
+BUDGET = Budget(epochs=4, seeds=5, tuning_seeds=2, grid=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0))
 QUICK = Budget(epochs=2, seeds=2, tuning_seeds=1, grid=(0.01, 1.0))
 
 

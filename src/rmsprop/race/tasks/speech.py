@@ -32,7 +32,7 @@ SPEAKERS, COEFFICIENTS, LONGEST = 9, 12, 29
 SHARES = (0.8, 0.2)
 SPLIT_SEED = 1999
 METRIC = Metric(name="accuracy", better="higher", percent=True, target=0.93)
-BUDGET = Budget(epochs=15, seeds=5, tuning_seeds=2, grid=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
+BUDGET = Budget(epochs=15, seeds=5, tuning_seeds=2, grid=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0))
 QUICK = Budget(epochs=4, seeds=1, tuning_seeds=1, grid=(0.003, 0.3))
 
 

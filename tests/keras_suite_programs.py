@@ -1,0 +1,253 @@
+"""Promise: on each backend a Keras program runs as with Keras's RMSprop, saves and resumes; test_keras.py runs this."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import rmsprop
+import rmsprop.keras as ours
+from cases import ULP
+from kerasing import (
+    BACKEND,
+    close,
+    float32_fixture,  # noqa: F401
+    float64_fixture,  # noqa: F401
+    gradients,
+    lr_at,
+    run,
+    to_numpy,
+    variables,
+)
+from rmsprop import Rule
+from rmsprop.errors import InputTypeError, RuleError, StateError
+
+# ---- arguments and configuration -------------------------------------------------------------------------------------
+
+
+def test_the_signature_is_that_of_keras_and_a_dialect():
+    mine = dict(inspect.signature(ours.RMSprop.__init__).parameters)
+    theirs = dict(inspect.signature(keras.optimizers.RMSprop.__init__).parameters)
+    assert mine.pop("dialect").kind is inspect.Parameter.KEYWORD_ONLY
+    theirs.pop("kwargs", None)
+    assert [(p.name, p.default) for p in mine.values()] == [(p.name, p.default) for p in theirs.values()]
+
+
+def test_an_argument_that_is_given_changes_the_dialect_and_one_left_out_does_not():
+    assert ours.RMSprop(dialect="torch").rule == rmsprop.dialect("torch")
+    assert ours.RMSprop(rho=0.9, dialect="torch").rule == rmsprop.dialect("torch", rho=0.9)
+    assert ours.RMSprop(weight_decay=0.1, dialect="torch").rule.weight_decay_mode == "l2"
+    assert ours.RMSprop().rule == rmsprop.dialect("keras3")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rho": 1.5}, "rho=1.5"),
+        ({"dialect": "torhc"}, "did you mean"),
+        ({"dialect": "mlx", "momentum": 0.9}, "momentum"),
+        ({"dialect": Rule(), "momentum": 0.9}, "needs a buffer"),
+        ({"dialect": 3}, "dialect: a int"),
+    ],
+    ids=str,
+)
+def test_a_rule_that_cannot_be_is_refused(options, message):
+    with pytest.raises(RuleError, match=message):
+        ours.RMSprop(**options)
+
+
+def test_the_rule_of_a_made_optimizer_cannot_be_assigned_but_its_weight_decay_can():
+    optimizer = ours.RMSprop()
+    for name in ("rho", "momentum", "epsilon", "centered", "rule"):
+        with pytest.raises(AttributeError):
+            setattr(optimizer, name, 0.5)
+    optimizer.weight_decay = 0.25
+    assert optimizer.rule == rmsprop.dialect("keras3", weight_decay=0.25)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "complex64"])
+def test_variables_that_are_not_floating_are_refused(dtype):
+    if dtype == "complex64" and BACKEND == "torch":
+        pytest.skip("Keras has no complex variables on the torch backend")
+    variable = keras.Variable(np.ones(3, dtype), dtype=dtype, trainable=dtype != "int32")
+    with pytest.raises(InputTypeError, match=f"{dtype}, expected a floating dtype"):
+        ours.RMSprop().build([variable])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9, "weight_decay": 0.1, "clipnorm": 1.0},
+        {"dialect": "tensorflow1", "momentum": 0.9},
+        {"dialect": "tf-keras-legacy", "momentum": 0.9},
+        {"dialect": rmsprop.dialect("torch", weight_decay=0.1).replace(nesterov="post", buffer="unit", momentum=0.5)},
+        {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9), "dialect": "graves2013"},
+    ],
+    ids=str,
+)
+def test_the_configuration_comes_back_whole(options):
+    optimizer = ours.RMSprop(**options)
+    text = json.dumps(keras.optimizers.serialize(optimizer))
+    for again in (keras.optimizers.deserialize(json.loads(text)), ours.RMSprop.from_config(optimizer.get_config())):
+        assert type(again) is ours.RMSprop
+        assert again.rule == optimizer.rule
+        assert json.dumps(keras.optimizers.serialize(again)) == text
+
+
+def test_the_configuration_of_keras_is_understood():
+    config = keras.optimizers.RMSprop(0.5, rho=0.8, momentum=0.1, centered=True, weight_decay=0.1).get_config()
+    optimizer = ours.RMSprop.from_config(config)
+    assert optimizer.rule == rmsprop.dialect("keras3", rho=0.8, momentum=0.1, centered=True, weight_decay=0.1)
+
+
+# ---- models ----------------------------------------------------------------------------------------------------------
+
+
+def small_model(optimizer, **options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
+    model.compile(optimizer=optimizer, loss="mse", **options)
+    return model
+
+
+def task():
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    return x, np.sin(x.sum(axis=1, keepdims=True))
+
+
+FIT = {"batch_size": 16, "verbose": 0, "shuffle": False}
+
+
+def assert_fits_end_alike(mine, theirs, *, epochs):
+    """Each step is promised to 4 units in the last place; the weights are below 2, where a unit is at most ULP."""
+    steps = epochs * len(task()[0]) // FIT["batch_size"]
+    for a, b in zip(mine.get_weights(), theirs.get_weights(), strict=True):
+        assert np.abs(b).max() < 2
+        np.testing.assert_allclose(a, b, rtol=0, atol=4 * steps * ULP["float32"])
+
+
+@pytest.mark.usefixtures("float32")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9},
+        {"centered": True},
+        {"dialect": Rule(bias_correction=True, centered=True)},
+        {"learning_rate": keras.optimizers.schedules.CosineDecay(0.01, 100)},
+        {"gradient_accumulation_steps": 2},
+    ],
+    ids=str,
+)
+def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(options, tmp_path):
+    x, y = task()
+    model = small_model(ours.RMSprop(**options))
+    model.fit(x, y, epochs=2, **FIT)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.rule == model.optimizer.rule
+    for a, b in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+    for each in (model, loaded):
+        each.fit(x, y, epochs=2, **FIT)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("float32")
+def test_fit_is_that_of_keras():
+    x, y = task()
+    mine, theirs = small_model(ours.RMSprop(0.01)), small_model(keras.optimizers.RMSprop(0.01))
+    for model in (mine, theirs):
+        model.fit(x, y, epochs=3, **FIT)
+    assert_fits_end_alike(mine, theirs, epochs=3)
+
+
+@pytest.mark.usefixtures("float32")
+@pytest.mark.skipif(BACKEND == "torch", reason="jit_compile on the torch backend needs a C++ compiler at run time")
+def test_fit_compiles():
+    x, y = task()
+    model = small_model(ours.RMSprop(0.01, centered=True, momentum=0.9), jit_compile=True)
+    plain = small_model(
+        ours.RMSprop(0.01, centered=True, momentum=0.9), jit_compile=False, run_eagerly=BACKEND != "jax"
+    )
+    for each in (model, plain):
+        each.fit(x, y, epochs=2, **FIT)
+    assert_fits_end_alike(model, plain, epochs=2)
+
+
+@pytest.mark.usefixtures("float32")
+def test_keras_own_tests_pass_with_this_optimizer_in_its_place(monkeypatch):
+    owner = pytest.importorskip("keras.src.optimizers.rmsprop_test", reason="keras ships no tests")
+    import unittest
+
+    monkeypatch.setattr(owner, "RMSprop", ours.RMSprop)
+    suite = unittest.defaultTestLoader.loadTestsFromModule(owner)
+    result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
+    assert result.testsRun >= 6
+    assert result.wasSuccessful(), result.failures + result.errors
+
+
+# ---- changing over, and the state ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"centered": True, "epsilon": 1e-4}], ids=str)
+def test_a_run_changes_over_to_keras_and_back_in_its_middle(options):
+    expected_optimizer = keras.optimizers.RMSprop(0.01, **options)
+    expected = run(expected_optimizer, steps=30)
+    params = variables()
+    stages = [ours.RMSprop(0.01, **options), keras.optimizers.RMSprop(0.01, **options), ours.RMSprop(0.01, **options)]
+    for t, grads in enumerate(gradients(30)):
+        now = stages[t // 10]
+        if t == 10:
+            now.build(params)
+            now.set_weights(stages[0].keras_weights())
+        elif t == 20:
+            store = {}
+            stages[1].save_own_variables(store)
+            now.build(params)
+            now.load_own_variables(store)
+        now.learning_rate = lr_at(t)
+        now.apply(grads, params)
+    close([to_numpy(p) for p in params], expected, rtol=1e-11)
+
+
+def test_keras_leaves_the_state_of_a_centered_rule_alone():
+    mine, theirs = ours.RMSprop(centered=True), keras.optimizers.RMSprop(centered=True)
+    run(mine, steps=2)
+    theirs.build(variables())
+    store = {}
+    mine.save_own_variables(store)
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        theirs.load_own_variables(store)
+
+
+def test_a_state_of_other_statistics_is_refused():
+    mine = ours.RMSprop(dialect=Rule(centered=True, bias_correction=True))
+    run(mine, steps=2)
+    store = {}
+    mine.save_own_variables(store)
+    other = ours.RMSprop(centered=True)
+    other.build(variables())
+    with pytest.raises(StateError, match="saved with bias_correction=True"):
+        other.load_own_variables(store)
+
+
+def test_a_buffer_that_keras_has_no_place_for_is_refused():
+    optimizer = ours.RMSprop(dialect="torch", momentum=0.9)
+    run(optimizer, steps=1)
+    with pytest.raises(StateError, match="Keras has no place"):
+        optimizer.keras_weights()
+
+
+def test_the_variables_have_the_names_and_the_order_of_keras():
+    for options in ({"momentum": 0.9, "use_ema": True}, {"centered": True, "momentum": 0.9}):
+        mine, theirs = ours.RMSprop(**options), keras.optimizers.RMSprop(**options)
+        for optimizer in (mine, theirs):
+            optimizer.build(variables())
+        names = [v.name for v in mine.variables]
+        assert [n.replace("variance", "velocity") for n in names] == [v.name for v in theirs.variables]

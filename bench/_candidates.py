@@ -2,7 +2,7 @@
 
     warm-up          lr min(1, t / 100)
     lr / sqrt(t)     lr / sqrt(1 + t / 100)
-    linear to 0      lr (1 - t / steps)
+    linear to 0      lr (1 - t / (steps + 1)): `rmsprop.recipes.warm_up_linear`
     update clipped   D <- D min(1, lr / rms(D)) per tensor: N. Shazeer and M. Stern, Adafactor, arXiv:1804.04235
     first gradient   mean_sq starts at the first gradient squared
     rho_t            v <- (1 - .9/t) v + .9/t g^2;  p <- p - lr g / (sqrt(t v) + 1e-8)
@@ -24,6 +24,7 @@ import numpy as np
 from rmsprop import Rule
 from rmsprop._tree import flatten, leaves_like
 from rmsprop.numpy import RMSprop
+from rmsprop.recipes import warm_up_linear
 from rmsprop.rivals import Adam
 
 __all__ = ["ADAM", "ADAM_LINEAR", "CANDIDATES", "PLAIN", "Candidate", "stepper"]
@@ -56,11 +57,11 @@ class Candidate:
 
     def rate(self, lr: float, t: int, steps: int) -> float:
         """Return lr at step `t`, counted from 1, of `steps`."""
+        if self.decay == "linear":
+            return lr * warm_up_linear(steps, warm_up=HORIZON if self.warm_up else 0)(t - 1)
         if self.warm_up:
             lr *= min(1.0, t / HORIZON)
-        if self.decay == "sqrt":
-            lr /= math.sqrt(1.0 + t / HORIZON)
-        return lr * (1.0 - t / (steps + 1)) if self.decay == "linear" else lr
+        return lr / math.sqrt(1.0 + t / HORIZON) if self.decay == "sqrt" else lr
 
 
 def _corrected(rho: float, **switches: Any) -> Rule:

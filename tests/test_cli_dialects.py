@@ -139,3 +139,21 @@ def test_every_picture_of_the_pages_exists_and_has_its_command(generate):
 
 def test_the_ten_dialects_of_the_picture_have_ten_rules(generate):
     assert len({dialects.dialect(name) for name in generate.TEN}) == len(generate.TEN) == 10
+
+
+@pytest.mark.parametrize("columns", ["80", None], ids=["80 columns", "piped"])
+@pytest.mark.parametrize(
+    "line", [["dialects"], ["compare", "plateau", "--with", "momentum,sgd"]], ids=lambda line: line[0]
+)
+def test_no_table_is_cut(line, columns):
+    shown = CliRunner(env={"COLUMNS": columns, "NO_COLOR": "1"}).invoke(app, line)
+    assert shown.exit_code == 0, shown.output
+    assert "…" not in shown.output
+    if columns is not None:
+        assert max(len(row) for row in shown.output.splitlines()) <= int(columns)
+
+
+def test_curves_below_each_other_share_their_scale():
+    hardly, much = [1.0, 0.99], [1.0, 0.0]
+    assert words.sparkline(hardly) == words.sparkline(much) == "█▁"
+    assert words.sparkline(hardly, among=[*hardly, *much]) == "██"

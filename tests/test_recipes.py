@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
+import rmsprop
 from rmsprop import dialects, recipes
-from rmsprop.errors import RuleError
+from rmsprop.errors import InputError, RuleError
+from rmsprop.recipes import warm_up_linear
 
 # name, dialect, rho, eps, momentum, centered, lr, max_norm: written from the sources, not from the package.
 PUBLISHED = [
@@ -30,6 +34,7 @@ PUBLISHED = [
     ("graves-2013", "graves2013", 0.95, 1e-4, 0.9, True, 1e-4, None),
     ("keras-default", "keras3", 0.9, 1e-7, 0.0, False, 1e-3, None),
 ]
+OWN = {"steady"}
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda line: line[0])
@@ -42,9 +47,10 @@ def test_a_recipe_has_its_published_numbers(published):
     assert row.max_norm == max_norm
 
 
-def test_the_recipes_are_those_that_were_published():
-    assert set(recipes.names()) == {line[0] for line in PUBLISHED}
-    assert len(recipes.all()) == len(PUBLISHED)
+def test_the_recipes_are_those_that_were_published_and_our_own():
+    assert set(recipes.names()) == {line[0] for line in PUBLISHED} | OWN
+    assert {row.name for row in recipes.all() if row.evidence == "M"} == OWN
+    assert len(recipes.all()) == len(PUBLISHED) + len(OWN)
 
 
 @pytest.mark.parametrize("row", recipes.all(), ids=lambda row: row.name)
@@ -86,7 +92,7 @@ def test_an_unknown_recipe_suggests_the_nearest(wrong, near):
 
 
 def test_a_name_near_to_nothing_lists_the_names():
-    with pytest.raises(RuleError, match=r"expected one of dqn-nature, .*, keras-default$"):
+    with pytest.raises(RuleError, match=r"expected one of dqn-nature, .*, steady$"):
         recipes.get("0000")
 
 
@@ -98,3 +104,44 @@ def test_a_name_that_is_no_string_is_refused():
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipes.get("wgan").lr = 1.0
+
+
+def test_the_steady_recipe_corrects_the_bias_so_that_its_first_step_is_lr():
+    row, p = recipes.get("steady"), np.array([1.0, -2.0])
+    optimizer = rmsprop.RMSprop(p, rule=row.rule, lr=row.lr)
+    optimizer.step(np.array([3.0, -0.5]))
+    np.testing.assert_allclose(p, [1.0 - row.lr, -2.0 + row.lr], rtol=1e-6)
+
+
+@pytest.mark.parametrize("warm_up", [0, 1, 10, 500])
+@pytest.mark.parametrize("steps", [1, 2, 100])
+def test_the_schedule_rises_and_then_falls_in_straight_lines_to_0(steps, warm_up):
+    factor = warm_up_linear(steps, warm_up=warm_up)
+    for t in range(steps + 5):
+        rise = Fraction(t + 1, warm_up) if t + 1 < warm_up else 1
+        fall = 1 - Fraction(t + 1, steps + 1) if t < steps else 0
+        assert factor(t) == pytest.approx(float(rise * fall), rel=1e-12, abs=1e-15)
+
+
+def test_the_schedule_is_what_torchs_lambda_lr_takes():
+    torch = pytest.importorskip("torch")
+    from rmsprop.torch import RMSprop
+
+    row, w = recipes.get("steady"), torch.nn.Parameter(torch.ones(2))
+    optimizer = RMSprop([w], lr=row.lr, dialect=row.rule)
+    factor = warm_up_linear(3, warm_up=2)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rates = []
+    for _ in range(3):
+        rates.append(optimizer.param_groups[0]["lr"])
+        w.grad = torch.ones(2)
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([row.lr * 0.5 * 0.75, row.lr * 0.5, row.lr * 0.25])
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+@pytest.mark.parametrize(("steps", "warm_up"), [(0, 100), (-1, 0), (10, -1)])
+def test_a_schedule_of_no_steps_or_a_negative_warm_up_is_refused(steps, warm_up):
+    with pytest.raises(InputError, match=f"steps={steps}, warm_up={warm_up}, expected at least one step"):
+        warm_up_linear(steps, warm_up=warm_up)

@@ -1,7 +1,8 @@
-"""Published settings: what a paper or a project trained with, its numbers, and where they are written.
+"""Settings to start from: what a paper or a project trained with, its numbers, and where they are written.
 
     rmsprop.recipe("dqn-nature")          the row: rule, lr, schedule, clipping, source
     recipes.get("a2c-sb3").rule           the Rule
+    recipes.get("steady")                 this library's own: the least sensitive to the learning rate that was found
 
 A recipe's rule is one that its dialect can be set to, so it says what its host did. The same work in two frameworks is
 two rows: a port often changes a number, and where it does the row says so.
@@ -11,17 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 from typing import Literal
 
-from rmsprop.errors import RuleError
+from rmsprop.errors import InputError, RuleError
 from rmsprop.rule import Rule
 
-__all__ = ["Recipe", "all", "get", "names", "recipe"]
+__all__ = ["Recipe", "all", "get", "names", "recipe", "warm_up_linear"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One published setting.
+    """One setting.
 
     Attributes:
         name: The key: lower case, hyphens.
@@ -30,7 +32,7 @@ class Recipe:
         rule: The rule, as set in that dialect.
         lr: Its learning rate at the start (after a warm-up, where there is one).
         source: Repository and file, or paper.
-        evidence: "S": that source was read; "C": a secondary source, named in `source`.
+        evidence: "S": that source was read; "C": a secondary source, named in `source`; "M": measured by this library.
         aliases: Other names that `get` takes.
         schedule: What lr does over time.
         max_norm: What the gradient's norm is clipped to, in units of grad, or None.
@@ -44,7 +46,7 @@ class Recipe:
     rule: Rule
     lr: float
     source: str
-    evidence: Literal["S", "C"]
+    evidence: Literal["S", "C", "M"]
     aliases: tuple[str, ...] = ()
     schedule: str = "constant"
     max_norm: float | None = None
@@ -299,6 +301,21 @@ _ROWS = {
             source="keras-team/keras, keras/src/optimizers/rmsprop.py, 3.15.1",
             evidence="S",
         ),
+        Recipe(
+            name="steady",
+            title="The widest range of learning rates that do, over this library's races",
+            aliases=("calm",),
+            dialect="optax",
+            rule=Rule(rho=0.9, bias_correction=True),
+            lr=0.02,
+            source="bench/steady.py, docs/why/steady.md",
+            evidence="M",
+            schedule="warm_up_linear: up over the first 100 steps, then linear to 0 over all steps",
+            notes=(
+                "the schedule is what widens the range; without it this is plain RMSprop, and 0.02 is too much for it",
+                "tune lr first: tasks differ, and 0.02 is the middle of five of them",
+            ),
+        ),
     )
 }
 _ALIASES = {alias: row.name for row in _ROWS.values() for alias in row.aliases}
@@ -328,6 +345,39 @@ def get(name: str, /) -> Recipe:
 
 
 recipe = get
+
+
+def warm_up_linear(steps: int, *, warm_up: int = 100) -> Callable[[int], float]:
+    """Return the schedule of the recipe "steady": what lr is multiplied by at each step.
+
+    min(1, (t + 1) / warm_up) (1 - (t + 1) / (steps + 1)), where t counts from 0; 0 after the last step.
+
+    Args:
+        steps: Of the whole training, at least 1.
+        warm_up: Over how many steps lr rises; 0: at once.
+
+    Raises:
+        InputError: No step, or a negative warm-up.
+
+    Example:
+        >>> import numpy as np, rmsprop
+        >>> from rmsprop.recipes import warm_up_linear
+        >>> row, factor = rmsprop.recipe("steady"), warm_up_linear(399)
+        >>> [round(factor(t), 4) for t in (0, 99, 199, 398, 399)]
+        [0.01, 0.75, 0.5, 0.0025, 0.0]
+        >>> x = np.ones(3)
+        >>> optimizer = rmsprop.RMSprop(x, rule=row.rule, lr=lambda t: row.lr * factor(t))
+
+    In torch it is what torch.optim.lr_scheduler.LambdaLR takes, in JAX `lambda t: lr * factor(t)` needs jnp.minimum:
+    optax.join_schedules of two linear_schedules is the same.
+    """
+    if steps < 1 or warm_up < 0:
+        raise InputError(f"steps={steps}, warm_up={warm_up}, expected at least one step and no negative warm-up")
+
+    def factor(t: int) -> float:
+        return min(1.0, (t + 1) / max(1, warm_up)) * max(0.0, 1.0 - (t + 1) / (steps + 1))
+
+    return factor
 
 
 def names() -> tuple[str, ...]:

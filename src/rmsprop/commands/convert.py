@@ -68,15 +68,14 @@ def convert(  # noqa: D103 (CONVERT is the docstring)
 ) -> None:
     import os
 
-    from rich.console import Console
-
     from rmsprop import checkpoints
+    from rmsprop.commands import words
     from rmsprop.errors import InputError
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if buffer not in (None, "none", "unit", "lr"):
         raise InputError(f"--buffer {buffer}: expected none, unit or lr")
-    console = Console(highlight=False)
+    console = words.console()
     told: dict[str, Any] = {"slots": _list(slots), "schedule": schedule, "at": at}
     if target is None:
         snapshot = checkpoints.read(source, from_, **told)
@@ -119,7 +118,7 @@ def _describe(console: Console, path: str, snapshot: Snapshot) -> None:
     console.print(f"       {size}, {steps}; {kept or 'no statistics yet'}", soft_wrap=True, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("parameter", "shape", "dtype", "mean_sq"):
-        table.add_column(head, no_wrap=True)
+        table.add_column(head, no_wrap=head != "parameter", overflow="fold")
     for parameter in snapshot.parameters[:SHOWN]:
         square = parameter.mean_sq
         span = (

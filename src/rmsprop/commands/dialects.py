@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dialects"]
 
+_WIDE = 120
+"""Characters from which the table of all dialects has room for every column."""
+
 HELP = """Show what each framework, library and paper means by RMSprop.
 
 Without a name: the table. With one: all that is known of it. With two: how they differ, in words and in the numbers of
@@ -48,12 +51,11 @@ def dialects(  # noqa: D103 (HELP is the docstring)
     *,
     changes: Changes,
 ) -> None:
-    from rich.console import Console
-
     from rmsprop import dialects as known
+    from rmsprop.commands import words
     from rmsprop.errors import InputError
 
-    console, chosen = Console(highlight=False), names or []
+    console, chosen = words.console(), names or []
     if len(chosen) > 2:
         raise InputError(f"{len(chosen)} dialects, expected at most two; rmsprop compare F --with A,B,C draws more")
     if plot is not None and len(chosen) != 2:
@@ -62,9 +64,11 @@ def dialects(  # noqa: D103 (HELP is the docstring)
         raise InputError(f"--{next(iter(changes.changes)).replace('_', '-')} changes a dialect, expected a name")
     rows = [known.get(name) for name in chosen]
     if not rows:
-        console.print(_table(known.all()))
+        console.print(_table(known.all(), narrow=console.width < _WIDE))
         console.print(
-            "Evidence: V the owner was run and agreed, S its source was read, C a secondary source.", style="dim"
+            "Evidence: V the owner was run and agreed, S its source was read, C a secondary source. "
+            "All of one: rmsprop dialects NAME.",
+            style="dim",
         )
     elif len(rows) == 1:
         _show(console, rows[0], changes.changes)
@@ -78,17 +82,19 @@ def dialects(  # noqa: D103 (HELP is the docstring)
 dialects.__doc__ = HELP
 
 
-def _table(rows: tuple[Dialect, ...]) -> Any:
+def _table(rows: tuple[Dialect, ...], *, narrow: bool) -> Any:
     from rich import box
     from rich.table import Table
 
     from rmsprop.commands.words import columns
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    heads = list(columns(rows[0]))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1))
+    heads = [head for head in columns(rows[0]) if not (narrow and head == "more")]
     for head in heads:
         right = head in ("rho", "eps", "lr")
-        table.add_column(head, justify="right" if right else "left", no_wrap=head != "more")
+        table.add_column(
+            head, justify="right" if right else "left", no_wrap=head not in ("what", "more"), overflow="fold"
+        )
     for row in rows:
         cells = columns(row)
         table.add_row(*(cells[head] for head in heads))

@@ -20,6 +20,9 @@ Function = Annotated[
     typer.Argument(help='A function of x, or of x and y: "x - x^3"; or a landscape: rosenbrock.', show_default=False),
 ]
 
+_BARS = 20
+"""Characters of a loss curve in a table: with it, a row fits into 80."""
+
 MINIMIZE = """Minimize a typed function with RMSprop, and show the way.
 
 A function that is one of the library's landscapes brings its start, learning rate and number of steps; else --start is
@@ -101,12 +104,6 @@ def compare(  # noqa: D103 (COMPARE is the docstring)
 minimize.__doc__, compare.__doc__ = MINIMIZE, COMPARE
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
 def _heading(console: Console, problem: Problem) -> None:
     from rmsprop.commands.words import write_point
 
@@ -122,7 +119,7 @@ def _heading(console: Console, problem: Problem) -> None:
 def _report(problem: Problem, runner: Runner, result: Any, output: Output) -> None:
     from rmsprop.commands import words
 
-    console, trace = _console(), result.trace
+    console, trace = words.console(), result.trace
     assert runner.rule is not None
     _heading(console, problem)
     console.print(f"{runner.label}: {words.describe(runner.rule)}", soft_wrap=True)
@@ -141,15 +138,16 @@ def _report_all(problem: Problem, runners: list[Runner], results: list[Any], out
 
     from rmsprop.commands import words
 
-    console = _console()
+    console = words.console()
     _heading(console, problem)
     console.print(f"{runners[0].label}: {words.describe(runners[0].rule)}", soft_wrap=True)  # type: ignore[arg-type]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("", "steps", "ends at", "f", "loss"):
-        table.add_column(head, justify="left" if head in ("", "loss") else "right", no_wrap=True)
+        table.add_column(head, justify="left" if head in ("", "loss") else "right", no_wrap=bool(head))
     traces = [result.trace for result in results]
+    every = [value for trace in traces for value in words.fit(trace.f, _BARS)]
     for runner, result in zip(runners, results):
-        bars = words.sparkline(result.trace.f, width=24)
+        bars = words.sparkline(result.trace.f, _BARS, among=every)
         table.add_row(runner.label, str(result.nit), words.write_point(result.x, digits=4), f"{result.fun:.5g}", bars)
     console.print(table)
     for runner, result, left in zip(runners, results, _left(problem, runners, traces, output)):
@@ -180,6 +178,8 @@ def _left(problem: Problem, runners: list[Runner], traces: list[Any], output: Ou
 def _write(problem: Problem, runners: list[Runner], traces: list[Any], output: Output) -> None:
     from pathlib import Path
 
+    from rmsprop.commands import words
+
     written = []
     options = {**_picture(problem, runners, output), "theme": output.theme, "dpi": output.dpi}
     if output.size is not None:
@@ -202,4 +202,4 @@ def _write(problem: Problem, runners: list[Runner], traces: list[Any], output: O
             trace.to_csv(target)
             written.append(str(target))
     for file in written:
-        _console().print(f"written  {file}", soft_wrap=True, markup=False)
+        words.console().print(f"written  {file}", soft_wrap=True, markup=False)

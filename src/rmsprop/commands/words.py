@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from rmsprop.dialects import Dialect
     from rmsprop.rule import Rule
     from rmsprop.trace import Trace
 
-__all__ = ["apart", "columns", "describe", "fate", "fit", "moments", "sparkline", "table", "write_point"]
+__all__ = ["apart", "columns", "console", "describe", "fate", "fit", "moments", "sparkline", "table", "write_point"]
 
 _BARS = "▁▂▃▄▅▆▇█"
+_PIPED_WIDTH = 200
+
+
+def console() -> Console:
+    """Return where a command prints; what is piped has no width, so that no table is cut there."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def describe(rule: Rule) -> str:
@@ -54,18 +65,25 @@ def write_point(x: Sequence[float], *, digits: int = 6) -> str:
     return words[0] if len(words) == 1 else f"({', '.join(words)})"
 
 
-def sparkline(values: Sequence[float], width: int = 60) -> str:
+def sparkline(values: Sequence[float], width: int = 60, *, among: Sequence[float] | None = None) -> str:
     """Draw a curve in one line of text; a gap where a number is not finite.
 
     Positive values over more than two decades are drawn on a logarithmic scale.
 
+    Args:
+        values: The curve.
+        width: Characters at most.
+        among: The values that set the scale, such as those of all curves drawn below each other; None: `values`.
+
     Example:
         >>> sparkline([8.0, 4.0, 2.0, 1.0])
         '█▄▂▁'
+        >>> sparkline([2.0, 1.0], among=[8.0, 4.0, 2.0, 1.0])
+        '▂▁'
     """
     numbers = [float(v) for v in fit(values, width)]
-    finite = [v for v in numbers if math.isfinite(v)]
-    if not finite:
+    finite = [float(v) for v in (numbers if among is None else among) if math.isfinite(v)]
+    if not any(map(math.isfinite, numbers)) or not finite:
         return ""
     if min(finite) > 0 and max(finite) > 100 * min(finite):
         numbers = [math.log(v) if math.isfinite(v) else v for v in numbers]

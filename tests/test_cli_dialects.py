@@ -127,6 +127,11 @@ def test_the_page_of_dialects_is_current(generate):
     assert page == generate.dialects_page(), "run: python docs/generate.py --pages"
 
 
+def test_the_page_of_recipes_is_current(generate):
+    page = (DOCS / "reference" / "recipes.md").read_text(encoding="utf-8")
+    assert page == generate.recipes_page(), "run: python docs/generate.py --pages"
+
+
 def test_every_picture_of_the_pages_exists_and_has_its_command(generate):
     shown = set()
     for page in DOCS.rglob("*.md"):

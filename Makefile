@@ -27,6 +27,7 @@ help: ## what can be made
 demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four rivals
 	$(BIN)/rmsprop race digits
 
+# A page that tells of more tasks than runs/races holds stays as it is: docs/races.py.
 races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE=digits,mnist for some
 	$(BIN)/rmsprop race "$(RACE)," --fetch --resume --with $(RIVALS) --out runs/races; status=$$?; \
 	$(BIN)/python docs/races.py runs/races; exit $$status
@@ -34,8 +35,8 @@ races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time
 	$(BIN)/rmsprop lab
 
-data: $(VENV)/.built ## fetch the real data of the races that tests use: about 80 MB, into the user's cache folder
-	$(BIN)/python -m rmsprop.race.fetch
+data: $(VENV)/.built ## fetch the real data of the races: about 80 MB, into the user's cache folder; DATA=all: 84 MB more
+	$(BIN)/python -m rmsprop.race.fetch $(DATA)
 
 test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile

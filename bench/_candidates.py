@@ -27,7 +27,7 @@ from rmsprop.numpy import RMSprop
 from rmsprop.recipes import warm_up_linear
 from rmsprop.rivals import Adam
 
-__all__ = ["ADAM", "ADAM_LINEAR", "CANDIDATES", "PLAIN", "Candidate", "stepper"]
+__all__ = ["ADAM", "ADAM_LINEAR", "CANDIDATES", "PLAIN", "STEADY", "Candidate", "stepper"]
 
 HORIZON = 100
 """Steps: how long a warm-up lasts, and after how many lr / sqrt(t) begins to fall."""
@@ -72,7 +72,7 @@ def _momentum(rho: float, momentum: float = 0.9, **switches: Any) -> Rule:
     return _corrected(rho, buffer="unit", momentum=momentum, **switches)
 
 
-PLAIN = "plain, rho .9"
+PLAIN, STEADY = "plain, rho .9", "linear to 0, warm-up, rho .9"
 ADAM, ADAM_LINEAR = "Adam", "Adam, linear to 0"
 CANDIDATES: dict[str, Candidate] = {
     PLAIN: Candidate(Rule(rho=0.9)),
@@ -91,7 +91,7 @@ CANDIDATES: dict[str, Candidate] = {
     "lr / sqrt(t), rho .9": Candidate(Rule(rho=0.9), decay="sqrt"),
     "linear to 0, rho .9": Candidate(Rule(rho=0.9), decay="linear"),
     "linear to 0, rho .99": Candidate(Rule(rho=0.99), decay="linear"),
-    "linear to 0, warm-up, rho .9": Candidate(_corrected(0.9), warm_up=True, decay="linear"),
+    STEADY: Candidate(_corrected(0.9), warm_up=True, decay="linear"),
     "linear to 0, warm-up, rho .99": Candidate(_corrected(0.99), warm_up=True, decay="linear"),
     "linear to 0, momentum .5": Candidate(_momentum(0.9, 0.5), decay="linear"),
     "momentum .9, rho .9": Candidate(_momentum(0.9)),

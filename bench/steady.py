@@ -16,6 +16,7 @@ written is not trained again. About an hour and a half on two cores:
 
     python bench/steady.py                  everything
     python bench/steady.py --quick          two tasks, short data, a minute or two
+    python bench/steady.py --plot FILE      the picture of docs/why/steady.md
     python -m bench steady                  the same, and its JSON
 """
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import multiprocessing
@@ -37,7 +39,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench._candidates import ADAM, ADAM_LINEAR, CANDIDATES, PLAIN, stepper
+from bench._candidates import ADAM, ADAM_LINEAR, CANDIDATES, PLAIN, STEADY, stepper
+from rmsprop import recipe
 from rmsprop.race import get
 from rmsprop.race.record import FIRST_TUNING_SEED
 from rmsprop.tune import Setting
@@ -51,6 +54,12 @@ HOPELESS = 0.05
 HALVE_AFTER = 3
 """From this task on, the half of the candidates with the narrower plateaus drops out: successive halving."""
 POINTS = Path("runs/steady/points.jsonl")
+LR = recipe("steady").lr
+LOOKS: dict[str, dict[str, Any]] = {
+    PLAIN: {"label": "plain RMSprop", "color": "#101216", "linestyle": (0, (4, 2)), "linewidth": 1.5},
+    ADAM: {"label": "Adam", "color": "#302fe8", "linestyle": (0, (1, 1)), "linewidth": 2},
+    STEADY: {"label": 'recipe("steady")', "color": "#008c52", "linewidth": 2.5},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,44 +146,54 @@ class Points:
                 file.write(json.dumps([*key, score if math.isfinite(score) else None]) + "\n")
 
 
+def grid(name: str, effort: Effort) -> tuple[range, list[float]]:
+    """Return the places of a task's rates, as they are written down, and the rates."""
+    settings = Settings.of(prepared(get(name), quick=effort.short), rivals=("rmsprop",))
+    places = range(settings.first, settings.last + 1)
+    return places, [settings.rate(place) for place in places]
+
+
+def curve(points: Points, name: str, label: str, places: range) -> list[float]:
+    """Return the score of every rate: the mean over the seeds that were tried with it, NaN if one diverged."""
+    found = []
+    for place in places:
+        seeds = itertools.takewhile(lambda seed: (name, label, place, seed) in points.scores, itertools.count())  # noqa: B023
+        found.append(statistics.fmean(points.scores[name, label, place, seed] for seed in seeds))
+    return found
+
+
 def measure(name: str, effort: Effort, labels: tuple[str, ...], points: Points, pool: Any) -> list[dict[str, Any]]:
     """Return a row per candidate: its plateau on one task."""
-    task = prepared(get(name), quick=effort.short)
-    settings = Settings.of(task, rivals=("rmsprop",))
-    places = range(settings.first, settings.last + 1)
+    metric, (places, rates) = get(name).metric, grid(name, effort)
 
     def run(keys: list[Key]) -> None:
         missing = [key for key in keys if key not in points.scores]
-        found = pool.map(train, missing, [effort] * len(missing), [settings.rate(key[2]) for key in missing])
+        found = pool.map(train, missing, [effort] * len(missing), [rates[key[2] - places[0]] for key in missing])
         for key, score in zip(missing, found):
             points.add(key, score)
 
     run([(name, label, place, 0) for label in labels for place in places])
-    rows = []
-    more: dict[str, list[int]] = {}
+    again: list[Key] = []
     for label in labels:
-        first = {place: points.scores[name, label, place, 0] for place in places}
-        sound = {place: task.metric.goodness(score) for place, score in first.items() if math.isfinite(score)}
-        top = max(sound.values(), default=math.nan)
-        more[label] = [place for place, good in sound.items() if good >= top - HOPELESS * abs(top)]
-    run([(name, label, place, seed) for label in labels for place in more[label] for seed in range(1, effort.seeds)])
-    rates, plain = [settings.rate(place) for place in places], math.nan
-    for label in sorted(labels, key=lambda label: label != PLAIN):
-        scores = []
-        for place in places:
-            seeds = range(effort.seeds if place in more[label] else 1)
-            scores.append(statistics.fmean(points.scores[name, label, place, seed] for seed in seeds))
-        found = plateau(rates, scores, better=task.metric.better)
-        if label == PLAIN:
-            plain = found.best
+        good = {place: metric.goodness(points.scores[name, label, place, 0]) for place in places}
+        top = max(good.values())
+        near = [place for place in places if good[place] >= top - HOPELESS * abs(top)]
+        again += [(name, label, place, seed) for place in near for seed in range(1, effort.seeds)]
+    run(again)
+    plain = plateau(rates, curve(points, name, PLAIN, places), better=metric.better).best
+    rows = []
+    for label in labels:
+        scores = curve(points, name, label, places)
+        found = plateau(rates, scores, better=metric.better)
         rows.append(
             {
                 "task": name,
                 "candidate": label,
                 "decades": found.decades,
-                "as good as plain": plateau(rates, scores, better=task.metric.better, best=plain).decades,
+                "as good as plain": plateau(rates, scores, better=metric.better, best=plain).decades,
                 "best": found.best,
                 "lr": found.lr,
+                f"at lr {LR:g}": metric.goodness(scores[nearest(rates)]) * (1 if metric.better == "higher" else -1),
                 "at the grid's edge": found.open_below or found.open_above,
             }
         )
@@ -182,6 +201,58 @@ def measure(name: str, effort: Effort, labels: tuple[str, ...], points: Points, 
             "{task:10} {candidate:30} {decades:5.2f} {as good as plain:5.2f} {best:8.4g} {lr:8.3g}".format(**rows[-1])
         )
     return rows
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return a table: a line per candidate, and per task its decades of lr, those as good as plain, and its best."""
+    tasks = tuple(dict.fromkeys(row["task"] for row in rows))
+    table = {(row["task"], row["candidate"]): row for row in rows}
+    lines = [f"| | {' | '.join(tasks)} |", f"|---{'|---' * len(tasks)}|"]
+    for label in dict.fromkeys(row["candidate"] for row in rows):
+        cells = []
+        for name in tasks:
+            row = table.get((name, label))
+            text = "" if row is None else get(name).metric.text(row["best"])
+            cells.append("" if row is None else f"{row['decades']:.2f}, {row['as good as plain']:.2f}, {text}")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def nearest(rates: list[float]) -> int:
+    """Return the place of the rate nearest to the recipe's."""
+    return min(range(len(rates)), key=lambda i: abs(math.log(rates[i] / LR)))
+
+
+def draw(points: Points, tasks: dict[str, Effort], labels: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw how far behind its task's best each rate ends, a panel per task.
+
+    Args:
+        points: What was measured.
+        tasks: Which tasks.
+        labels: Candidate -> how its line is drawn.
+        path: A PNG file. Written.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = 5
+    figure, axes = plt.subplots(
+        -(-len(tasks) // columns), columns, figsize=(15, 6), sharey=True, layout="constrained", squeeze=False
+    )
+    for ax, (name, effort) in zip(axes.flat, tasks.items()):
+        metric, (places, rates) = get(name).metric, grid(name, effort)
+        curves = {label: curve(points, name, label, places) for label in labels}
+        best = max(metric.goodness(score) for scores in curves.values() for score in scores)
+        ax.axhspan(0, 1, color="#e4e7ec", zorder=0)
+        for label, look in labels.items():
+            behind = [100 * (best - metric.goodness(score)) / abs(best) for score in curves[label]]
+            ax.plot(rates, [min(value, 99) for value in behind], **look)
+        ax.set(xscale="log", ylim=(10, -0.3), title=name, xlabel="lr")
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("percent behind the best")
+    figure.legend(handles=axes.flat[0].lines, loc="outside upper center", ncols=len(labels), frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def standing(rows: list[dict[str, Any]]) -> list[str]:
@@ -226,6 +297,11 @@ def main(quick: bool = False, path: Path | None = None) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two tasks, short data")
+    parser.add_argument("--plot", type=Path, help="draw what the points say: plain RMSprop, Adam and the recipe")
     parser.add_argument("--points", type=Path, help=f"where the trainings are written down; default: {POINTS}")
     options = parser.parse_args()
-    main(options.quick, options.points)
+    found = main(options.quick, options.points)
+    for half in ("choosing", "reporting"):
+        print(markdown(found[half]))
+    if options.plot is not None:
+        draw(Points(options.points or POINTS), {**CHOOSING, **REPORTING}, LOOKS, options.plot)

@@ -1,16 +1,20 @@
 """Write docs/why/races.md from the results of races: `python docs/races.py [FOLDER]`, by default runs/races.
 
-FOLDER holds a folder per task, as `rmsprop race all --out FOLDER` (or `make races`) leaves them. Nothing is measured.
+FOLDER holds a folder per task, as `rmsprop race all --out FOLDER` (or `make races`) leaves them. Nothing is measured. A
+page that tells of more tasks than FOLDER holds is left as it is: `--drop` writes it all the same, `--to FILE` another.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
+import sys
 from collections import Counter
 from pathlib import Path
 
-from rmsprop.race import Folder, Results, Settings, get, names
+from rmsprop.race import Folder, Results, contestant, get, names
+from rmsprop.race.record import changes
 from rmsprop.race.run import finished
 from rmsprop.race.task import Task
 from rmsprop.race.verdict import SUBJECT, Row, rows, sentence, standing
@@ -24,9 +28,13 @@ each task is. `make races` runs all with their full budgets, which takes hours; 
 
 Every optimizer chooses its learning rate on validation examples from the same grid, with the same budget; all else is
 its own default. Within a seed all start from the same weights and see the same batches. The numbers below are of test
-examples after the last epoch, mean ± standard deviation over the seeds. A tie is called where two means lie no further
-apart than the typical spread of seeds. Losses are kept: nothing is chosen by who won.
+examples after the last epoch, mean ± standard deviation over the seeds. Somebody won or lost only where two means lie
+further apart than chance brings about between equals in 95 % of the races (Games' and Howell's test, over all pairs);
+whatever is closer is a tie. Losses are kept: nothing is chosen by who won.
 """
+
+SEEDS = 3
+"""Fewer say too little for a race to be counted."""
 
 
 def page(folder: Path) -> str:
@@ -53,15 +61,19 @@ def page(folder: Path) -> str:
 
 
 def _summary(found: list[tuple[Task, Results]]) -> str:
-    """Count wins, ties and losses, and show every task in one line."""
+    """Count wins, ties and losses of the races that spared nothing, and show every task in one line."""
     places = {task.name: standing(rows(task, results)) for task, results in found}
-    counts = Counter(place.split(",")[0].split(";")[0] for place in places.values())
+    counted = [task.name for task, results in found if _whole(task, results)]
+    counts = Counter(places[name].split(",")[0].split(";")[0] for name in counted)
     words = {"won": "won", "tie": "was among the best", "lost": "lost"}
     told = ", ".join(f"{word} {counts[key]}" for key, word in words.items())
-    rest = len(found) - sum(counts[key] for key in words)
+    rest = len(counted) - sum(counts[key] for key in words)
     without = f"; {rest} had no winner" if rest else ""
     lines = [
-        f"Tasks measured: {len(found)}. RMSprop {told}{without}.\n",
+        f"Tasks measured: {len(found)}, with the whole budget {len(counted)}: each of the five default optimizers,",
+        f"every learning rate, every epoch, at least {SEEDS} seeds. "
+        + (f"Of these RMSprop {told}{without}." if counted else "None is counted.")
+        + (" Those marked ° spent less and are not counted.\n" if len(counted) < len(found) else "\n"),
         "| task | metric | RMSprop | target | best | RMSprop ... |",
         "|---|---|---|---|---|---|",
     ]
@@ -70,9 +82,24 @@ def _summary(found: list[tuple[Task, Results]]) -> str:
         ours = next((row for row in table if row.rival == SUBJECT), None)
         lines.append(
             f"| [{task.name}](#{task.name}) | {metric.name} | {'–' if ours is None else ours.text(metric)} "
-            f"| {_target(task, ours)} | {table[0].label}, {table[0].text(metric)} | {places[task.name]} |"
+            f"| {_target(task, ours)} | {table[0].label}, {table[0].text(metric)} "
+            f"| {places[task.name]}{'' if task.name in counted else ' °'} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _whole(task: Task, results: Results) -> bool:
+    """Whether a race spent what the task's own budget is, with enough seeds to count."""
+    settings, budget = results.settings, task.budget
+    return (
+        not settings.short
+        and settings.epochs == budget.epochs
+        and set(contestant.DEFAULT) <= set(settings.rivals)
+        and set(budget.grid) <= set(settings.grid)
+        and len(settings.tuning_seeds) >= budget.tuning_seeds
+        and len(settings.seeds) >= SEEDS
+        and finished(task, results)
+    )
 
 
 def _target(task: Task, ours: Row | None) -> str:
@@ -90,33 +117,28 @@ def _machines(found: list[tuple[Task, Results]]) -> str:
     seen: dict[str, list[str]] = {key: [] for key in keys}
     for _, results in found:
         for key in keys:
-            if (value := results.environment.get(key)) and value not in seen[key]:
-                seen[key].append(value)
+            for environment in results.environments:
+                if (value := environment.get(key)) and value not in seen[key]:
+                    seen[key].append(value)
     told = ", ".join(f"{key} {' and '.join(values)}" for key, values in seen.items() if values)
-    days = sorted(results.environment.get("date", "")[:10] for _, results in found)
+    days = sorted(
+        environment[key][:10]
+        for _, results in found
+        for environment in results.environments
+        for key in ("date", "until")
+        if environment.get(key)
+    ) or ["on an unknown day"]
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return f"Measured {span}: {told}. Times are those of that machine; what else it did at the time is in them.\n"
 
 
 def _section(task: Task, results: Results) -> str:
-    table, settings = rows(task, results), results.settings
-    grids = (task.budget.grid, task.quick.grid) if settings.short else (task.budget.grid,)
-    usual = str(getattr(task, "threads", 1))
-    sparing = [
-        "a part of the data" if settings.short else "",
-        f"{_counted(settings.epochs)} instead of {task.budget.epochs}" if settings.epochs != task.budget.epochs else "",
-        f"the learning rates {_listed(settings.grid)} alone" if settings.grid not in grids else "",
-        f"threads: {threads} instead of {usual}"
-        if (threads := results.environment.get("threads", usual)) != usual
-        else "",
-        "" if finished(task, results) else "a race that was broken off",
-    ]
-    caution = " and ".join(part for part in sparing if part)
+    table, caution = rows(task, results), _listed(_sparing(task, results))
     lines = [
         f"## {task.name}\n",
         f"{task.title}: {task.model}. {task.source}.\n",
         *([f"With {caution}: not the task's own budget.\n"] if caution else []),
-        f"    {_command(task, settings)}\n",
+        f"    {_command(task, results)}\n",
         f"**{sentence(table, task.metric)}**\n",
         f"| optimizer | learning rate | test {task.metric.name} | worst to best | training loss | step | of training "
         "| bytes kept per weight | diverged |",
@@ -126,6 +148,8 @@ def _section(task: Task, results: Results) -> str:
     ]
     if any(row.at_edge for row in table):
         lines.append("\\* at the edge of the grid: a better rate may lie beyond.\n")
+    if different := [part for a, b in zip(results.environments, results.later) for part in changes(a, b)]:
+        lines.append(f"Trials were added in another environment: {'; '.join(different)}.\n")
     lines += [f"{note}\n" for note in task.notes]
     if results.sample:
         lines.append("What RMSprop's model makes:\n")
@@ -134,8 +158,38 @@ def _section(task: Task, results: Results) -> str:
     return "\n".join(lines)
 
 
-def _command(task: Task, settings: Settings) -> str:
+def _sparing(task: Task, results: Results) -> list[str]:
+    """Say what was less than the task's own budget, or other."""
+    settings, budget = results.settings, task.budget
+    grid = task.quick.grid if settings.short else budget.grid
+    rates = ", ".join(f"{rate:g}" for rate in settings.grid)
+    part = set(settings.grid) < set(budget.grid)
+    here = [contestant.get(rival).label for rival in settings.rivals if rival != SUBJECT]
+    rivals = f"{_listed(here)} as the only rival{'s' if len(here) > 1 else ''}" if here else "no rival"
+    seeds = len(settings.seeds)
+    threads, usual = _threads(task, results)
+    sparing = {
+        "a part of the data": settings.short,
+        rivals: not set(contestant.DEFAULT) - {SUBJECT} <= set(settings.rivals),
+        f"{seeds} seed{'s' if seeds != 1 else ''} instead of {budget.seeds}": seeds < budget.seeds,
+        f"{_counted(settings.epochs)} instead of {budget.epochs}": settings.epochs != budget.epochs,
+        f"the learning rates {rates} {'alone' if part else 'instead of its own'}": settings.grid != grid,
+        f"threads: {threads} instead of {usual}": threads != usual,
+        "a race that was broken off": not finished(task, results),
+    }
+    return [words for words, holds in sparing.items() if holds]
+
+
+def _threads(task: Task, results: Results) -> tuple[int, int]:
+    """Return on how many threads a race ran, and on how many it does by itself."""
+    usual = 1 if results.settings.short else int(getattr(task, "threads", 1))
+    return int(results.environment.get("threads", usual)), usual
+
+
+def _command(task: Task, results: Results) -> str:
     """Return the line that runs such a race."""
+    settings = results.settings
+    threads, usual = _threads(task, results)
     budget = task.quick if settings.short else task.budget
     words = [f"rmsprop race {task.name} --with {','.join(settings.rivals)}"]
     if len(settings.seeds) != budget.seeds:
@@ -144,11 +198,15 @@ def _command(task: Task, settings: Settings) -> str:
         words.append(f"--epochs {settings.epochs}")
     if settings.grid != budget.grid:
         words.append(f"--rates {','.join(f'{rate:g}' for rate in settings.grid)}")
+    if threads != usual:
+        words.append(f"--threads {threads}")
+    if settings.device != "cpu":
+        words.append(f"--device {settings.device}")
     return " ".join([*words, *(["--quick"] if settings.short else [])])
 
 
-def _listed(rates: tuple[float, ...]) -> str:
-    return ", ".join(f"{rate:g}" for rate in rates)
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _counted(epochs: int) -> str:
@@ -172,14 +230,32 @@ def _line(task: Task, row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Write the page."""
+def main(arguments: list[str] | None = None) -> None:
+    """Write the page.
+
+    Raises:
+        SystemExit: It would lose what it tells of a task.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs") / "races")
-    options = parser.parse_args()
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(options.folder), encoding="utf-8")
-    print(f"written to {PAGE}")
+    parser.add_argument("--to", type=Path, default=PAGE, metavar="FILE", help="write another file than the page")
+    parser.add_argument("--drop", action="store_true", help="write it also if it then tells of fewer tasks")
+    options = parser.parse_args(arguments)
+    text = page(options.folder)
+    old = options.to.read_text(encoding="utf-8") if options.to.exists() else ""
+    if (lost := [name for name in _told(old) if name not in _told(text)]) and not options.drop:
+        sys.exit(
+            f"{options.to} stays as it is: it also tells of {_listed(lost)}, of which {options.folder} holds no race. "
+            "--to FILE writes elsewhere; --drop writes it all the same"
+        )
+    options.to.parent.mkdir(exist_ok=True)
+    options.to.write_text(text, encoding="utf-8")
+    print(f"written to {options.to}")
+
+
+def _told(text: str) -> list[str]:
+    """Return the tasks that a page has sections of."""
+    return re.findall(r"^## (\S+)$", text, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import math
+from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from rmsprop.race import Settings, race
+from rmsprop.errors import FileError, MissingDependency
+from rmsprop.race import Settings, conduct, get, race
+from rmsprop.race import task as tasks
 from rmsprop.race.task import Budget, Data, Metric
 
 
@@ -66,6 +72,60 @@ class ValleyTask:
 
     def session(self):
         return contextlib.nullcontext()
+
+
+class Absent(ValleyTask):
+    name = "absent"
+
+    def load(self):
+        raise MissingDependency("the package valley-data is not here: rmsprop race absent --fetch")
+
+
+class Broken(ValleyTask):
+    name = "broken"
+
+    def load(self):
+        raise OSError(8, "Exec format error")
+
+
+class Corrupt(ValleyTask):
+    name = "corrupt"
+
+    def load(self):
+        raise FileError("valley.csv: SHA-256 1, expected 2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A valley with a device and a short form, like a torch task."""
+
+    name: str = "placed"
+    device: str = "cpu"
+    short: bool = False
+    asked_threads: int | None = None
+    needs: tuple[str, ...] = ()
+    valley: Any = dataclasses.field(default_factory=ValleyTask)
+
+    def __getattr__(self, name):
+        return getattr(self.valley, name)
+
+    def load(self):
+        return dataclasses.replace(self.valley.load(), fingerprint=f"short={self.short}")
+
+
+def pretend(monkeypatch):
+    """Let the command know the tasks of this file, and draw nothing: that takes a second and is tested elsewhere."""
+    known = {task.name: task for task in (ValleyTask(), Absent(), Broken(), Corrupt(), Placed())}
+    monkeypatch.setattr(tasks, "get", lambda name: known[name] if name in known else get(name))
+    monkeypatch.setattr("rmsprop.race.report.draw_png", lambda *_: b"")
+    monkeypatch.setattr("rmsprop.race.report.draw_svg", lambda *_: "<svg></svg>")
+
+
+def one(name, folder, **wanted):
+    """Race a task as the command does, RMSprop alone; return the outcome and what was printed."""
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    outcome = conduct.one(name, conduct.Wanted(**{"rivals": ("rmsprop",), **wanted}), folder, console)
+    return outcome, console.file.getvalue()
 
 
 def run(task, *, rivals=("adam", "rmsprop"), seeds=2, epochs=2, **options):

@@ -218,7 +218,7 @@ def test_a_corrupt_file_is_not_resumed_and_a_new_race_sets_it_aside(tmp_path):
     assert "is not a race's results" in refused.stderr
     result = call(*MINI, "--out", str(tmp_path))
     assert result.exit_code == 0
-    assert (tmp_path / "results.previous.json").read_text() == '{"format": 1, "sett'
+    assert (tmp_path / "results.previous-1.json").read_text() == '{"format": 1, "sett'
 
 
 def test_an_out_that_cannot_be_written_is_refused_before_training(tmp_path):

@@ -186,7 +186,109 @@ def test_refusals_are_one_line_with_the_way_out(tmp_path):
     assert "line 1: Expecting value" in refused(tmp_path)
     saved(tmp_path / "run.pt", steps=1)
     assert re.search(r"expected a name that ends in \.png", refused(tmp_path / "run.pt", "--plot", tmp_path / "x.gif"))
+
+
+# ---- what a file holds beyond a snapshot -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("momentum", "steps"), [(0.0, 3), (0.9, 3), (0.9, 0)])
+def test_sgd_is_refused_by_name_whatever_little_state_it_leaves(tmp_path, momentum, steps):
+    saved(tmp_path / "sgd.pt", make=torch.optim.SGD, steps=steps, momentum=momentum)
+    assert "the state of SGD (its groups have dampening), not of RMSprop" in refused(tmp_path / "sgd.pt")
+
+
+def test_an_optimizer_without_state_and_without_alpha_is_refused_with_what_its_groups_hold(tmp_path):
+    saved(tmp_path / "rprop.pt", make=torch.optim.Rprop, steps=0)
+    assert re.search(r"no alpha in its groups, which hold .*etas", refused(tmp_path / "rprop.pt"))
+
+
+def test_an_rmsprop_without_a_step_is_not_called_healthy(tmp_path):
+    saved(tmp_path / "new.pt", steps=0)
+    result = call(tmp_path / "new.pt")
+    assert result.exit_code == 0
+    assert "nothing to judge: no tensor has had a step" in result.output
+    assert "healthy" not in result.output
+
+
+def test_the_rule_of_a_checkpoint_of_this_library_is_its_own(tmp_path):
+    from rmsprop.torch import RMSprop
+
+    rule = Rule(rho=0.9, var_floor=1.0, eps=1e-3)
+    optimizer = RMSprop(parameters([(4, 3)]), lr=0.01, dialect=rule)
+    for step in range(30):
+        train(optimizer, 1, start=step)
+        for param in optimizer.param_groups[0]["params"]:
+            optimizer.state[param]["square_avg"].mul_(0).add_(1e-8)
+    torch.save(optimizer.state_dict(), tmp_path / "own.pt")
+    own = rmsprop.RMSprop({"w": np.ones((3, 3))}, lr=0.1, rule=rule)
+    for _ in range(30):
+        own.step({"w": np.full((3, 3), 1e-4)})
+    own.save(tmp_path / "own.safetensors")
+    for name, rate in (("own.pt", 0.01), ("own.safetensors", 0.1)):
+        result = call(tmp_path / name, "--json", *(["--lr", "0.1"] if rate == 0.1 else []))
+        report = json.loads(result.output)
+        assert report["findings"] == []
+        assert report["looks"][0]["effective_lr"][2] == pytest.approx(rate / 1.001**0.5)
+
+
+def test_nan_in_a_checkpoint_is_a_finding_with_the_tensor_and_the_count(tmp_path):
     optimizer = saved(tmp_path / "nan.pt", steps=1)
-    optimizer.state[optimizer.param_groups[0]["params"][0]]["square_avg"][0, 0] = float("nan")
+    square = optimizer.state[optimizer.param_groups[0]["params"][0]]["square_avg"]
+    square[0] = float("nan")
     torch.save(optimizer.state_dict(), tmp_path / "nan.pt")
-    assert "the run had diverged before it was saved" in refused(tmp_path / "nan.pt")
+    result = call(tmp_path / "nan.pt")
+    assert result.exit_code == 1
+    assert "finding  nan: 0, step 1: NaN or infinity in 3 of 12 elements of mean_sq" in result.output
+    assert "(also" not in result.output
+
+    square[1, 1] = -1.0  # what else is wrong is refused as before
+    torch.save(optimizer.state_dict(), tmp_path / "nan.pt")
+    assert "mean_sq has negative elements" in refused(tmp_path / "nan.pt")
+
+
+def test_a_cosine_schedule_that_ended_does_not_hide_the_start_and_has_no_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    optimizer = Host(parameters([(4, 3)]), lr=0.01, alpha=0.999)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    for step in range(10):
+        train(optimizer, 1, start=step)
+        schedule.step()
+    torch.save(optimizer.state_dict(), tmp_path / "run.pt")
+    result = call(tmp_path / "run.pt", "--plot", tmp_path / "x.png")
+    assert result.exit_code == 1
+    assert "31.6 x lr" in result.output
+    assert "x.png was not drawn: no tensor has an effective learning rate above 0" in result.output.replace("\n", " ")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_picture_in_a_folder_that_is_not_there_is_refused_before_the_work(tmp_path):
+    saved(tmp_path / "run.pt", steps=1)
+    stderr = refused(tmp_path / "run.pt", "--plot", tmp_path / "nowhere" / "x.png")
+    assert "there is no folder" in stderr
+
+
+def test_of_two_trainings_in_one_folder_the_latest_is_judged(tmp_path):
+    for options, code in (({"alpha": 0.999}, 1), ({}, 0)):  # and then as the finding advised
+        optimizer = Host(parameters([(4, 4)]), lr=0.01, **options)
+        with watch(optimizer, every=5, to=tmp_path, budget=None, tensorboard=False):
+            train(optimizer, 11)
+        result = call(tmp_path)
+        assert result.exit_code == code
+    assert "run 2 of this folder; the runs before it are left out" in result.output
+    assert "3 looks at 1 tensors" in result.output
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"step": "x"}, {"rule": 5}, {"rule": {"rho": 7}}, {"rule": {"rho": [1]}}, {"lr": "a"}, {"rows": None},
+     {"finite": 1}, {"shape": "ab"}, {"effective_lr": [1.0]}, {"run": True}],
+    ids=str,
+)  # fmt: skip
+def test_a_line_that_was_damaged_is_refused_by_its_number(tmp_path, damage):
+    optimizer = Host(parameters([(4, 4)]), lr=0.01)
+    with watch(optimizer, every=1, to=tmp_path, budget=None, tensorboard=False):
+        train(optimizer, 2)
+    file = tmp_path / "doctor.jsonl"
+    first, second = file.read_text().splitlines()
+    file.write_text(json.dumps({**json.loads(first), **damage}) + "\n" + second + "\n")
+    assert "line 1: " in refused(tmp_path)

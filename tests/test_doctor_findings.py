@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 
-from rmsprop import Rule
-from rmsprop.doctor import History, Look, examine
+from rmsprop import Rule, _advice
+from rmsprop.doctor import History, Look, Sample, examine, measure
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -97,6 +100,44 @@ def test_compensated_bfloat16_that_learns_gives_no_finding():
     assert watching.findings == []
 
 
+def words_network(make, *, sparse=False, words=6000, steps=161):
+    """An embedding of words that come as often as words do, the sum of which says which class a sentence has."""
+    generator = torch.Generator().manual_seed(0)
+    chance = 1 / torch.arange(1, words + 1)
+    torch.manual_seed(1)
+    table, layer = torch.nn.Embedding(words, 8, sparse=sparse), torch.nn.Linear(8, 2)
+    meaning = torch.randn(words, generator=generator)
+    optimizer = make([*table.parameters(), *layer.parameters()])
+    losses = []
+    with watch(optimizer, every=20, names={"table": table.weight}, budget=None) as watching:
+        for _ in range(steps):
+            sentences = torch.multinomial(chance, 160, replacement=True, generator=generator).view(16, 10)
+            optimizer.zero_grad()
+            logits = layer(table(sentences).mean(1))
+            loss = torch.nn.functional.cross_entropy(logits, (meaning[sentences].sum(1) > 0).long())
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    return watching, sum(losses[:20]) / 20, sum(losses[-20:]) / 20
+
+
+WORDS = {
+    "torch": ({}, lambda params: Host(params, lr=1e-2)),
+    "torch, short memory": ({}, lambda params: Host(params, lr=1e-2, alpha=0.9)),
+    "here, lazy": ({"sparse": True}, lambda params: rmsprop.torch.RMSprop(params, lr=1e-2, lazy=True)),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_an_embedding_most_of_whose_words_have_not_come_gives_no_finding(name):
+    options, make = WORDS[name]
+    watching, first, last = words_network(make, **options)
+    assert last < 0.9 * first  # it did learn
+    look = watching.looks["table"]
+    assert look.dead_rows > 0.25 * look.rows  # which in a layer of units would be one
+    assert watching.findings == []
+
+
 # ---- the start -------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +192,7 @@ def test_bfloat16_weights_that_stand_still_are_found():
     finding = found(watching, "stalled")
     assert finding.value == 1.0
     assert "bfloat16 holds 100 %" in finding.words
+    assert finding.remedy == _advice.rounding_remedy("bfloat16")  # as at construction
     assert 'param_rounding="stochastic" or "compensated"' in finding.remedy
 
 
@@ -212,6 +254,20 @@ def test_noise_and_the_eps_of_dqn_keep_the_variance_up():
     assert "collapsed" not in kinds(trained(drawn(8, 8), noise(8, 8), 120, **options))
     dqn = {"make": rmsprop.torch.RMSprop, "dialect": "dqn", "lr": 1e-6}
     assert "collapsed" not in kinds(trained(drawn(8, 8), lambda step: 0.1 * torch.ones(8, 8), 150, **dqn))
+
+
+def test_an_eps_that_rules_some_is_to_be_below_those_and_not_below_the_mean():
+    square = np.full((10, 10), 1e-12)
+    square[:, :4] = 1.0
+    for mode, eps, expected in (("outside", 1e-3, "below 1e-06"), ("inside", 1e-6, "below 1e-12")):
+        rule = Rule(eps=eps, eps_mode=mode)
+        look = measure(
+            Sample(tensor="w", shape=(10, 10), dtype="float32", step=1000, lr=0.01, rule=rule,
+                   buffers={"mean_sq": square})
+        )  # fmt: skip
+        (finding,) = examine(look)
+        assert (finding.kind, finding.value) == ("eps", 0.6)
+        assert finding.remedy.endswith(expected)
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
@@ -293,6 +349,36 @@ def test_a_nan_is_found_in_the_tensor_and_step_where_it_is_even_beyond_what_is_s
 
     finding = found(trained(drawn(300, 300), grads, 5, lr=1e-3), "nan")
     assert (finding.tensor, finding.step) == ("w", 4)
+
+
+def test_a_nan_that_the_formula_makes_is_found_in_the_weights():
+    # torch's variance v - m^2 of a gradient that does not change becomes negative in the end
+    watching = trained(torch.zeros(8, 8), lambda step: torch.full((8, 8), 0.7), 160, lr=1e-6, alpha=0.9, centered=True)
+    assert watching.looks["w"].weight_rms is None  # NaN by now
+    assert re.match("NaN or infinity in the (step|parameter)", found(watching, "nan").words)
+
+
+def test_a_nan_in_one_weight_of_many_is_found_though_gradients_are_finite():
+    weight = torch.nn.Parameter(drawn(300, 300))
+    optimizer = Host([weight], lr=1e-3)
+    with watch(optimizer, every=1, names={"w": weight}, budget=None) as watching:
+        for step in range(1, 5):
+            if step == 3:
+                weight.data[17, 170] = float("nan")
+            weight.grad = drawn(300, 300, seed=step)
+            optimizer.step()
+    finding = found(watching, "nan")
+    assert finding.step == 3
+    assert finding.words == "NaN or infinity in the parameter"
+
+
+def test_gradients_of_nothing_but_zero_are_called_so():
+    def grads(step):
+        return noise(8, 8)(step) if step <= 100 else torch.zeros(8, 8)
+
+    finding = found(trained(drawn(8, 8), grads, 500, every=10, lr=1e-3), "lag")
+    assert finding.words.startswith("gradients are 0 beside a mean_sq, which only forgets")
+    assert "state.clear()" in finding.remedy  # which torch.optim has too
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------------

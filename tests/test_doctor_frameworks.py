@@ -131,6 +131,57 @@ def test_without_lr_and_updates_nothing_is_said_of_the_step():
     assert math.isfinite(first.effective_lr[2])
 
 
+def test_parameters_that_a_mask_leaves_to_others_are_left_out():
+    labels = {"net": "own", "b": "other"}
+    for tx, expected in (
+        (optax.masked(optax.rmsprop(1e-3), {"net": {"kernel": True}, "b": False}), ["net/kernel"]),
+        (optax.masked(optax.rmsprop(1e-3), {"net": True, "b": False}), ["net/kernel"]),  # a whole branch
+        (optax.multi_transform({"own": optax.rmsprop(1e-3), "other": optax.adam(1e-3)}, labels), ["net/kernel"]),
+        (optax.multi_transform({"own": optax.rmsprop(1e-3), "other": optax.set_to_zero()}, labels), ["net/kernel"]),
+    ):
+        args, options = run(tx)
+        assert [one.tensor for one in look(*args, **options)] == expected
+        assert examine(*args, **options) == []
+
+
+def test_each_label_has_the_statistics_of_its_own_optimizer():
+    labels = {"net": "first", "b": "second"}
+    tx = optax.multi_transform({"first": optax.rmsprop(1e-3), "second": rmsprop.jax.rmsprop(1e-3)}, labels)
+    alone, beside = run(optax.rmsprop(1e-3)), run(tx)
+    for one, other in zip(look(*alone[0], **alone[1]), look(*beside[0], **beside[1]), strict=True):
+        assert one.tensor == other.tensor
+        assert one.effective_lr == pytest.approx(other.effective_lr, rel=1e-5)
+    tx = optax.multi_transform({"first": optax.rmsprop(1e-3, centered=True), "second": optax.rmsprop(1e-3)}, labels)
+    args, options = run(tx)
+    assert {one.tensor: one.full_rule().centered for one in look(*args, **options)} == {"net/kernel": True, "b": False}
+
+
+def test_calls_that_only_collect_gradients_are_no_stall():
+    for steps, looks in ((1, 0), (2, 2), (3, 0), (4, 2)):
+        args, options = run(optax.MultiSteps(optax.rmsprop(1e-3), 2), steps=steps)
+        assert len(look(*args, **options)) == looks
+        assert examine(*args, **options) == []
+
+
+def test_a_nan_in_a_parameter_is_found():
+    (params, grads, state), options = run(rmsprop.jax.rmsprop(1e-3))
+    params = {**params, "b": params["b"].at[1].set(jnp.nan)}
+    (finding,) = examine(params, grads, state, **options)
+    assert (finding.kind, finding.tensor, finding.words) == ("nan", "b", "NaN or infinity in the parameter")
+
+
+def test_arrays_of_another_shape_are_refused_by_name():
+    (params, grads, state), options = run(optax.rmsprop(1e-3))
+    with pytest.raises(InputError, match=r"grads\['b'\]: shape \(4,\), expected \(3,\) like params"):
+        examine(params, {**grads, "b": jnp.ones(4)}, state, **options)
+    with pytest.raises(InputError, match=r"updates\['b'\]: shape \(3, 1\), expected \(3,\)"):
+        examine(params, grads, state, **{**options, "updates": {**grads, "b": jnp.ones((3, 1))}})
+    with pytest.raises(InputError, match=r"state: mean_sq\['b'\] of shape \(7,\), expected shape \(3,\) like params"):
+        examine(params, grads, optax.rmsprop(1e-3).init({**params, "b": jnp.ones(7)}), **options)
+    with pytest.raises(InputError, match=r"state: mean_sq\['c'\].*, expected the structure of params"):
+        examine(params, grads, optax.rmsprop(1e-3).init({**params, "c": jnp.ones(7)}), **options)
+
+
 # ---- Keras -----------------------------------------------------------------------------------------------------------
 
 KERAS = """
@@ -141,14 +192,14 @@ from rmsprop.doctor.keras import Watch
 from rmsprop.errors import InputTypeError, RMSpropWarning
 warnings.simplefilter("error", RMSpropWarning)
 
-def fit(optimizer, every=5, epochs=3, to=None, **options):
+def fit(optimizer, every=5, epochs=3, to=None, watch=None, width=8, compiled=(), **options):
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((64, 6)).astype("float32")
     y = (x @ rng.standard_normal((6, 1))).astype("float32") + 0.3 * rng.standard_normal((64, 1)).astype("float32")
-    model = keras.Sequential([keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
-    model.compile(optimizer=optimizer, loss="mse")
-    watch = Watch(every=every, to=to, budget=None, tensorboard=False)
+    model = keras.Sequential([keras.layers.Dense(width, activation="tanh"), keras.layers.Dense(1)])
+    model.compile(optimizer=optimizer, loss="mse", **dict(compiled))
+    watch = watch or Watch(every=every, to=to, budget=None, tensorboard=False)
     model.fit(x, y, batch_size=8, epochs=epochs, verbose=0, callbacks=[watch], **options)
     return watch, model
 
@@ -177,6 +228,64 @@ watch, _ = fit(keras.optimizers.RMSprop(1e-3, epsilon=1e3))
 assert {f.kind for f in watch.findings} == {"eps"}, [str(f) for f in watch.findings]
 print("eps")
 
+def seen(run):
+    return sorted({look.step for look in read(sys.argv[1] + "/again", run=run)})
+
+watch, model = fit(keras.optimizers.RMSprop(1e-3), to=sys.argv[1] + "/again")
+x, y = np.ones((64, 6)), np.ones((64, 1))
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[watch])  # goes on
+assert seen(1) == [1, 5, 10, 15, 20, 25, 30, 35, 40], seen(1)
+fit(keras.optimizers.RMSprop(1e-3), watch=watch, width=5)  # another model, other shapes
+assert seen(1) == [1, 5, 10, 15, 20, 25, 30, 35, 40], seen(1)
+assert seen(2) == [1, 5, 10, 15, 20], seen(2)
+assert {look.shape for look in watch.looks.values()} == {(6, 5), (5,), (5, 1), (1,)}, watch.looks
+print("again")
+
+if keras.backend.backend() != "torch":  # which has no such calls
+    told = []
+    watch = Watch(every=1, budget=None)
+    watch._watching.say = told.append
+    fit(keras.optimizers.RMSprop(1e-3, epsilon=1e3), watch=watch, compiled={"steps_per_execution": 4})
+    assert len(told) == 1, told
+    assert "4 steps make one call (steps_per_execution)" in told[0], told
+    assert {look.step for look in watch.looks.values()} == {24}, watch.looks
+    assert {f.kind for f in watch.findings} == {"eps"}, [str(f) for f in watch.findings]
+print("executions")
+
+watch, _ = fit(keras.optimizers.RMSprop(1e-3, gradient_accumulation_steps=4), every=6)
+assert {look.step for look in watch.looks.values()} == {6}, watch.looks
+assert watch.findings == [], [str(f) for f in watch.findings]
+print("accumulation")
+
+from rmsprop.doctor.sample import grid
+for path, shape in (("a/kernel", (90, 80)), ("a/kernel", (3, 4, 70, 60)), ("a/table", (300, 40)), ("a/bias", (9000,))):
+    variable = keras.Variable(np.random.default_rng(0).standard_normal(shape).astype("float32"))
+    variable._path = path
+    host, last = np.array(variable), path.endswith("kernel")
+    whole = np.moveaxis(host, -1, 0) if last else host
+    taken = Watch()._taken(variable, variable)
+    assert taken.size < host.size and np.array_equal(taken, grid(whole.shape).take(whole)), shape
+print("gathered")
+
+from rmsprop.errors import InputError
+watch = Watch()
+watch.set_model(keras.Sequential([keras.layers.Dense(1)]))
+try:
+    watch.on_train_begin()
+except InputError as error:
+    assert "model: not compiled" in str(error), error
+    print("uncompiled")
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    rmsprop.keras.RMSprop(0.01, rho=0.999)
+    rmsprop.keras.RMSprop(0.01, rho=0.999)
+    rmsprop.keras.RMSprop(0.01)
+(one,) = [each for each in caught if each.category is RMSpropWarning]
+assert "a first step of 31.6 x lr" in str(one.message), one.message
+assert one.filename == "<string>", one.filename
+print("warned")
+
 try:
     fit("adam")
 except InputTypeError as error:
@@ -194,4 +303,5 @@ def test_the_callback_finds_on_every_backend_of_keras(backend, tmp_path):
         [sys.executable, "-c", KERAS, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=250
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split("\n")[-4:-1] == ["start", "eps", "refused"]
+    told = ["start", "eps", "again", "executions", "accumulation", "gathered", "uncompiled", "warned", "refused"]
+    assert done.stdout.split("\n")[-len(told) - 1 : -1] == told

@@ -1,61 +1,26 @@
 """`rmsprop race`: every task in turn, missing data, devices, and what a resumed race remembers."""
 
-import dataclasses
 import io
+import itertools
 import json
-from typing import Any
+import math
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from racing import ValleyTask
+from racing import Placed, ValleyTask, one, pretend
 from rmsprop.cli import app
-from rmsprop.errors import FileError, InputError, MissingDependency, StateError
+from rmsprop.errors import InputError, StateError
 from rmsprop.race import conduct, contestant, get, names
 from rmsprop.race import task as tasks
 from rmsprop.race.conduct import FAILED, INTERRUPTED, Wanted, every
 from rmsprop.race.run import Ended
 
 
-class Absent(ValleyTask):
-    name = "absent"
-
-    def load(self):
-        raise MissingDependency("the package valley-data is not here: rmsprop race absent --fetch")
-
-
-class Corrupt(ValleyTask):
-    name = "corrupt"
-
-    def load(self):
-        raise FileError("valley.csv: SHA-256 1, expected 2")
-
-
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """A valley with a device and a short form, like a torch task."""
-
-    name: str = "placed"
-    device: str = "cpu"
-    short: bool = False
-    needs: tuple[str, ...] = ()
-    valley: Any = dataclasses.field(default_factory=ValleyTask)
-
-    def __getattr__(self, name):
-        return getattr(self.valley, name)
-
-    def load(self):
-        return dataclasses.replace(self.valley.load(), fingerprint=f"short={self.short}")
-
-
 @pytest.fixture(autouse=True)
 def valleys(monkeypatch):
-    known = {task.name: task for task in (ValleyTask(), Absent(), Corrupt(), Placed())}
-    monkeypatch.setattr(tasks, "get", lambda name: known[name] if name in known else get(name))
-    # Drawing takes a second per race and is tested elsewhere.
-    monkeypatch.setattr("rmsprop.race.report.draw_png", lambda *_: b"")
-    monkeypatch.setattr("rmsprop.race.report.draw_svg", lambda *_: "<svg></svg>")
+    pretend(monkeypatch)
 
 
 def _tour(tmp_path, *words, **options):
@@ -100,6 +65,24 @@ def test_a_corrupt_file_fails_and_the_others_go_on(tmp_path):
     assert (tmp_path / "valley" / "results.json").exists()
 
 
+def test_whatever_a_task_runs_into_is_told_with_its_kind_and_the_others_go_on(tmp_path):
+    code, text = _tour(tmp_path, "broken", "valley")
+    assert code == FAILED
+    assert "OSError: [Errno 8] Exec format error (rmsprop race broken alone shows where)" in text
+    assert "failed or broken off" in text
+    assert (tmp_path / "valley" / "results.json").exists()
+
+
+def test_a_quick_tour_that_is_resumed_begins_the_other_tasks_with_the_few_optimizers_too(tmp_path):
+    assert _tour(tmp_path, "valley", rivals=("adam",))[0] == 0
+    assert _tour(tmp_path, "valley", "placed", rivals=None, resume=True)[0] == 0
+    rivals = [
+        json.loads((tmp_path / name / "results.json").read_text())["settings"]["rivals"]
+        for name in ("valley", "placed")
+    ]
+    assert rivals == [["adam"], list(conduct.QUICK_RIVALS)]
+
+
 def test_ctrl_c_ends_the_tour_and_keeps_what_is_done(tmp_path, monkeypatch):
     from rmsprop.race.display import Display
 
@@ -114,7 +97,7 @@ def test_ctrl_c_ends_the_tour_and_keeps_what_is_done(tmp_path, monkeypatch):
     monkeypatch.setattr(Display, "__call__", listen)
     code, text = _tour(tmp_path, "valley", "placed")
     assert code == INTERRUPTED
-    assert "3 finished trials are kept" in text
+    assert text.count("3 finished trials are kept") == 1
     assert not (tmp_path / "placed").exists()
     monkeypatch.setattr(Display, "__call__", real)
     code, text = _tour(tmp_path, "valley", "placed", resume=True)
@@ -169,6 +152,21 @@ def test_quick_takes_the_short_data_and_a_resumed_race_remembers_it_and_its_devi
     assert again.results.trials == first.results.trials
 
 
+def test_the_threads_asked_for_are_kept_and_a_resumed_race_has_them(tmp_path):
+    assert one("placed", tmp_path, threads=3)[0].results.settings.threads == 3
+    again, _ = one("placed", tmp_path, resume=True)
+    assert (again.task.asked_threads, again.results.settings.threads) == (3, 3)
+    with pytest.raises(StateError, match="holds a race with threads=3, this one asks for 2"):
+        one("placed", tmp_path, threads=2, resume=True)
+    assert one("placed", tmp_path / "other")[0].results.settings.threads is None
+
+
+def test_a_tour_uses_the_threads_where_a_task_has_them(tmp_path):
+    assert _tour(tmp_path, "valley", "placed", threads=2)[0] == 0
+    settings = [json.loads((tmp_path / name / "results.json").read_text())["settings"] for name in ("valley", "placed")]
+    assert [entry.get("threads") for entry in settings] == [None, 2]
+
+
 def test_fetch_brings_every_source_that_a_task_needs(tmp_path, monkeypatch):
     brought = []
     monkeypatch.setattr("rmsprop.race.fetch.fetch", lambda name, say: brought.append(name))
@@ -184,10 +182,11 @@ def test_the_command_takes_the_tour_and_gives_its_exit_code(tmp_path, monkeypatc
     monkeypatch.setattr(
         conduct, "every", lambda wanted, out, console, names: seen.append((wanted, out, names)) or FAILED
     )
-    words = ["race", "all", "--quick", "--with", "sgd,adamw", "--device", "cuda", "--fetch", "--out", str(tmp_path)]
+    words = ["race", "all", "--quick", "--with", "sgd,adamw", "--device", "cuda", "--fetch"]
+    words += ["--threads", "2", "--out", str(tmp_path)]
     assert CliRunner().invoke(app, words).exit_code == FAILED
     wanted, out, named = seen[0]
-    assert wanted == Wanted(rivals=("sgd", "adamw"), device="cuda", fetch=True, quick=True)
+    assert wanted == Wanted(rivals=("sgd", "adamw"), device="cuda", threads=2, fetch=True, quick=True)
     assert out == tmp_path
     assert named is None
 
@@ -195,12 +194,18 @@ def test_the_command_takes_the_tour_and_gives_its_exit_code(tmp_path, monkeypatc
 def test_the_command_takes_several_tasks_and_knows_each(monkeypatch):
     seen = []
     monkeypatch.setattr(conduct, "every", lambda wanted, out, console, names: seen.append(names) or 0)
-    for words in ("digits, mnist", "mnist,", "all,"):
+    for words in ("digits, mnist", "mnist,", "all,", "all,mnist", "mnist,digits,mnist"):
         assert CliRunner().invoke(app, ["race", words]).exit_code == 0
-    assert seen == [("digits", "mnist"), ("mnist",), None]
-    refused = CliRunner().invoke(app, ["race", "digits,mnits"])
-    assert refused.exit_code == 2
-    assert "unknown task 'mnits': did you mean 'mnist'?" in refused.stderr
+    assert seen == [("digits", "mnist"), ("mnist",), None, None, ("mnist", "digits")]
+    for words in ("digits,mnits", "all,mnits", "mnits,all"):
+        refused = CliRunner().invoke(app, ["race", words])
+        assert refused.exit_code == 2
+        assert "unknown task 'mnits': did you mean 'mnist'?" in refused.stderr
+    for words in (",", " , "):
+        refused = CliRunner().invoke(app, ["race", words])
+        assert refused.exit_code == 2
+        assert "names no task; one of: digits, " in refused.stderr
+    assert len(seen) == 5
 
 
 def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence():
@@ -214,6 +219,9 @@ def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence
         assert task.quick.grid
         assert len(task.quick.grid) <= len(task.budget.grid)
         assert list(task.budget.grid) == sorted(task.budget.grid)
+        # An even grid: no optimizer's best rate falls into a hole that another's does not.
+        steps = [math.log(high / low) for low, high in itertools.pairwise(task.budget.grid)]
+        assert max(steps) - min(steps) < math.log(1.2), name
         assert set(getattr(task, "needs", ())) <= set(SOURCES)
         assert all(task.framework in contestant.get(rival).hosts for rival in contestant.DEFAULT)
 

@@ -72,9 +72,9 @@ def test_an_installed_package_is_used_before_the_cache(here, use):
     for folder in (installed, cached):
         folder.mkdir(parents=True)
         (folder / "words.txt").write_bytes(CONTENT)
-    assert data.find("words", "words.txt").resolve() == (installed / "words.txt").resolve()
+    assert data.folder("words").resolve() == installed.resolve()
     (installed / "words.txt").unlink()
-    assert data.find("words", "words.txt") == cached / "words.txt"
+    assert data.folder("words") == cached
     assert data.folder("words") == cached
 
 

@@ -9,7 +9,8 @@ from rmsprop.errors import MissingDependency
 from rmsprop.race import get
 from rmsprop.race.record import Job
 from rmsprop.race.run import train
-from rmsprop.race.tasks.digits import Examples, Network, split_evenly
+from rmsprop.race.tasks._split import split_at_random, split_evenly
+from rmsprop.race.tasks.digits import Examples, Network
 
 sklearn_datasets = pytest.importorskip("sklearn.datasets")
 
@@ -43,6 +44,14 @@ def test_a_split_does_not_depend_on_anything_but_its_seed():
     first, again = (split_evenly(labels, (0.5, 0.5), seed=3) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], split_evenly(labels, (0.5, 0.5), seed=4)[0])
+
+
+def test_a_split_at_random_deals_out_each_example_once_and_of_a_part_the_same_first_ones():
+    whole = split_at_random(101, (0.7, 0.15, 0.15), seed=3)
+    assert sorted(np.concatenate(whole)) == list(range(101))
+    assert [len(part) for part in whole] == [71, 15, 15]
+    few = np.concatenate(split_at_random(101, (0.7, 0.15, 0.15), seed=3, keep=40))
+    assert few.tolist() == np.concatenate(whole)[:40].tolist()
 
 
 def test_the_gradient_agrees_with_finite_differences():
@@ -118,6 +127,9 @@ def test_a_culprit_is_named(digits):
     grads["b1"][3] = np.inf
     assert learner.culprit(grads) == "the gradient of b1"
     learner.params["w2"][0, 0] = np.nan
+    assert learner.culprit(grads) == "w2"
+    # Of several the one nearest to the loss: it overflows first, on the way back from there.
+    learner.params["w1"][0, 0] = np.nan
     assert learner.culprit(grads) == "w2"
 
 

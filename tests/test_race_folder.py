@@ -129,9 +129,36 @@ def test_an_earlier_race_is_set_aside_and_its_report_removed(tmp_path):
     assert folder.set_aside() is None
     for name in ("results.json", "report.html", "curves.png"):
         folder.write(name, name)
-    assert folder.set_aside() == tmp_path / "results.previous.json"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.previous.json"]
-    assert (tmp_path / "results.previous.json").read_text() == "results.json"
+    assert folder.set_aside() == tmp_path / "results.previous-1.json"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.previous-1.json"]
+    assert (tmp_path / "results.previous-1.json").read_text() == "results.json"
+
+
+def test_nothing_set_aside_is_ever_replaced(tmp_path):
+    folder = Folder(tmp_path)
+    for content in ("one", "two", "three"):
+        folder.write("results.json", content)
+        folder.set_aside()
+    (tmp_path / "results.previous-2.json").unlink()
+    folder.write("results.json", "four")
+    folder.set_aside()
+    kept = {entry.name: entry.read_text() for entry in tmp_path.iterdir()}
+    assert kept == {f"results.previous-{n}.json": text for n, text in ((1, "one"), (3, "three"), (4, "four"))}
+
+
+def test_a_setting_that_was_not_asked_for_is_not_written_so_that_earlier_versions_read_the_file(document):
+    assert set(json.loads(document)["settings"]) == {
+        "task", "rivals", "seeds", "tuning_seeds", "epochs", "grid", "device", "short",
+    }  # fmt: skip
+
+
+def test_the_environments_of_later_trials_come_back(document):
+    results = Results.from_json(document, where="memory")
+    assert results.later == []
+    results.ran_in(results.environment | {"torch": "0.1", "python": "2.7"})
+    again = Results.from_json(results.to_json({}), where="memory")
+    assert again.environments == results.environments
+    assert [environment["python"] for environment in again.environments] == [results.environment["python"], "2.7"]
 
 
 def test_a_report_can_be_read_by_others_than_its_owner(tmp_path):

@@ -1,5 +1,6 @@
 """The report stands alone, and shows what the trials hold."""
 
+import dataclasses
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import pytest
 
 from racing import ValleyTask, run
 from rmsprop.race import Folder, Results, get
+from rmsprop.race.margin import margin
 from rmsprop.race.picture import PANELS, draw_png
 from rmsprop.race.report import document, page, write
 from rmsprop.race.run import best_rate
@@ -117,6 +119,42 @@ def test_the_page_shows_the_verdict_the_table_and_the_footnote(digits, read):
 
 def test_the_page_has_a_drawing_for_every_panel(html):
     assert html.count("<figure>") == len(PANELS) == html.count('role="img"')
+
+
+def test_each_drawing_is_called_by_its_title_and_not_once_more_by_its_caption(html):
+    named = re.findall(r'role="img" aria-label="([^"]*)"', html)
+    assert len(set(named)) == len(PANELS)
+    assert {"Test accuracy", "Training loss", "Where the time goes"} <= set(named)
+    assert not set(named) & {caption for _, caption in PANELS.values()}
+
+
+def test_the_table_that_scrolls_can_be_reached_by_keyboard(html):
+    scrolled = re.search(r'<div class="scroll"([^>]*)>', html)
+    assert 'tabindex="0"' in scrolled[1]
+    assert 'role="region" aria-label="' in scrolled[1]
+
+
+def test_the_json_says_how_far_from_the_best_one_must_be(digits):
+    task, results = digits
+    table = rows(task, results)
+    first, *others = json.loads(document(task, results))["table"]
+    assert first["margin_to_best"] is None
+    assert len(others) == len(table) - 1
+    for line, row in zip(others, table[1:], strict=True):
+        assert line["margin_to_best"] == margin(table[0].scores, row.scores, rivals=len(table))
+
+
+def test_trials_of_another_environment_and_the_threads_asked_for_are_shown(digits, html):
+    task, results = digits
+    later = Results.from_json(document(task, results), where="memory")
+    later.ran_in(results.environment | {"python": "9.99"})
+    later.settings = dataclasses.replace(later.settings, threads=7)
+    text = page(task, later)
+    assert "Trials were added later with:" in text
+    assert "<dd>9.99</dd>" in text
+    assert "CPU threads, as asked for: 7." in text
+    assert "added later" not in html
+    assert "as asked for" not in html
 
 
 def test_text_from_a_task_cannot_break_the_page():

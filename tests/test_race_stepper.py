@@ -180,6 +180,15 @@ def test_each_framework_has_its_stepper_and_its_wait():
     assert waited == [-0.5]
 
 
+def test_a_step_on_a_device_waits_for_that_device_and_not_for_the_current_one(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device=None: waited.append(device))
+    wait = contestant._waits_for(torch.empty(1, device="meta"))
+    wait()
+    assert waited == [torch.device("meta")]
+    assert contestant._waits_for(torch.empty(1)) is None
+
+
 def test_an_optimizer_of_another_framework_is_refused_by_name():
     with pytest.raises(InputError, match="torch-rmsprop does not run in numpy, only in torch"):
         contestant.get("torch-rmsprop").stepper("numpy", np.zeros(2), lr=0.1)

@@ -52,9 +52,9 @@ def test_padding_does_not_change_what_is_read(loaded):
     part = data.content.splits["test"]
     one = int(part.mask.sum(1).argmin())
     with learner.evaluating():
-        together = learner._scores(part)[one]
-        alone = learner._scores(type(part)(*(tensor[one : one + 1] for tensor in part)))[0]
-        read = learner._scores(part._replace(mask=torch.ones_like(part.mask)))[one]
+        together = learner.scores(part)[one]
+        alone = learner.scores(type(part)(*(tensor[one : one + 1] for tensor in part)))[0]
+        read = learner.scores(part._replace(mask=torch.ones_like(part.mask)))[one]
     torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-10)
     assert (read - alone).abs().max() > 1e-6
 

@@ -1,12 +1,13 @@
 """What every torch task promises: the same start for everyone, nothing drawn from the global generator, no leaks."""
 
 import dataclasses
+import math
 
 import pytest
 
 from rmsprop.errors import InputError, MissingDependency
 from rmsprop.race import contestant, get
-from rmsprop.race.record import Job
+from rmsprop.race.record import Diverged, Job
 from rmsprop.race.trial import train
 
 torch = pytest.importorskip("torch")
@@ -116,8 +117,31 @@ def test_a_diverging_rate_is_a_result(loaded):
     task, data = loaded("diamonds")
     with task.session():
         trial = train(task, data, Job(phase="tuning", rival="sgd", lr=1e30, seed=1000), epochs=2)
-    assert trial.diverged is not None
-    assert "weight" in trial.diverged.tensor or "bias" in trial.diverged.tensor
+    # The weights of about 1e30 are numbers still; it is the second layer, a sum of their products, that is none.
+    assert trial.diverged == Diverged(step=2, tensor="the output of 2 (Linear)")
+
+
+def test_a_loss_that_is_no_number_is_traced_to_the_first_layer_whose_output_is_none(loaded):
+    task, data = loaded("mnist")
+    learner = task.learner(data, 0)
+    batch = next(iter(learner.batches(1)))
+    with torch.no_grad():
+        learner.model[3].weight.mul_(1e38)
+        learner.model[3].bias.fill_(torch.finfo(torch.float32).max)
+    loss, _ = learner.gradients(batch)
+    assert not math.isfinite(loss)
+    # Every gradient is NaN by now, the first layer's as well.
+    assert not torch.isfinite(learner.params[0].grad).all()
+    assert learner.culprit() == "the output of 3 (Linear)"
+    assert not learner.model[3]._forward_hooks
+
+
+def test_of_several_weights_that_are_no_numbers_the_one_nearest_to_the_loss_is_named(loaded):
+    task, data = loaded("mnist")
+    learner = task.learner(data, 0)
+    for param in learner.params[1:4]:
+        param.data.view(-1)[0] = float("nan")
+    assert learner.culprit() == "3.bias"
 
 
 @pytest.mark.parametrize("rival", [name for name in contestant.names() if "torch" in contestant.get(name).hosts])
@@ -148,6 +172,22 @@ def test_a_device_that_is_not_there_is_refused_before_the_data_are_read(device):
     for begin in (task.session, task.load):
         with pytest.raises(InputError, match=f"device='{device}' cannot be used: .* Expected a torch device"):
             begin()
+
+
+def test_a_session_has_as_many_threads_as_the_task_says_or_as_were_asked_for(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    mnist = get("mnist")
+    cases = (
+        ({}, 2),
+        ({"asked_threads": 1}, 1),
+        ({"short": True}, 1),
+        ({"short": True, "asked_threads": 2}, 2),
+        ({"asked_threads": 99}, 2),
+    )
+    for changes, threads in cases:
+        task = dataclasses.replace(mnist, **changes)
+        with task.session():
+            assert torch.get_num_threads() == task.used_threads == threads
 
 
 def test_a_session_puts_the_threads_back():

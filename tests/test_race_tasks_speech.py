@@ -204,6 +204,13 @@ def test_clips_are_disturbed_in_training_and_stay_silent_after_their_end():
         assert (batch.frames == 0).all(dim=1).any(dim=1).float().mean() > 0.5
 
 
+@pytest.mark.parametrize("by", [-2, -1, 0, 1, 2])
+def test_bands_that_are_moved_do_not_come_back_at_the_other_end(by):
+    bands = torch.arange(_voices.BANDS, dtype=torch.float32)
+    (moved,) = digits_speech._moved(bands.expand(1, 1, -1), by)[0]
+    assert moved.tolist() == (bands - by).clamp(0, _voices.BANDS - 1).tolist()
+
+
 def test_clips_are_made_once_and_made_again_if_they_are_damaged(tmp_path, monkeypatch):
     needed("digits-speech")
     monkeypatch.setenv("RMSPROP_DATA", str(tmp_path))
@@ -224,6 +231,11 @@ def test_a_synthesiser_that_fails_or_is_absent_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("RMSPROP_DATA", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependency, match="espeak-ng"):
+        _voices.synthetic()
+    broken = tmp_path / "espeak-ng"
+    broken.write_bytes(b"no program")
+    broken.chmod(0o755)
+    with pytest.raises(FileError, match=r"espeak-ng does not speak: .*Exec format error"):
         _voices.synthetic()
     mute = tmp_path / "espeak-ng"
     mute.write_text("#!/bin/sh\necho 'no such voice' >&2\nexit 1\n")

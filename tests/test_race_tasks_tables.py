@@ -41,7 +41,7 @@ def cartpole():
     return _loaded("cartpole")
 
 
-def test_the_diamonds_are_all_there_and_none_twice(diamonds):
+def test_the_diamonds_are_all_there_and_each_in_one_part(diamonds):
     _, data = diamonds
     assert sum(data.sizes.values()) == 53_940
     x, y = features(sources.read("diamonds", "diamonds.csv").decode())
@@ -52,6 +52,17 @@ def test_the_diamonds_are_all_there_and_none_twice(diamonds):
     prices = np.concatenate([part.prices.numpy() for part in data.content.values()]).astype(float)
     scale = np.polyfit(np.sort(prices), np.sort(y), 1)
     assert np.polyval(scale, np.sort(prices)) == pytest.approx(np.sort(y), abs=1e-5)
+
+
+def test_the_copies_among_the_diamonds_are_as_many_as_the_note_says(diamonds):
+    task, data = diamonds
+    rows = {
+        name: [x.tobytes() + y.tobytes() for x, y in zip(part.features.numpy(), part.prices.numpy(), strict=True)]
+        for name, part in data.content.items()
+    }
+    train = set(rows["train"])
+    copies = sum(row in train for row in rows["test"])
+    assert f"{copies} of the {len(rows['test']):,} test rows are exact copies" in task.notes[0]
 
 
 def test_each_stone_has_one_grade_of_each_kind(diamonds):

@@ -5,6 +5,7 @@ import itertools
 import math
 import subprocess
 
+import numpy as np
 import pytest
 
 from rmsprop.errors import FileError
@@ -144,7 +145,7 @@ def test_a_program_that_was_fetched_reads_text_that_was_fetched(monkeypatch, tmp
     kept = tmp_path / "kjv"
     kept.mkdir()
     for file in sources.source("kjv").files:
-        found = sources.program("kjv") if file.sha256 is None else sources.find("kjv", file.name)
+        found = sources.program("kjv") if file.sha256 is None else sources.folder("kjv") / file.name
         (kept / file.name).write_bytes(found.read_bytes())
     (kept / "bible").chmod(0o755)
     monkeypatch.setattr(sources, "_places", lambda found, file: iter([sources.cache() / found.name / file.name]))
@@ -263,6 +264,19 @@ def test_words_are_kept_apart_between_the_splits():
     assert not words["valid"] & words["test"]
 
 
+def test_as_many_test_words_have_a_relative_in_the_training_as_the_note_says():
+    needed("translate")
+    words, _ = translate.dictionary()
+    order = np.random.default_rng(translate.SPLIT_SEED).permutation(len(words))
+    test = [words[k] for k in order[translate.SCORED : 2 * translate.SCORED]]
+    train = {words[k] for k in order[2 * translate.SCORED :]}
+    related = sum(
+        bool(train & {f"{word}'S", f"{word}S", word.removesuffix("'S"), word.removesuffix("S")}) for word in test
+    )
+    assert f"of {related} of the {len(test):,} test words" in translate.TASK.notes[1]
+    assert whole("translate").sizes["test"] == len(test)
+
+
 def test_the_error_rate_is_edits_over_the_dictionary_s_phonemes():
     end = translate.END
     letters = torch.tensor([[2, end, 0], [2, 3, end]])
@@ -271,6 +285,22 @@ def test_the_error_rate_is_edits_over_the_dictionary_s_phonemes():
     # One phoneme wrong in the first word, one too many in the second: 2 edits over 2 + 3 phonemes.
     learner.model.say = lambda letters, limit: torch.tensor([[5, 7, end, 4, 4], [7, 8, 9, 9, end]])
     assert learner.score("test")[0] == pytest.approx(2 / 5)
+
+
+def test_the_loss_of_a_split_is_the_mean_over_its_phonemes_whatever_the_chunks():
+    # 501 words: a chunk of 500 short ones, and one long word alone, which counts by its phonemes and not as a half.
+    letters = torch.full((501, 21), translate.PAD)
+    letters[:, 0], letters[:, 1] = 2, translate.END
+    phonemes = letters.clone()
+    phonemes[500, :21] = torch.tensor([3] * 20 + [translate.END])
+    split = translate.Pairs(letters, phonemes)
+    learner = translate.Pronouncer({"train": split, "valid": split, "test": split}, (4, 4), 0)
+    with torch.no_grad():
+        logits = learner.model(letters[:, :2], phonemes)
+        expected = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), phonemes.flatten(), ignore_index=translate.PAD
+        )
+    assert learner.score("test")[1] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_speaker_learns_a_small_dictionary_by_heart(monkeypatch):

@@ -13,7 +13,7 @@ from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import task as tasks
 from rmsprop.race.task import Metric
 from rmsprop.tune._plateau import plateau
-from rmsprop.tune.sensitivity import Sensitivity, Settings, curve, measure, rows
+from rmsprop.tune._sensitivity import Sensitivity, Settings, curve, measure, rows
 
 
 class Curve(Valley):
@@ -178,6 +178,16 @@ def test_ctrl_c_keeps_what_is_done_and_resuming_measures_only_the_rest():
     assert len(ran) - 1 == len(second.points) - 17
 
 
+def test_resuming_with_fewer_optimizers_or_seeds_loses_none_of_those_before():
+    task = CurveTask(hill(0.1, 0.6))
+    first = measured(task, rivals=("sgd", "adam"))
+    second = measure(task, Settings.of(task, rivals=("adagrad",), seeds=1, epochs=1), earlier=first)
+    assert second.settings.rivals == ("sgd", "adam", "adagrad")
+    assert {row.rival for row in rows(task, second)} == {"sgd", "adam", "adagrad"}
+    assert all(len(row.widths) == 2 for row in rows(task, second))
+    assert first.points.items() <= second.points.items()
+
+
 def test_other_rules_or_other_data_are_not_gone_on_with():
     task = CurveTask(hill(0.1, 0.6))
     first = measured(task)
@@ -188,7 +198,17 @@ def test_other_rules_or_other_data_are_not_gone_on_with():
         measure(task, first.settings, earlier=first)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 7}', '{"format": 1, "settings": {"task": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"format": 7}',
+        '{"format": 1, "settings": {"task": 1}}',
+        measured(CurveTask(hill(0.1, 0.6)), seeds=1).to_json({}).replace('[\n   "sgd"\n  ]', '"sgd"'),
+    ],
+)
 def test_a_file_that_is_no_measurement_is_refused(text):
     with pytest.raises(FileError, match="x is not a measured sensitivity"):
         Sensitivity.from_json(text, where="x")
@@ -229,7 +249,7 @@ def test_the_command_writes_a_table_a_picture_and_the_numbers(valley, tmp_path):
     assert widths == sorted(widths, reverse=True)
 
 
-def test_the_command_goes_on_and_keeps_earlier_results(valley, tmp_path, monkeypatch):
+def test_the_command_goes_on(valley, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     learner = ValleyTask.learner
     calls = []
@@ -248,9 +268,53 @@ def test_the_command_goes_on_and_keeps_earlier_results(valley, tmp_path, monkeyp
     second = call(*line, "--resume")
     assert second.exit_code == 0, second.output
     assert "Going on: 8 trials were done before." in second.output
-    third = call(*line)
-    assert "The earlier results are kept as" in third.output
-    assert (tmp_path / "sensitivity.previous.json").exists()
+
+
+def document(folder, name="sensitivity.json"):
+    return json.loads((folder / name).read_text())
+
+
+def test_a_measurement_begun_again_by_mistake_takes_nothing_away(valley, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    line = ["valley", "--quick", "--with", "sgd", "--out", tmp_path]
+    assert call(*line).exit_code == 0
+    first = document(tmp_path)
+
+    def interrupted(self, data, seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ValleyTask, "learner", interrupted)
+    for number in (1, 2):
+        again = call(*line)
+        assert again.exit_code == 130
+        assert f"kept as {tmp_path}/sensitivity.previous-{number}.json" in again.output.replace("\n", "")
+    assert document(tmp_path, "sensitivity.previous-1.json") == first
+    assert document(tmp_path, "sensitivity.previous-2.json")["points"] == []
+
+
+def test_resuming_goes_on_with_the_optimizers_and_seeds_of_before_and_those_named_anew(valley, tmp_path):
+    pytest.importorskip("matplotlib")
+    line = ["valley", "--quick", "--out", tmp_path]
+    assert call(*line, "--with", "sgd,rmsprop", "--seeds", 1, "--epochs", 2).exit_code == 0
+    before = document(tmp_path)
+    same = call(*line, "--resume")
+    assert same.exit_code == 0, same.output
+    assert document(tmp_path) == before
+    more = call(*line, "--resume", "--with", "adam")
+    assert more.exit_code == 0, more.output
+    assert "3 optimizers" in more.output
+    assert document(tmp_path)["settings"]["rivals"] == ["sgd", "rmsprop", "adam"]
+    assert {entry["rival"] for entry in document(tmp_path)["table"]} == {"sgd", "rmsprop", "adam"}
+
+
+def test_a_quick_measurement_has_a_folder_of_its_own(valley, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert call("valley", "--with", "sgd", "--seeds", 1, "--epochs", 1).exit_code == 0
+    full = document(tmp_path / "runs" / "valley-sensitivity")
+    assert call("valley", "--quick", "--with", "sgd").exit_code == 0
+    assert document(tmp_path / "runs" / "valley-sensitivity") == full
+    assert document(tmp_path / "runs" / "valley-quick-sensitivity")["settings"]["per_decade"] == 2
 
 
 def test_an_unknown_task_or_rival_is_refused_with_the_nearest_name(tmp_path):

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 
 import pytest
 
+from perishing import Deadly, Hopeless, Hungry
 from racing import ValleyTask
 from rmsprop.errors import InputError
 from rmsprop.tune import tune
@@ -111,22 +111,6 @@ def test_a_trial_of_a_living_process_is_left_to_it(tmp_path):
         first.communicate()
 
 
-class Deadly(ValleyTask):
-    """A task during whose first trial the worker is killed."""
-
-    name = "deadly"
-
-    def __init__(self, marker):
-        super().__init__()
-        self._marker = marker
-
-    def learner(self, data, seed):
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(self._marker, os.O_CREAT | os.O_EXCL))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().learner(data, seed)
-
-
 def test_a_worker_that_is_killed_is_said_and_the_others_finish(tmp_path):
     lines = []
     url = f"sqlite:///{tmp_path}/tune.db"
@@ -145,9 +129,39 @@ def test_what_a_worker_is_refused_is_raised_here(tmp_path):
         tune_task(task, trials=3, study="valley", storage=url, workers=0)
 
 
+def test_an_exception_in_one_worker_is_said_and_the_others_finish(tmp_path):
+    lines = []
+    url = f"sqlite:///{tmp_path}/tune.db"
+    task = Hungry(str(tmp_path / "marker"))
+    found = tune_task(task, trials=TRIALS, study="hungry", storage=url, workers=2, say=lines.append)
+    assert found.done == TRIALS
+    assert [trial.state for trial in found.trials].count("lost") == 1
+    assert lines == ["A trial raised MemoryError: no room for 7 TiB; it does not count, and its worker ended."]
+
+
+def test_an_exception_in_every_worker_is_raised_here_also_one_that_cannot_travel(tmp_path):
+    with pytest.raises(RuntimeError, match="Fussy: one and two"):
+        tune_task(Hopeless(), trials=TRIALS, study="hopeless", storage=f"sqlite:///{tmp_path}/tune.db", workers=2)
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [
+        ("sqlite:///:memory:", "storage='sqlite:///:memory:' is the memory of one process; workers=2 share a storage"),
+        ("sqlite://", "is the memory of one process"),
+        ("sqlite:///file::memory:?cache=shared&uri=true", "is the memory of one process"),
+        (None, "storage=None: workers=2 share a storage that each of them opens, expected a URL"),
+        (optuna.storages.InMemoryStorage(), "storage=InMemoryStorage: workers=2 share"),
+    ],
+)
+def test_a_storage_that_workers_cannot_share_is_refused_before_they_start(storage, reason):
+    with pytest.raises(InputError, match=reason):
+        tune_task(ValleyTask(), trials=TRIALS, study="valley", storage=storage, workers=2)
+
+
 def test_a_proxy_that_does_not_answer_is_said(monkeypatch):
     pytest.importorskip("grpc")
     # By the name of the module: `rmsprop.tune` itself is a function.
-    monkeypatch.setattr(importlib.import_module("rmsprop.tune._storage"), "SECONDS_FOR_A_SERVER", 0.2)
+    monkeypatch.setattr(importlib.import_module("rmsprop.tune._url"), "SECONDS_FOR_A_SERVER", 0.2)
     with pytest.raises(InputError, match=r"grpc://127.0.0.1:1': nothing answers there"):
         tune(lambda setting: 1.0, trials=1, storage="grpc://127.0.0.1:1")

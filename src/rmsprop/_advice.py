@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from rmsprop.errors import RMSpropWarning
 from rmsprop.rule import Rule
 
-__all__ = ["Advice", "Start", "advise", "advise_rounding", "quiet", "start", "warn"]
+__all__ = ["Advice", "Start", "advise", "advise_rounding", "quiet", "rounding_remedy", "start", "warn"]
 
 LONGEST_PUBLISHED = 30.0
 FAR = 0.01
@@ -174,10 +174,22 @@ def advise_rounding(weights: NDArray[Any], dtype: str, lr: float) -> tuple[Advic
     half = float(np.median(half_ulp(weights, dtype)))
     if REACH * lr >= half:
         return ()
-    compensated = ' or, without chance, param_rounding="compensated"' if dtype == "bfloat16" else ""
     words = f"lr {lr:g} is lost in {dtype}: half a unit in the last place of these parameters is {half:.3g}"
-    remedy = f'param_rounding="stochastic"{compensated} of rmsprop.torch.RMSprop, or float32 parameters'
-    return (Advice(kind="rounding", value=lr / half, words=words, remedy=remedy),)
+    return (Advice(kind="rounding", value=lr / half, words=words, remedy=rounding_remedy(dtype)),)
+
+
+def rounding_remedy(dtype: str) -> str:
+    """Return what keeps small steps of 16-bit parameters.
+
+    Args:
+        dtype: "bfloat16" or "float16".
+
+    Example:
+        >>> rounding_remedy("float16")
+        'param_rounding="stochastic" of rmsprop.torch.RMSprop, or float32 parameters'
+    """
+    compensated = ' or "compensated"' if dtype == "bfloat16" else ""
+    return f'param_rounding="stochastic"{compensated} of rmsprop.torch.RMSprop, or float32 parameters'
 
 
 def half_ulp(x: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -12,17 +12,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rmsprop.checkpoints import Parameter, Snapshot
-    from rmsprop.doctor import Finding, History, Look
-    from rmsprop.rule import Rule
+    from rmsprop.doctor import Checkup, Finding, History, Look
 
 __all__ = ["doctor"]
 
 SHOWN = 40
-ELEMENTS = 2**20
 DOCTOR = """Say what is wrong inside an optimizer, tensor by tensor, and what to do about it.
 
 PATH is a checkpoint of RMSprop in any layout that `rmsprop convert` reads, or the folder that rmsprop.doctor.watch
-wrote, whose findings are then those of the whole training. Nothing in a file is executed.
+wrote, whose findings are then those of the whole training, the latest one that wrote there. Nothing in a file is
+executed.
 
 The effective lr is lr / denominator, the factor of the gradient in a step: 5 %, median and 95 % of a tensor's elements.
 Exit code: 0 healthy, 1 findings, 2 refused.
@@ -54,31 +53,33 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
 
     from rich.console import Console
 
-    from rmsprop.doctor import History, measure
+    from rmsprop.doctor import History, picture
     from rmsprop.doctor.writers import LINES, read
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if plot is not None:
+        picture.check(plot)  # before the work
     path, notes, history = Path(source), list[str](), History()
     watched = (path / LINES).is_file() or path.suffix == ".jsonl"
     if watched:
-        looks = read(path)
+        looks = read(path, run=-1)
         head = f"{source}: {len(looks)} looks at {len({look.tensor for look in looks})} tensors"
+        if looks[0].run > 1:
+            notes.append(f"run {looks[0].run} of this folder; the runs before it are left out")
+        history.add(looks)
     else:
-        from rmsprop import checkpoints
-
-        snapshot = checkpoints.read(source, from_, at=at)
-        looks = [measure(sample) for sample in _samples(snapshot, lr, notes)]
+        snapshot, checkup = _checkpoint(source, from_, at, lr)
+        looks, history, notes = list(checkup.looks), checkup.history, list(checkup.notes)
         step = "step not known" if snapshot.step is None else f"step {snapshot.step:,}"
         head = f"{source}: {snapshot.format}, {len(snapshot.parameters)} tensors, {step}"
-    history.add(looks)
-    if plot is not None:
-        from rmsprop.doctor.picture import draw
-
-        draw(looks, plot, troubled=[finding.tensor for finding in history.findings])
+    if plot is not None and not picture.drawable(looks):
+        notes.append(f"{plot} was not drawn: no tensor has an effective learning rate above 0")
     if json_:
         typer.echo(_json(source, looks, history, notes))
     else:
         _print(Console(highlight=False), head, looks, history, notes, watched)
+    if plot is not None and picture.drawable(looks):
+        picture.draw(looks, plot, troubled=[finding.tensor for finding in history.findings])
     if history.findings:
         raise typer.Exit(1)
 
@@ -86,91 +87,68 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
 doctor.__doc__ = DOCTOR
 
 
-def _samples(snapshot: Snapshot, lr: float | None, notes: list[str]) -> Any:
-    """Yield what a checkpoint shows of each parameter; what it does not say goes to `notes`."""
-    from rmsprop.doctor.measure import Sample
+def _checkpoint(source: str, from_: str | None, at: str | None, lr: float | None) -> tuple[Snapshot, Checkup]:
+    """Read and examine a checkpoint, with what its file says beyond a snapshot.
 
-    rules = _rules(snapshot, lr, notes)
-    idle = 0
-    for parameter, (rule, rate) in zip(snapshot.parameters, rules):
-        if parameter.mean_sq is None:
-            idle += 1
-            continue
-        yield Sample(
-            tensor=parameter.name,
-            shape=parameter.shape or (),
-            dtype=parameter.dtype or "",
-            step=parameter.step or 0,
-            lr=rate,
-            rule=rule,
-            buffers=_buffers(parameter, rule),
-        )
-    if idle:
-        notes.append(f"{idle} of {len(snapshot.parameters)} tensors have had no step yet")
+    NaN and infinity, which `checkpoints.read` refuses, are a finding here, in files of the torch family and our own.
+    """
+    from rmsprop import _state, checkpoints
+    from rmsprop.checkpoints import native, pytorch
+    from rmsprop.checkpoints._recognise import recognised
+    from rmsprop.checkpoints._snapshot import checked
+    from rmsprop.doctor import examine_checkpoint
+    from rmsprop.rule import Rule
 
-
-def _rules(snapshot: Snapshot, lr: float | None, notes: list[str]) -> list[tuple[Rule, float]]:
-    """Return (rule, lr) of each parameter."""
-    from rmsprop import dialects
-
-    host = dialects.get("torch" if snapshot.format == "rmsprop" else snapshot.format).resolve()
-    groups = [group.numbers for group in snapshot.groups for _ in range(group.size)]
-    if len(groups) != len(snapshot.parameters):
-        groups = [snapshot.groups[0].numbers if snapshot.groups else {}] * len(snapshot.parameters)
-    assumed: set[str] = set()
-    found = []
-    for numbers in groups:
-        for name in ("rho", "eps"):
-            if name not in numbers:
-                assumed.add(f"{name} {getattr(host, name):g}")
-        rate = numbers.get("lr", math.nan) if lr is None else lr
-        momentum = numbers.get("momentum", 0.0) if snapshot.buffer != "none" else 0.0
-        rule = host.replace(
-            rho=numbers.get("rho", host.rho),
-            eps=numbers.get("eps", host.eps),
-            eps_mode=snapshot.eps_mode or host.eps_mode,
-            init=snapshot.init,
-            centered=bool(snapshot.centered),
-            bias_correction=snapshot.bias_correction,
-            buffer=snapshot.buffer,
-            momentum=momentum,
-            nesterov="none",
-            weight_decay=0.0,
-            weight_decay_mode="none",
-        )
-        found.append((rule, float(rate)))
-    if assumed:
-        notes.append(f"not in the file, taken from {snapshot.format}'s defaults: {', '.join(sorted(assumed))}")
-    if any(math.isnan(rate) for _, rate in found):
-        notes.append("lr is not in the file: the table shows 1 / denominator; give --lr")
-    return found
+    path = Path(source)
+    family = from_ or recognised(path)
+    if family in pytorch.FAMILY and path.is_file():
+        packed = pytorch._locate(pytorch._load(path), path, at)
+        _refuse_other_torch(packed, source)
+        snapshot = pytorch._snapshot(packed, source) if from_ is None else checkpoints.read(path, from_, at=at)
+        checked(_without_nan(snapshot), source)
+        return snapshot, examine_checkpoint(snapshot, lr=lr, param_groups=packed["param_groups"])
+    if family == "rmsprop" and path.is_file():
+        snapshot = native.read(path)
+        checked(_without_nan(snapshot), source)
+        rule = Rule.from_json(_state.read(path)[0]["rule"])
+        return snapshot, examine_checkpoint(snapshot, lr=lr, rule=rule)
+    snapshot = checkpoints.read(path, from_, at=at)
+    return snapshot, examine_checkpoint(snapshot, lr=lr)
 
 
-def _buffers(parameter: Parameter, rule: Rule) -> dict[str, Any]:
-    """Return the statistics as this library keeps them, as matrices of rows, not more than a million elements."""
+def _refuse_other_torch(packed: dict[str, Any], source: str) -> None:
+    """Refuse a torch optimizer that leaves too little state behind to be told by it.
+
+    Raises:
+        StateError: SGD, or an optimizer without RMSprop's numbers and without state.
+    """
+    from rmsprop.errors import StateError
+
+    group: Any = next(iter(packed["param_groups"]), {})
+    if not isinstance(group, dict) or "alpha" in group or "betas" in group:
+        return
+    if "dampening" in group:
+        raise StateError(f"{source}: the state of SGD (its groups have dampening), not of RMSprop")
+    if not packed["state"]:
+        held = ", ".join(sorted(map(str, group)))
+        raise StateError(f"{source}: no state, and no alpha in its groups, which hold {held}: another optimizer?")
+
+
+def _without_nan(snapshot: Snapshot) -> Snapshot:
+    """Return a copy with 0 where a statistic is not finite, for what else there may be to refuse."""
+    import dataclasses
+
     import numpy as np
 
-    from rmsprop.doctor.sample import grid, units_last
+    def cleaned(parameter: Parameter) -> Parameter:
+        arrays = parameter.arrays
+        if len({array.shape for array in arrays.values()}) != 1:
+            return parameter
+        good = np.all([np.isfinite(array) for array in arrays.values()], axis=0)
+        zeroed: dict[str, Any] = {name: np.where(good, array, 0) for name, array in arrays.items()}
+        return parameter if good.all() else dataclasses.replace(parameter, **zeroed)
 
-    square, mean = parameter.mean_sq, parameter.mean_grad
-    assert square is not None
-    weight = 1.0 - rule.rho**parameter.step if rule.bias_correction and parameter.step else 1.0
-    arrays = {"mean_sq": square / weight}
-    if rule.centered:
-        mean = np.zeros_like(square) if mean is None else mean / weight
-        variance = parameter.variance() if weight == 1.0 else None
-        arrays = {
-            "mean_grad": mean,
-            "grad_var": np.maximum(square / weight - mean * mean, 0) if variance is None else variance,
-        }
-    taken = {}
-    for name, array in arrays.items():
-        if np.iscomplexobj(array):
-            array = np.stack([array.real, array.imag], -1)  # noqa: PLW2901
-        if array.ndim > 1 and units_last(parameter.name):
-            array = np.moveaxis(array, -1, 0)  # noqa: PLW2901
-        taken[name] = grid(array.shape, limit=ELEMENTS).take(array)
-    return taken
+    return dataclasses.replace(snapshot, parameters=tuple(map(cleaned, snapshot.parameters)))
 
 
 def _json(source: str, looks: list[Look], history: History, notes: list[str]) -> str:
@@ -204,7 +182,9 @@ def _print(console: Console, head: str, looks: list[Look], history: History, not
         console.print(f"note     {note}", soft_wrap=True, markup=False, style="yellow")
     for line in told(history.findings):
         console.print(f"finding  {line}", soft_wrap=True, markup=False, style="red")
-    if not history.findings:
+    if not looks:
+        console.print("nothing to judge: no tensor has had a step", style="yellow")
+    elif not history.findings:
         console.print("healthy: nothing to say", style="green")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from pathlib import Path
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["sensitivity"]
 
 INTERRUPTED = 130
-RESULTS, PREVIOUS, PICTURE = "sensitivity.json", "sensitivity.previous.json", "sensitivity.png"
+RESULTS, PICTURE = "sensitivity.json", "sensitivity.png"
 HELP = """Measure how wide the range of learning rates is that work: decades of lr within 1 % of the best metric.
 
 Every optimizer trains with four rates per decade over five decades, with the same seeds, weights and batches.
-Writes sensitivity.png and sensitivity.json. Ctrl-C keeps what is done; --resume goes on.
+Writes sensitivity.png and sensitivity.json. Ctrl-C keeps what is done; --resume goes on, with the optimizers, seeds and
+epochs of before and those that are named anew. Without --resume, earlier results are kept under another name.
 
 Examples:
 
@@ -45,7 +47,8 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
     seeds: Annotated[int | None, typer.Option(help="Trials per optimizer and rate. [3]", metavar="N")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs per trial. [the task's own]", metavar="N")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results. [runs/TASK-sensitivity]", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder of the results. [runs/TASK-sensitivity, runs/TASK-quick-sensitivity]", metavar="DIR"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the measurement in that folder.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Two rates per decade, two seeds, few epochs.")] = False,
@@ -56,27 +59,40 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
     from rmsprop.race import contestant
     from rmsprop.race import task as tasks
     from rmsprop.race.folder import Folder
+    from rmsprop.tune._sensitivity import Sensitivity, Settings
     from rmsprop.tune._task import prepared
-    from rmsprop.tune.sensitivity import Sensitivity, Settings
 
     console = Console(highlight=False)
     chosen = prepared(tasks.get(task), quick=quick, device=device)
     wanted = None if rivals is None else contestant.chosen(rivals)
-    settings = Settings.of(chosen, rivals=wanted, seeds=seeds, epochs=epochs, quick=quick)
-    folder = Folder(out or Path("runs") / f"{chosen.name}-sensitivity")
+    folder = Folder(out or Path("runs") / f"{chosen.name}{'-quick' if quick else ''}-sensitivity")
     file, earlier = folder.path / RESULTS, None
     if resume and file.exists():
         earlier = Sensitivity.from_json(file.read_text(encoding="utf-8", errors="replace"), where=file)
+        before = earlier.settings
+        wanted = before.rivals if wanted is None else wanted
+        seeds, epochs = before.seeds if seeds is None else seeds, before.epochs if epochs is None else epochs
     elif resume:
         console.print(f"Nothing to resume in {folder.path}: a new measurement begins.")
+    settings = Settings.of(chosen, rivals=wanted, seeds=seeds, epochs=epochs, quick=quick)
+    if earlier is not None:
+        settings = settings.joined(earlier.settings)
     elif file.exists():
-        os.replace(file, folder.path / PREVIOUS)
+        kept = _aside(file)
         (folder.path / PICTURE).unlink(missing_ok=True)
-        console.print(f"The earlier results are kept as {folder.path / PREVIOUS}.", style="dim", soft_wrap=True)
+        console.print(f"The earlier results are kept as {kept}.", style="dim", soft_wrap=True)
     _run(chosen, settings, earlier, folder, console)
 
 
 sensitivity.__doc__ = HELP
+
+
+def _aside(file: Path) -> Path:
+    """Rename a file to the first name that is free: a second measurement begun by mistake takes nothing away."""
+    names = (file.with_name(f"{file.stem}.previous-{number}{file.suffix}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    os.replace(file, kept)
+    return kept
 
 
 def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Folder, console: Console) -> None:
@@ -90,8 +106,8 @@ def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Fo
     )
 
     from rmsprop.race import contestant
-    from rmsprop.tune.draw_sensitivity import sensitivity_png
-    from rmsprop.tune.sensitivity import facts, measure
+    from rmsprop.tune._draw_sensitivity import sensitivity_png
+    from rmsprop.tune._sensitivity import facts, measure
 
     low, high = settings.rate(settings.first), settings.rate(settings.last)
     console.print(f"{task.title}: {task.model}.", style="dim", soft_wrap=True)
@@ -141,7 +157,7 @@ def _tell(console: Console, task: Task, found: Sensitivity) -> None:
     from rich import box
     from rich.table import Table
 
-    from rmsprop.tune.sensitivity import rows
+    from rmsprop.tune._sensitivity import rows
 
     table = rows(task, found)
     if not table:

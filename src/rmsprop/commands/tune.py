@@ -58,8 +58,8 @@ def tune(  # noqa: D103 (HELP is the docstring)
 
     from rmsprop.race import task as tasks
     from rmsprop.race.folder import Folder
-    from rmsprop.tune._storage import DEFAULT, optuna_or_refuse
     from rmsprop.tune._task import prepared, tune_task
+    from rmsprop.tune._url import DEFAULT, optuna_or_refuse
 
     console = Console(highlight=False)
     chosen = prepared(tasks.get(task), quick=quick, device=device)
@@ -140,7 +140,7 @@ def _words(setting: Any) -> str:
 
 
 def _tell(console: Console, task: Task, found: Tuned, folder: Any) -> None:
-    from rmsprop.tune.draw import importance_png, importances, map_png
+    from rmsprop.tune._draw import importance_png, importances, map_png
 
     counts = {
         "complete": sum(trial.state == "complete" for trial in found.trials),

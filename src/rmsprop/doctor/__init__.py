@@ -5,6 +5,8 @@
     model.fit(..., callbacks=[rmsprop.doctor.keras.Watch(to="runs/x")])  Keras, in `rmsprop.doctor.keras`
     rmsprop.doctor.jax.examine(params, grads, state, lr=0.01)            JAX, in `rmsprop.doctor.jax`
 
+    rmsprop.doctor.examine_checkpoint(rmsprop.checkpoints.read("run.pt"))    a checkpoint
+
 At the command line: `rmsprop doctor run.pt`, `rmsprop doctor runs/x`. Importing this loads no framework.
 """
 
@@ -14,14 +16,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rmsprop._advice import quiet
+from rmsprop.doctor.checkpoint import Checkup, examine_checkpoint
 from rmsprop.doctor.findings import Finding, History, examine
-from rmsprop.doctor.measure import Look, Sample, measure
+from rmsprop.doctor.look import Look, Sample
+from rmsprop.doctor.measure import measure
 from rmsprop.doctor.writers import read
 
 if TYPE_CHECKING:
     from rmsprop.doctor.torch import Watch
 
-__all__ = ["Finding", "History", "Look", "Sample", "examine", "measure", "quiet", "read", "watch"]
+__all__ = [
+    "Checkup",
+    "Finding",
+    "History",
+    "Look",
+    "Sample",
+    "examine",
+    "examine_checkpoint",
+    "measure",
+    "quiet",
+    "read",
+    "watch",
+]
 
 
 def watch(optimizer: Any, every: int = 100, to: Any = None, **options: Any) -> Watch:
@@ -30,7 +46,8 @@ def watch(optimizer: Any, every: int = 100, to: Any = None, **options: Any) -> W
     Args:
         optimizer: A torch.optim.RMSprop or rmsprop.torch.RMSprop. Its `step` is not changed.
         every: Steps from look to look.
-        to: A folder for lines of JSON and TensorBoard's event files; None: nothing is written.
+        to: A folder for lines of JSON and TensorBoard's event files; None: nothing is written. A second watch that
+            writes to the same folder is a run of its own there.
         **options: `names`, `budget`, `seed`, `tensorboard`.
 
     Raises:

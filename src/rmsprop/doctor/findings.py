@@ -7,9 +7,9 @@
     collapsed  the variance of a centred rule is gone in more than 1 % of the elements
     lag        mean_sq is 100 times what the gradients are now, and has done nothing but forget for three memories
     spike      a gradient 10 times its own root mean square
-    dead       more than a quarter of the rows have had no gradient for 20 / (1 - rho) steps
+    dead       more than a quarter of the rows have had no gradient for 20 / (1 - rho) steps (not of words)
     exploding  a row with 1000 times the gradient of the median row
-    nan        a gradient or statistic with NaN or infinity
+    nan        NaN or infinity in the gradient, the statistics, the parameter or its change
 
 A training with any framework's defaults, that goes well, gives none; `tests/test_doctor_findings.py` trains some.
 """
@@ -21,7 +21,8 @@ import math
 from collections.abc import Iterable
 
 from rmsprop import _advice
-from rmsprop.doctor.measure import Look
+from rmsprop.doctor.look import Look
+from rmsprop.doctor.sample import units_last
 
 __all__ = ["Finding", "History", "examine"]
 
@@ -45,6 +46,11 @@ SPIKE = 100.0
 """A gradient 10 times its root mean square: no such sum over a tensor comes from the noise of batches."""
 DEAD = 0.25
 """A quarter. Some ReLU units die in every training; nobody plans for a quarter."""
+COMING = 0.5
+"""Units have a gradient in nearly every batch. Where fewer than half of the living rows have one in this step, rows are
+words or users: of 30,000 words, 64 % have not come in 100 batches of 640, and nothing is wrong."""
+TABLE = (1000, 16)
+"""Without a gradient, as in a checkpoint: at least 1000 rows, each 16 times shorter than there are rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +88,7 @@ def examine(look: Look) -> list[Finding]:
         w, step 90: eps rules 90 % of its elements, whose steps are nearly lr g / 0.0001: lower eps, below 1e-12
     """
     if not look.finite:
-        words = "NaN or infinity in the gradient or in mean_sq"
+        words = f"NaN or infinity in {look.not_finite or 'the gradient or in mean_sq'}"
         remedy = "look for the first such tensor; clip (max_norm), lower lr, or go back to a checkpoint before it"
         return [_finding(look, "nan", math.inf, words, remedy)]
     found = [*_start(look), *_steps(look), *_denominators(look), *_gradients(look)]
@@ -101,8 +107,10 @@ def _start(look: Look) -> list[Finding]:
     past = look.step_over_lr is None  # a checkpoint: what its first steps were can only be told from its rule
     early = past or look.step <= _advice.start(rule).at
     found = []
-    for advice in _advice.advise(rule, look.lr) if early else ():
+    lr = look.lr if look.start_lr is None else look.start_lr
+    for advice in _advice.advise(rule, lr) if early else ():
         measured = f" (measured at step {look.step}: {look.step_over_lr:.3g} x lr)" if look.step_over_lr else ""
+        measured += "" if look.start_lr is None else f" (initial_lr {look.start_lr:g})"
         found.append(_finding(look, advice.kind, advice.value, advice.words + measured, advice.remedy))
     return found
 
@@ -116,11 +124,9 @@ def _steps(look: Look) -> list[Finding]:
         found.append(_finding(look, "update", ratio, words, f"lower lr, {lower:g} times to begin with"))
     if stalled is not None and stalled > STALLED:
         words = f"rounding to {look.dtype} holds {_percent(stalled)} of its elements in place"
-        if look.dtype in _advice.SIGNIFICANT_BITS:
-            compensated = ' or "compensated"' if look.dtype == "bfloat16" else ""
-            remedy = f'param_rounding="stochastic"{compensated} of rmsprop.torch.RMSprop, or float32 parameters'
-        else:
-            remedy = "lr has become too small to move anything: stop, or raise it"
+        narrow = look.dtype in _advice.SIGNIFICANT_BITS
+        lost = "lr has become too small to move anything: stop, or raise it"
+        remedy = _advice.rounding_remedy(look.dtype) if narrow else lost
         found.append(_finding(look, "stalled", stalled, words, remedy))
     return found
 
@@ -132,7 +138,8 @@ def _denominators(look: Look) -> list[Finding]:
     if share is not None and share > EPS and rule.eps > 0 and root and _grown(look, rule.rho):
         inside = rule.eps_mode == "inside"
         rate = math.sqrt(rule.eps) if inside else rule.eps
-        least = _round_down(root**2 if inside else root)
+        low = look.eps_root or root
+        least = _round_down(low**2 if inside else low)
         words = f"eps rules {_percent(share)} of its elements, whose steps are nearly lr g / {rate:.3g}"
         found.append(_finding(look, "eps", share, words, f"lower eps, below {least:g}"))
     if gone is not None and gone > COLLAPSED:
@@ -152,23 +159,37 @@ def _gradients(look: Look) -> list[Finding]:
     if look.decoupling is not None and look.decoupling > SPIKE:
         words = f"a gradient {math.sqrt(look.decoupling):.3g} times its own root mean square"
         found.append(_finding(look, "spike", look.decoupling, words, "clip: max_norm in rmsprop.torch.RMSprop"))
-    if look.exploding_rows:
+    table = _table(look)
+    if look.exploding_rows and not table:
         words = f"{look.exploding_rows} of {look.rows} rows have 1000 times the gradient of the median row"
         remedy = "look at what feeds them; clip the gradient, scale the input"
         found.append(_finding(look, "exploding", float(look.exploding_rows), words, remedy))
-    if look.rows and look.dead_rows > DEAD * look.rows:
+    if look.rows and look.dead_rows > DEAD * look.rows and not table:
         share = look.dead_rows / look.rows
         words = f"{_percent(share)} of its rows have had no gradient for long, if ever"
-        remedy = "units that died: lower lr or a leaky activation; words that never come: lazy=True, a smaller table"
+        remedy = "units that died: lower lr or a leaky activation; words that never come do no harm"
         found.append(_finding(look, "dead", share, words, remedy))
     return found
 
 
+def _table(look: Look) -> bool:
+    """Return whether rows are what comes and goes, as the words of an embedding, and not units of a layer."""
+    if look.coming_rows is not None:
+        return look.coming_rows < COMING
+    if len(look.shape) != 2 or units_last(look.tensor):
+        return False
+    least, times = TABLE
+    return look.shape[0] >= max(least, times * look.shape[1])
+
+
 def _lag(look: Look, since: int) -> Finding:
     ratio = look.decoupling or 0.0
-    shorter = math.sqrt(1 / ratio) if ratio else math.inf
-    words = f"gradients are {shorter:.3g} times smaller than the root of mean_sq, which only forgets since step {since}"
-    remedy = "a smaller rho forgets faster; or restart the averages (reset_state), with a warm-up"
+    size = f"{math.sqrt(1 / ratio):.3g} times smaller than the root of mean_sq" if ratio else "0 beside a mean_sq"
+    words = f"gradients are {size}, which only forgets since step {since}"
+    remedy = (
+        "a smaller rho forgets faster; or start the averages anew, with a warm-up (optimizer.state.clear(); "
+        "rmsprop.torch has reset_state())"
+    )
     return _finding(look, "lag", ratio, words, remedy)
 
 

@@ -48,17 +48,20 @@ def examine(
     Args:
         params: The parameters before the step. Read.
         grads: Their gradients, a tree like `params`. Read.
-        state: The state after `tx.update`: of rmsprop.jax.rmsprop or optax.rmsprop, alone or inside a chain. Read.
+        state: The state after `tx.update`: of rmsprop.jax.rmsprop or optax.rmsprop, alone or inside a chain,
+            optax.masked, optax.multi_transform (parameters of other optimizers are left out) or optax.MultiSteps
+            (whose calls that only collect show nothing, and whose collected gradient is not known). Read.
         lr: Learning rate of the step; NaN: not known.
         updates: What `tx.update` returned, a tree like `params`: without it nothing is said of the step itself.
-        rule: The rule. Default: "optax", with the centering and correction that the state shows.
+        rule: The rule. Default: "optax", with the centering and correction that the state shows. No state holds decay,
+            eps or initial_scale: with others than optax's defaults give the rule, or findings rest on the wrong ones.
         step: Steps done, where the state has no count.
         seed: Of the choice of elements in large tensors.
         history: Of the looks before: it remembers, so that only what is new is returned, and lag can be told.
 
     Raises:
         StateError: The state of another optimizer, by its name.
-        InputError: Trees that are not built alike.
+        InputError: Trees that are not built alike, or arrays of other shapes.
 
     Example:
         >>> import jax.numpy as jnp, rmsprop, rmsprop.jax
@@ -90,28 +93,37 @@ def look(
     seed: int = 0,
 ) -> list[Look]:
     """Return what `examine` judges, one look for each tensor; `Look.to_json` makes a line of a log of it."""
-    statistics, rule, count = _statistics(_found(state), rule, step)
+    parts = list(_parts(state))
+    states = _found(parts, state)
+    collecting = [part for part in parts if type(part).__name__ == "MultiStepsState"]
+    if any(int(part.mini_step) for part in collecting):
+        return []  # no step was done
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    shapes = {path: jnp.shape(param) for path, param in leaves}
     flat = {
-        name: _like(structure, tree, name)
-        for name, tree in {"grads": grads, "updates": updates, **statistics}.items()
+        name: _like(structure, tree, name, shapes)
+        for name, tree in {"grads": grads, "updates": updates}.items()
         if tree is not None
     }
+    known: dict[Any, tuple[dict[str, Any], Rule, int]] = {}
+    for found in states:
+        statistics, own, count = _statistics(found, rule, step)
+        for path, arrays in _by_path(statistics, shapes).items():
+            known[path] = arrays, own, count
     looks = []
     for i, (path, param) in enumerate(leaves):
-        if flat["grads"][i] is None or not jnp.size(param):
+        grad = flat["grads"][i]
+        if grad is None or not jnp.size(param) or path not in known:
             continue
+        arrays, own, count = known[path]
         name, shape = _name(path), jnp.shape(param)
         last = units_last(name) and len(shape) > 1
         chosen = grid((shape[-1], *shape[:-1]) if last else shape, seed=seed)
-        values = {kind: _taken(trees[i], chosen, last) for kind, trees in flat.items()}
         start = _taken(param, chosen, last)
         update = None
         if updates is not None:
-            moved = _taken(
-                param + flat["updates"][i].astype(param.dtype), chosen, last
-            )  # as optax.apply_updates rounds it
-            update = moved - start
+            moved = param + flat["updates"][i].astype(param.dtype)  # as optax.apply_updates rounds it
+            update = _taken(moved, chosen, last) - start
         looks.append(
             measure(
                 Sample(
@@ -120,30 +132,30 @@ def look(
                     dtype=str(param.dtype),
                     step=count,
                     lr=float(lr),
-                    rule=rule,
-                    buffers={kind: values[kind] for kind in statistics},
+                    rule=own,
+                    buffers={kind: _taken(array, chosen, last) for kind, array in arrays.items()},
                     param=start,
                     update=update,
-                    grad=values["grads"],
-                    finite=bool(jnp.isfinite(flat["grads"][i]).all()),
+                    grad=None if collecting else _taken(grad, chosen, last),
+                    finite=bool(jnp.isfinite(grad).all()),
+                    not_finite=() if bool(jnp.isfinite(param).all()) else ("the parameter",),
                 )
             )
         )
     return looks
 
 
-def _found(state: Any) -> Any:
-    """Return the part of a state that belongs to RMSprop.
+def _found(parts: list[Any], state: Any) -> list[Any]:
+    """Return the parts of a state that belong to RMSprop; optax.multi_transform has one for each label.
 
     Raises:
         StateError: There is none, or another optimizer's.
     """
-    kinds = []
-    for part in _parts(state):
-        kind = type(part).__name__
-        if isinstance(part, RMSpropState) or kind.startswith(("ScaleByRms", "ScaleByRStdDev")):
-            return part
-        kinds.append(kind)
+    kinds = [type(part).__name__ for part in parts]
+    wanted = ("ScaleByRms", "ScaleByRStdDev")
+    own = [part for part, kind in zip(parts, kinds) if isinstance(part, RMSpropState) or kind.startswith(wanted)]
+    if own:
+        return own
     other = next((kind for kind in kinds if kind.startswith("ScaleBy")), kinds[0] if kinds else type(state).__name__)
     raise StateError(f"state: {other}, expected the state of rmsprop.jax.rmsprop or optax.rmsprop")
 
@@ -180,11 +192,37 @@ def _statistics(found: Any, rule: Rule | None, step: int | None) -> tuple[dict[s
     return {"mean_grad": mean, "grad_var": variance}, rule, count
 
 
-def _like(structure: Any, tree: Tree, name: str) -> list[Any]:
+def _like(structure: Any, tree: Tree, name: str, shapes: Mapping[Any, tuple[int, ...]]) -> list[Any]:
     try:
-        return list(structure.flatten_up_to(tree))
+        leaves = list(structure.flatten_up_to(tree))
     except (ValueError, TypeError) as error:
         raise InputError(f"{name}: another structure, expected that of params: {error}") from error
+    for leaf, (path, shape) in zip(leaves, shapes.items()):
+        if leaf is not None and jnp.shape(leaf) != shape:
+            raise InputError(f"{name}[{_name(path)!r}]: shape {jnp.shape(leaf)}, expected {shape} like params")
+    return leaves
+
+
+def _masked(x: Any) -> bool:
+    return type(x).__name__ == "MaskedNode"
+
+
+def _by_path(statistics: Mapping[str, Tree], shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, dict[str, Any]]:
+    """Return {path: statistics} of the parameters that the state knows; a mask may cut off whole branches.
+
+    Raises:
+        InputError: The state of other parameters.
+    """
+    found: dict[Any, dict[str, Any]] = {}
+    for kind, tree in statistics.items():
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_masked)[0]:
+            if _masked(leaf):
+                continue
+            if path not in shapes or jnp.shape(leaf) != shapes[path]:
+                expected = f"shape {shapes[path]} like params" if path in shapes else "the structure of params"
+                raise InputError(f"state: {kind}[{_name(path)!r}] of shape {jnp.shape(leaf)}, expected {expected}")
+            found.setdefault(path, {})[kind] = leaf
+    return found
 
 
 def _name(path: Any) -> str:

@@ -1,7 +1,8 @@
 """The doctor for Keras: a callback for `fit`, on all three backends.
 
 Keras hands a callback no gradients. Their size is read off the statistics before and after a step,
-g^2 = (v' - rho v) / (1 - rho), and where the rule is centered g itself off the mean.
+g^2 = (v' - rho v) / (1 - rho), and where the rule is centered g itself off the mean. Where several steps make one call
+(steps_per_execution) that cannot be told, and a look sees the statistics alone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _advice
+from rmsprop import _advice, dialects
 from rmsprop.doctor.findings import Finding, History
-from rmsprop.doctor.measure import Look, Sample, measure
+from rmsprop.doctor.look import Look, Sample
+from rmsprop.doctor.measure import measure
 from rmsprop.doctor.sample import Grid, grid, units_last
 from rmsprop.doctor.watching import Watching
-from rmsprop.errors import InputTypeError
+from rmsprop.errors import InputError, InputTypeError
 from rmsprop.keras import RMSprop
 from rmsprop.rule import Rule
 
@@ -32,6 +34,8 @@ _ROUNDING = 1e-5
 class Watch(keras.callbacks.Callback):
     """Look at every variable of an RMSprop every so many batches, and say what is wrong.
 
+    A second `fit` of the same model goes on; one of another optimizer begins anew, as another run in the folder.
+
     Args:
         every: Batches from look to look, at least 1; the first one is looked at too.
         to: A folder for lines of JSON (doctor.jsonl) and TensorBoard's event files; None: nothing is written.
@@ -40,7 +44,7 @@ class Watch(keras.callbacks.Callback):
         tensorboard: Whether to write event files. Default: if the package is installed.
 
     Raises:
-        InputError: A number out of its domain.
+        InputError: A number out of its domain; when training begins: the model is not compiled.
         InputTypeError: When training begins: the model's optimizer is no RMSprop.
 
     Example:
@@ -66,7 +70,9 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         self._watching = Watching(every=every, to=to, budget=budget, tensorboard=tensorboard)
         self._seed = seed
-        self._grids: dict[int, Grid] = {}
+        self._grids: dict[tuple[tuple[int, ...], bool], Grid] = {}
+        self._optimizer: Any = None
+        self._said = False
         self._before: tuple[int, dict[int, tuple[Array, dict[str, Array]]]] | None = None
 
     @property
@@ -85,8 +91,10 @@ class Watch(keras.callbacks.Callback):
         return self._watching.findings
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Refuse what is no RMSprop."""
-        optimizer = _inner(self.model.optimizer)
+        """Refuse what is no RMSprop, and open the files."""
+        optimizer = _inner(getattr(self.model, "optimizer", None))
+        if optimizer is None:
+            raise InputError("model: not compiled, expected model.compile(optimizer=...) before the training")
         if not isinstance(optimizer, (RMSprop, keras.optimizers.RMSprop)):
             kind = type(optimizer)
             raise InputTypeError(
@@ -94,6 +102,8 @@ class Watch(keras.callbacks.Callback):
                 "rmsprop.keras.RMSprop"
             )
         self._watching.first = frozenset({1, _advice.start(_rule(optimizer)).at})
+        self._watching.begin(anew=self._optimizer not in (None, optimizer))
+        self._optimizer, self._before = optimizer, None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Keep what the step is going to change."""
@@ -119,13 +129,23 @@ class Watch(keras.callbacks.Callback):
         (done, before), self._before = self._before, None
         optimizer = _inner(self.model.optimizer)
         step = int(optimizer.iterations)
-        if step != done + 1:  # gradients are being accumulated, or several batches make one call
+        if step == done:  # gradients are being accumulated
+            self._watching.again()
             return
+        whole = step == done + 1
+        if not whole and not self._said:
+            self._said = True
+            self._watching.say(
+                f"{step - done} steps make one call (steps_per_execution): looks see the statistics after it, not "
+                "what a step does"
+            )
         rule, lr = _rule(optimizer), float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         looks = []
         for i, (param, buffers) in self._values(optimizer).items():
             variable = optimizer._trainable_variables[i]
             start, old = before[i] if before else (None, _started(rule, buffers))
+            if not whole:
+                start = None
             sample = Sample(
                 tensor=variable.path,
                 shape=tuple(variable.shape),
@@ -136,8 +156,8 @@ class Watch(keras.callbacks.Callback):
                 buffers=buffers,
                 param=start,
                 update=None if start is None else param - start,
-                grad=_gradient(rule, step, old, buffers),
-                before=_square(old),
+                grad=_gradient(rule, step, old, buffers) if whole else None,
+                before=_square(old) if whole else None,
             )
             looks.append(measure(sample))
         self._watching.take(looks)
@@ -149,25 +169,30 @@ class Watch(keras.callbacks.Callback):
         for i, variable in enumerate(optimizer._trainable_variables):
             if squares[i] is None or 0 in variable.shape:
                 continue
-            square = self._taken(i, variable, squares[i])
+            square = self._taken(variable, squares[i])
             if not optimizer.centered:
                 buffers = {"mean_sq": square}
             else:
-                mean = self._taken(i, variable, optimizer._average_gradients[i])
+                mean = self._taken(variable, optimizer._average_gradients[i])
                 own = isinstance(optimizer, RMSprop)
                 buffers = {"mean_grad": mean, "grad_var": square if own else np.maximum(square - mean * mean, 0)}
-            found[i] = self._taken(i, variable, variable), buffers
+            found[i] = self._taken(variable, variable), buffers
         return found
 
-    def _taken(self, position: int, variable: Any, array: Any) -> Array:
-        """Return a copy of the elements of `array` that are looked at, float32 or float64."""
-        last = units_last(variable.path)
-        if position not in self._grids:
-            shape = tuple(variable.shape)
-            self._grids[position] = grid((shape[-1], *shape[:-1]) if last else shape, seed=self._seed)
+    def _taken(self, variable: Any, array: Any) -> Array:
+        """Return a copy of the elements of `array` that are looked at, float32 or float64; gathered on the device."""
+        shape = tuple(variable.shape)
+        last = units_last(variable.path) and len(shape) > 1
+        if (shape, last) not in self._grids:
+            self._grids[shape, last] = grid((shape[-1], *shape[:-1]) if last else shape, seed=self._seed)
+        chosen = self._grids[shape, last]
+        matrix = keras.ops.reshape(array, chosen.shape[::-1] if last else chosen.shape)
+        if not chosen.whole:
+            rows, columns = (chosen.columns, chosen.rows) if last else (chosen.rows, chosen.columns)
+            matrix = keras.ops.take(keras.ops.take(matrix, rows, axis=0), columns, axis=1)
         wide = "float64" if keras.backend.standardize_dtype(array.dtype) == "float64" else "float32"
-        whole = keras.ops.convert_to_numpy(keras.ops.cast(array, wide))
-        return np.array(self._grids[position].take(np.moveaxis(whole, -1, 0) if last else whole))
+        found = keras.ops.convert_to_numpy(keras.ops.cast(matrix, wide))
+        return np.array(found.T if last else found)
 
 
 def _inner(optimizer: Any) -> Any:
@@ -178,15 +203,13 @@ def _inner(optimizer: Any) -> Any:
 def _rule(optimizer: Any) -> Rule:
     if isinstance(optimizer, RMSprop):
         return optimizer.rule
-    momentum = float(optimizer.momentum)
-    return Rule(
+    changes = {"momentum": float(optimizer.momentum), "weight_decay": float(optimizer.weight_decay or 0.0)}
+    return dialects.dialect(
+        "keras3",
         rho=float(optimizer.rho),
         eps=float(optimizer.epsilon),
         centered=bool(optimizer.centered),
-        momentum=momentum,
-        buffer="lr" if momentum else "none",
-        weight_decay=float(optimizer.weight_decay or 0.0),
-        weight_decay_mode="decoupled" if optimizer.weight_decay else "none",
+        **{name: value for name, value in changes.items() if value},
     )
 
 

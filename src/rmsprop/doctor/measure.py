@@ -9,15 +9,13 @@
     collapsed        share of elements whose standard deviation makes the denominator 100 times less than the root mean
                      square would: the gradient no longer changes
     dead, exploding  rows whose mean square is far below, far above that of the median row
+    coming rows      share of the living rows with a gradient in this step: small where rows are words
 
 Elements whose mean square holds nothing but its start have had no gradient and count in none of the shares.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -26,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop import _step
+from rmsprop.doctor.look import QUANTILES, Look, Sample
 from rmsprop.rule import Rule
 
 __all__ = ["QUANTILES", "Look", "Sample", "measure"]
 
 Array = NDArray[Any]
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 COLLAPSE = 100.0
 """A denominator this many times too small makes a step this many times too long."""
 SILENT = 20.0
@@ -41,127 +39,6 @@ YOUNG = 100
 """Steps before a row without any gradient is called dead: it may only have had no luck with its batches."""
 EXPLODING = 1e6
 """1000 in the root: beyond what layers of one kind differ by, and most of what a global clip then cuts is this row."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample:
-    """The elements of one tensor that are looked at, each array a matrix (rows, columns), float32 or float64. Read.
-
-    Attributes:
-        tensor: Its name.
-        shape: Shape of the whole tensor.
-        dtype: Of the parameter: "float32", "bfloat16", ...
-        step: Steps done, this one included; 0: not known.
-        lr: Learning rate of this step; NaN: not known.
-        rule: The rule.
-        buffers: The statistics after the step, under the names of `rule.buffers`.
-        param: The parameter before the step, or None.
-        update: Its change in this step, or None.
-        grad: The gradient, or None.
-        before: mean_sq before the step, where it is known, or None.
-        nearest: Whether the parameter is rounded to nearest: what did not move then has lost its update for good.
-        finite: Whether the whole gradient is finite.
-    """
-
-    tensor: str
-    shape: tuple[int, ...]
-    dtype: str
-    step: int
-    lr: float
-    rule: Rule
-    buffers: Mapping[str, Array]
-    param: Array | None = None
-    update: Array | None = None
-    grad: Array | None = None
-    before: Array | None = None
-    nearest: bool = True
-    finite: bool = True
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
-    """What was measured; None: could not be.
-
-    Attributes:
-        tensor: Name of the tensor.
-        shape: Its shape.
-        dtype: Its dtype.
-        step: Steps done, this one included; 0: not known.
-        lr: Learning rate; None: not known.
-        rule: The rule, as the switches that are not `Rule()`'s.
-        effective_lr: Quantiles 0.05, 0.25, 0.5, 0.75, 0.95 of lr / denominator (of 1 / denominator without lr).
-        root_mean_sq: Root of the mean of mean_sq, in units of grad.
-        grad_rms: Root mean square of the gradient.
-        weight_rms: Root mean square of the parameter.
-        update_to_weight: rms(update) / rms(parameter).
-        step_over_lr: Largest change of an element, in units of lr.
-        decoupling: sum of grad**2 / sum of mean_sq before it.
-        eps_share: Share where eps rules.
-        stalled_share: Share that rounding held in place.
-        collapsed_share: Share whose variance is gone; centered rules only.
-        untouched_share: Share that has had no gradient so far.
-        rows: Rows that were looked at; 0: a vector.
-        dead_rows: Of these, without a gradient for 20 / (1 - rho) steps, or without any in at least 100.
-        exploding_rows: Of these, with gradients 1000 times those of the median row.
-        finite: Whether the gradient was finite.
-    """
-
-    tensor: str
-    shape: tuple[int, ...]
-    dtype: str
-    step: int
-    lr: float | None
-    rule: dict[str, Any]
-    effective_lr: tuple[float, ...] | None = None
-    root_mean_sq: float | None = None
-    grad_rms: float | None = None
-    weight_rms: float | None = None
-    update_to_weight: float | None = None
-    step_over_lr: float | None = None
-    decoupling: float | None = None
-    eps_share: float | None = None
-    stalled_share: float | None = None
-    collapsed_share: float | None = None
-    untouched_share: float | None = None
-    rows: int = 0
-    dead_rows: int = 0
-    exploding_rows: int = 0
-    finite: bool = True
-
-    def to_json(self) -> str:
-        """Return the look as one line of JSON."""
-        return json.dumps(self.__dict__, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, line: str) -> Look:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: Not one.
-        """
-        fields = json.loads(line)
-        if not isinstance(fields, dict) or "tensor" not in fields:
-            raise ValueError("not a look")
-        try:
-            fields["shape"] = tuple(fields["shape"])
-            if fields.get("effective_lr") is not None:
-                fields["effective_lr"] = tuple(fields["effective_lr"])
-            return cls(**fields)
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"not a look: {error}") from error
-
-    def full_rule(self) -> Rule:
-        """Return the rule.
-
-        Raises:
-            RuleError: The line was written by hand.
-        """
-        return _rule(tuple(self.rule.items()))
-
-
-@functools.lru_cache(maxsize=256)
-def _rule(switches: tuple[tuple[str, Any], ...]) -> Rule:
-    return Rule().replace(**dict(switches))
 
 
 def measure(sample: Sample) -> Look:
@@ -194,7 +71,7 @@ def measure(sample: Sample) -> Look:
         found |= _movement(sample, touched)
         found["decoupling"] = _decoupling(sample, square, start)
         found |= _rows(sample, square)
-    finite = sample.finite and bool(np.isfinite(square).all())
+    troubles = _not_finite(sample, square)
     return Look(
         tensor=sample.tensor,
         shape=tuple(sample.shape),
@@ -202,9 +79,27 @@ def measure(sample: Sample) -> Look:
         step=sample.step,
         lr=_number(lr),
         rule={name: mine for name, (mine, _) in rule.difference(Rule()).items()},
-        finite=finite,
+        finite=not troubles,
+        not_finite=" and ".join(troubles),
+        start_lr=_number(sample.start_lr),
         **found,
     )
+
+
+def _not_finite(sample: Sample, square: Array) -> list[str]:
+    """Return the words for what has NaN or infinity; a parameter that had it before the step explains the step."""
+    found = [] if sample.finite else ["the gradient"]
+    found += sample.not_finite
+    for word, array in (
+        ("the gradient", sample.grad),
+        ("the parameter", sample.param),
+        ("mean_sq", square),
+        ("the step", sample.update),
+    ):
+        known = any(word in part for part in found) or (word == "the step" and "the parameter" in found)
+        if array is not None and not known and not np.isfinite(array).all():
+            found.append(word)
+    return found
 
 
 def _number(x: float) -> float | None:
@@ -231,10 +126,12 @@ def _denominator(
     places = [min(int(q * count), count - 1) for q in QUANTILES]
     floored = np.maximum(known["grad_var"] if rule.centered else square, rule.var_floor)
     eps = rule.eps * rule.eps if rule.eps_mode != "inside" else rule.eps
+    ruled = touched & (floored < eps)
     found = {
         "effective_lr": tuple(float(rates[i]) for i in places) if np.isfinite(rates[places]).all() else None,
         "root_mean_sq": _number(math.sqrt(float(square.mean()))) if np.isfinite(square).all() else None,
-        "eps_share": float((touched & (floored < eps)).sum() / count),
+        "eps_share": float(ruled.sum() / count),
+        "eps_root": _low_root(floored[ruled]),
     }
     if rule.centered:
         plain = _step.effective_lr(rule.replace(centered=False), {"mean_sq": square}, lr)
@@ -242,6 +139,12 @@ def _denominator(
             gone = rate > COLLAPSE * plain
         found["collapsed_share"] = float((touched & gone).sum() / count)
     return found
+
+
+def _low_root(squares: Array) -> float | None:
+    """Return the root of the low quantile: an eps below it rules few of these elements any more."""
+    squares = np.sort(squares[squares > 0])
+    return _number(math.sqrt(float(squares[int(QUANTILES[0] * squares.size)]))) if squares.size else None
 
 
 def _movement(sample: Sample, touched: Array) -> dict[str, Any]:
@@ -298,8 +201,12 @@ def _rows(sample: Sample, square: Array) -> dict[str, Any]:
     median = float(np.median(alive))
     never = highest == 0 if step >= YOUNG or not step else np.zeros_like(highest, bool)
     silent = highest < math.exp(-SILENT) * median if memories >= SILENT or not step else never
+    coming = None
+    if sample.grad is not None:
+        coming = float((sample.grad != 0).any(axis=1)[highest > 0].mean())
     return {
         "rows": int(highest.size),
+        "coming_rows": coming,
         "dead_rows": int((never | silent).sum()),
         "exploding_rows": int((highest > EXPLODING * median).sum()),
     }

@@ -7,15 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from rmsprop._files import replacing
-from rmsprop.doctor.measure import Look
-from rmsprop.errors import InputError, MissingDependency
+from rmsprop.doctor.look import Look
+from rmsprop.errors import FileError, InputError, MissingDependency
 
-__all__ = ["draw"]
+__all__ = ["check", "draw", "drawable"]
 
 MOST = 40
 """Tensors in one picture of a checkpoint; more are not legible."""
 CURVES = 10
 _THIN, _BOX, _INK, _ALARM = "#9db4c8", "#3f78a8", "#202830", "#c0392b"
+
+
+def check(path: str | Path) -> str:
+    """Return the format of a picture's name: "png", "svg" or "pdf".
+
+    Raises:
+        InputError: A name with another ending.
+        FileError: There is no such folder.
+    """
+    path = Path(path)
+    format = path.suffix.removeprefix(".").lower()
+    if format not in ("png", "svg", "pdf"):
+        raise InputError(f"{path}: expected a name that ends in .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: there is no folder {path.parent}; create it first")
+    return format
+
+
+def drawable(looks: Sequence[Look]) -> list[Look]:
+    """Return the looks with an effective learning rate above 0, which have a place on a logarithmic scale."""
+    return [look for look in looks if look.effective_lr is not None and min(look.effective_lr) > 0]
 
 
 def draw(looks: Sequence[Look], path: str | Path, *, troubled: Sequence[str] = ()) -> None:
@@ -28,13 +49,10 @@ def draw(looks: Sequence[Look], path: str | Path, *, troubled: Sequence[str] = (
 
     Raises:
         InputError: Nothing to draw, or a name with another ending.
+        FileError: There is no such folder, or it cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    path = Path(path)
-    format = path.suffix.removeprefix(".").lower()
-    if format not in ("png", "svg", "pdf"):
-        raise InputError(f"{path}: expected a name that ends in .png, .svg or .pdf")
-    drawn = [look for look in looks if look.effective_lr is not None and min(look.effective_lr) > 0]
+    path, format, drawn = Path(path), check(path), drawable(looks)
     if not drawn:
         raise InputError("nothing to draw: no tensor has an effective learning rate yet")
     try:
@@ -46,8 +64,11 @@ def draw(looks: Sequence[Look], path: str | Path, *, troubled: Sequence[str] = (
     axes = figure.add_subplot()
     (_curves if over_time else _bars)(figure, axes, drawn, set(troubled))
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=format, dpi=140)
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=format, dpi=140)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
 
 
 def _bars(figure: Any, axes: Any, looks: Sequence[Look], troubled: set[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from rmsprop.doctor.findings import Finding, History
-from rmsprop.doctor.measure import Look
+from rmsprop.doctor.look import Look
 from rmsprop.doctor.report import told
 from rmsprop.doctor.writers import Writers
 from rmsprop.errors import InputError
@@ -47,7 +49,8 @@ class Watching:
         tensorboard: bool | None,
         first: Iterable[int] = (1,),
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        steps: Any = every  # NumPy's whole numbers are Integral, which no checker of types knows
+        if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or int(steps) < 1:
             raise InputError(f"every={every!r}, expected a whole number of at least 1")
         if budget is not None and not 0 < budget <= 1:
             raise InputError(f"budget={budget!r}, expected a share above 0 and at most 1, or None")
@@ -55,7 +58,7 @@ class Watching:
         self.history = History()
         self.spent = 0.0
         self.first = frozenset(first)
-        self._every, self._budget = every, budget
+        self._every, self._budget = int(steps), budget
         self._calls, self._waiting = 0, False
         self._writers = Writers(to, tensorboard=tensorboard)
         self._began = time.perf_counter()
@@ -71,6 +74,7 @@ class Watching:
         if self._calls % self._every == 0:
             self._waiting = True
         if self._calls in self.first:
+            self._waiting = False
             return True
         if not self._waiting:
             return False
@@ -78,6 +82,24 @@ class Watching:
             return False
         self._waiting = False
         return True
+
+    def again(self) -> None:
+        """Look at the next step instead: this one showed nothing."""
+        self._waiting = True
+
+    def say(self, text: str) -> None:
+        """Say through the log what no look can show."""
+        _log.warning("%s", text)
+
+    def begin(self, *, anew: bool) -> None:
+        """Open the files again after `close`; `anew`: for another training, of which nothing is known yet."""
+        if anew:
+            self.looks, self.history = {}, History()
+            self._calls, self._waiting, self.spent = 0, False, 0.0
+            self._began = time.perf_counter()
+            self._writers.new_run()
+        else:
+            self._writers.open()
 
     def timed(self, work: Callable[[], None]) -> None:
         """Do a part of a look, and note what it cost."""

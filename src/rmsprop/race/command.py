@@ -58,6 +58,9 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
     device: Annotated[
         str | None, typer.Option(help="Where torch tasks train, such as cuda. [cpu]", metavar="DEVICE")
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of torch tasks. [the task's own]", min=1, metavar="N")
+    ] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the data first, if they are not here.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in that folder.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates: seconds.")] = False,
@@ -81,13 +84,18 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         epochs=epochs,
         rates=None if rates is None else conduct.rates(rates),
         device=device,
+        threads=threads,
         quick=quick,
         resume=resume,
         fetch=fetch,
     )
     if task == ALL or "," in task:
-        several = tuple(part for part in (word.strip() for word in task.split(",")) if part)
-        chosen = None if ALL in several else tuple(tasks.get(name).name for name in several)
+        several = [part for part in (word.strip() for word in task.split(",")) if part]
+        if not several:
+            raise InputError(f"{task!r} names no task; one of: {', '.join(tasks.names())}, or all")
+        # Each once, and each known, also where all are wanted anyway.
+        known = tuple(dict.fromkeys(tasks.get(name).name for name in several if name != ALL))
+        chosen = None if ALL in several else known
         code = conduct.every(wanted, out, console, names=chosen)
     else:
         code = 0 if conduct.one(task, wanted, out, console).complete else conduct.INTERRUPTED

@@ -35,6 +35,7 @@ class Wanted:
     epochs: int | None = None
     rates: tuple[float, ...] | None = None
     device: str | None = None
+    threads: int | None = None
     quick: bool = False
     resume: bool = False
     fetch: bool = False
@@ -108,15 +109,14 @@ def one(name: str, wanted: Wanted, out: Path | None, console: Console) -> Outcom
         console.print(f"Nothing to resume in {folder.path}: a new race begins.")
     task = _adapted(task, wanted, earlier)
     settings = _settings(task, earlier, wanted, folder)
-    if not wanted.resume and (previous := folder.set_aside()):
-        console.print(f"The earlier results are kept as {previous}.", style="dim", soft_wrap=True)
     return _run(task, settings, earlier, folder, console)
 
 
 def every(wanted: Wanted, out: Path | None, console: Console, *, names: tuple[str, ...] | None = None) -> int:
     """Race every task in turn, each into its own folder, and show an overview.
 
-    A task whose data or packages are not here is named and left out. Ctrl-C ends the task that runs and the tour.
+    A task whose data or packages are not here is named and left out, and one that fails is told with what failed; the
+    others go on. Ctrl-C ends the task that runs and the tour.
 
     Args:
         wanted: Options. Optimizers that a task's framework does not have are left out there.
@@ -136,7 +136,8 @@ def every(wanted: Wanted, out: Path | None, console: Console, *, names: tuple[st
         console.print(f"\n[{place} of {len(names)}] {name}", style="bold", markup=False)
         outcome = _attempt(name, wanted, (out or Path("runs")) / name, console)
         outcomes.append(outcome)
-        if outcome.reason and not outcome.complete:
+        # A race that began has said it itself.
+        if outcome.reason and outcome.results is None:
             console.print(outcome.reason, style="yellow", markup=False, soft_wrap=True)
         if outcome.interrupted:
             break
@@ -161,13 +162,23 @@ def _attempt(name: str, wanted: Wanted, out: Path, console: Console) -> Outcome:
         return Outcome(task=task, results=None, complete=False, reason=reason)
     if missing := [rival for rival in rivals if rival not in here]:
         console.print(f"Without {', '.join(missing)}: not in {task.framework}.", style="dim")
-    device = wanted.device if hasattr(task, "device") else None
-    asked = dataclasses.replace(wanted, rivals=here if wanted.rivals or not wanted.resume else None, device=device)
+    # A race that has begun knows its optimizers.
+    begun = wanted.resume and (out / Folder.results_name).exists()
+    asked = dataclasses.replace(
+        wanted,
+        rivals=here if wanted.rivals or not begun else None,
+        device=wanted.device if hasattr(task, "device") else None,
+        threads=wanted.threads if hasattr(task, "asked_threads") else None,
+    )
     try:
         return one(name, asked, out, console)
     except RMSpropError as error:
         absent = isinstance(error, MissingDependency)
         return Outcome(task=task, results=None, complete=False, reason=str(error), absent=absent)
+    except Exception as error:
+        # Whatever one task runs into, the hours that the others take are not lost for it.
+        reason = f"{type(error).__name__}: {error} (rmsprop race {name} alone shows where)"
+        return Outcome(task=task, results=None, complete=False, reason=reason)
     except KeyboardInterrupt:
         # While data are read or pictures drawn; within a trial `race` itself takes care of it.
         reason = f"Broken off; what {out} holds can be resumed."
@@ -182,15 +193,23 @@ def _fetch(task: Task, console: Console) -> None:
 
 
 def _adapted(task: Task, wanted: Wanted, earlier: Results | None) -> Task:
-    """Give the task its device and length; what is not said comes from the race that is resumed."""
-    device = wanted.device or (earlier.settings.device if earlier is not None else "cpu")
+    """Give the task its device, length and threads; what is not said comes from the race that is resumed."""
+    old = None if earlier is None else earlier.settings
+    device = wanted.device if wanted.device is not None else old.device if old is not None else "cpu"
+    if not device.strip():
+        raise InputError(f"--device {device!r} names no device, expected a torch device such as cpu or cuda")
     if not hasattr(task, "device"):
         if device != "cpu":
             raise InputError(f"{task.name} runs in NumPy, on the CPU: leave --device {device} to the torch tasks")
+        if wanted.threads is not None:
+            raise InputError(f"{task.name} runs in NumPy, on one thread: leave --threads to the torch tasks")
         return task
-    short = wanted.quick or (earlier is not None and earlier.settings.short)
+    changed: dict[str, Any] = {"device": device, "short": wanted.quick or (old is not None and old.short)}
+    threads = wanted.threads if wanted.threads is not None else old.threads if old is not None else None
+    if threads is not None:
+        changed["asked_threads"] = threads
     adapted: Any = task
-    return dataclasses.replace(adapted, device=device, short=short)
+    return dataclasses.replace(adapted, **changed)
 
 
 def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folder) -> Settings:
@@ -215,6 +234,7 @@ def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folde
         grid=(old if wanted.rates is None and not wanted.quick else asked).grid,
         device=asked.device,
         short=asked.short,
+        threads=asked.threads,
     )
     kept.refuse_another_protocol(old, where=folder.path / folder.results_name)
     return kept
@@ -222,20 +242,27 @@ def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folde
 
 def _run(task: Task, settings: Settings, earlier: Results | None, folder: Folder, console: Console) -> Outcome:
     from rmsprop.race.display import Display, final_table
-    from rmsprop.race.report import document, write
+    from rmsprop.race.keeper import Keeper
     from rmsprop.race.run import finished
     from rmsprop.race.run import race as run_race
     from rmsprop.race.verdict import rows, sentence
 
-    def save(results: Results) -> None:
-        if folder.due():
-            folder.write(folder.results_name, document(task, results))
-
+    keeper = Keeper(
+        task,
+        folder,
+        held=None if earlier is None else len(earlier.trials),
+        say=lambda line: console.print(line, style="dim", markup=False, soft_wrap=True),
+    )
     console.print(f"{task.title}: {task.model}.", style="dim")
     with Display(task, console) as display:
-        results = run_race(task, settings, earlier=earlier, listener=display, save=save)
+        results = run_race(task, settings, earlier=earlier, listener=display, save=keeper)
     complete = finished(task, results)
-    files = write(task, results, folder)
+    files, trouble = [], None
+    try:
+        files = keeper.finish(results)
+    except RMSpropError as error:
+        # What was measured is shown all the same.
+        trouble = error
     table = rows(task, results)
     if table:
         console.print(final_table(task, results, table))
@@ -247,8 +274,14 @@ def _run(task: Task, settings: Settings, earlier: Results | None, folder: Folder
         reason = (
             f"Broken off: {len(results.trials)} finished trials are kept in {folder.path}; "
             "the same command with --resume goes on."
+            if files
+            else f"Broken off before a trial was finished: {folder.path} is as it was."
         )
-        console.print(reason, style="yellow", soft_wrap=True)
-    console.print(f"Report: {files[-1]}" if table else f"Results so far: {files[0]}", soft_wrap=True)
+        if trouble is None:
+            console.print(reason, style="yellow", soft_wrap=True)
+    if files:
+        console.print(f"Report: {files[-1]}" if table else f"Results so far: {files[0]}", soft_wrap=True)
     console.print(sentence(table, task.metric), style="bold", soft_wrap=True)
+    if trouble is not None:
+        raise trouble
     return Outcome(task=task, results=results, complete=complete, interrupted=not complete)

@@ -9,6 +9,7 @@ of the common colour deficiencies, and line style and marker differ as well.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -105,7 +106,8 @@ def _waits_for(param: Any) -> Any:
         return None
     import torch
 
-    return torch.accelerator.synchronize
+    # The parameters' own device: without it torch waits for the current one, which of several is another.
+    return functools.partial(torch.accelerator.synchronize, param.device)
 
 
 _FUSED, _FOREACH = {"fused": True}, {"foreach": True}

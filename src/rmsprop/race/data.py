@@ -20,7 +20,7 @@ from pathlib import Path
 from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.race.sources import SOURCES, File, Source
 
-__all__ = ["cache", "check", "find", "folder", "missing", "program", "read", "source"]
+__all__ = ["cache", "check", "folder", "missing", "program", "read", "source"]
 
 
 def cache() -> Path:
@@ -62,17 +62,6 @@ def read(name: str, file: str) -> bytes:
     """
     found = source(name)
     return _verified(found, _file(found, file))[1]
-
-
-def find(name: str, file: str) -> Path:
-    """Return where a source's file lies, after checking it; the one that a package installs may be gzip-compressed.
-
-    Raises:
-        MissingDependency: It is not here.
-        FileError: It is damaged or of another version.
-    """
-    found = source(name)
-    return _verified(found, _file(found, file))[0]
 
 
 def folder(name: str) -> Path:

@@ -80,12 +80,14 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Take note of an event and draw, if the last drawing is long enough ago."""
         match event:
-            case Began(settings, trials, done):
+            case Began(settings, trials, done, changes):
                 self._rivals = settings.rivals
                 self._stage = dict.fromkeys(settings.rivals, "waits")
                 self._progress.update(self._bar, total=trials, completed=done)
                 if done:
                     self._console.print(f"Going on: {done} of {trials} trials were done before.")
+                    if changes:
+                        self._console.print(f"Not as before: {'; '.join(changes)}. Both are recorded.", soft_wrap=True)
                 elif self._live is None:
                     self._console.print(f"Tuning {len(settings.rivals)} optimizers, {trials} trials in all ...")
             case Stepped(job, epoch, steps):

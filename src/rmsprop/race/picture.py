@@ -6,6 +6,7 @@ variable of the same role, so that one drawing serves light and dark pages.
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from typing import Any
@@ -79,11 +80,14 @@ def draw_svg(name: str, task: Task, results: Results) -> str:
     matplotlib, figure_class = _matplotlib()
     with matplotlib.rc_context(_STYLE):
         figure = figure_class(figsize=(6.6, 4.5), facecolor="none", layout="constrained")
-        PANELS[name][0](figure.subplots(), task, results, rows(task, results))
+        ax = figure.subplots()
+        PANELS[name][0](ax, task, results, rows(task, results))
+        # The caption below is read out anyway; what the drawing is called stands only in it.
+        title = ax.get_title(loc="left")
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    return _inline(buffer.getvalue(), prefix=name, label=PANELS[name][1])
+    return _inline(buffer.getvalue(), prefix=name, label=title)
 
 
 def _inline(svg: str, *, prefix: str, label: str) -> str:
@@ -100,7 +104,7 @@ def _inline(svg: str, *, prefix: str, label: str) -> str:
         body = body.replace(colour, f"var(--{role})")
     body = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font: \1\2 var(--sans)", body)
     body = body.replace("xlink:href", "href")
-    return f'<svg {box.group()} role="img" aria-label="{label}">{body}'
+    return f'<svg {box.group()} role="img" aria-label="{html.escape(label)}">{body}'
 
 
 def _runners() -> list[contestant.Contestant]:

@@ -14,92 +14,18 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError
 from rmsprop.race import contestant
 from rmsprop.race.memory import Memory
-from rmsprop.race.task import Split, Task
+from rmsprop.race.settings import FIRST_TUNING_SEED, Settings
+from rmsprop.race.task import Split
 
-__all__ = ["Diverged", "Job", "Phase", "Results", "Settings", "Trial"]
+__all__ = ["FIRST_TUNING_SEED", "Diverged", "Job", "Phase", "Results", "Settings", "Trial", "changes"]
 
 FORMAT = 1
-FIRST_TUNING_SEED = 1000
 
 Phase = Literal["tuning", "final"]
 Key = tuple[str, str, float, int]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What was asked for. Two races may be joined if only `rivals` and `seeds` differ.
-
-    Attributes:
-        task: The task's name.
-        rivals: The optimizers, RMSprop among them or not, in the order asked for.
-        seeds: Of the reported trials.
-        tuning_seeds: Of the trials that choose the learning rate; none of `seeds`.
-        epochs: Per trial.
-        grid: The learning rates tried, ascending.
-        device: Where it trained: another one rounds otherwise and has other times.
-        short: On a part of the data.
-    """
-
-    task: str
-    rivals: tuple[str, ...]
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...]
-    epochs: int
-    grid: tuple[float, ...]
-    device: str = "cpu"
-    short: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.seeds or not self.tuning_seeds or not self.rivals or not self.grid:
-            raise InputError("a race needs at least one optimizer, one seed, one tuning seed and one learning rate")
-        if set(self.seeds) & set(self.tuning_seeds):
-            raise InputError(f"seeds {self.seeds} and tuning_seeds {self.tuning_seeds} overlap: that would be a leak")
-        if self.epochs < 1:
-            raise InputError(f"epochs={self.epochs}, expected at least 1")
-
-    @classmethod
-    def of(
-        cls,
-        task: Task,
-        *,
-        rivals: tuple[str, ...] | None = None,
-        seeds: int | None = None,
-        epochs: int | None = None,
-        grid: tuple[float, ...] | None = None,
-        quick: bool = False,
-    ) -> Settings:
-        """Fill in the task's budget for what is None.
-
-        Raises:
-            InputError: No seed, no epoch, no rate, or so many seeds that they would meet the tuning seeds.
-        """
-        budget = task.quick if quick else task.budget
-        count = budget.seeds if seeds is None else seeds
-        if not 1 <= count <= FIRST_TUNING_SEED:
-            raise InputError(f"seeds={count}, expected 1 to {FIRST_TUNING_SEED}")
-        return cls(
-            task=task.name,
-            rivals=contestant.DEFAULT if rivals is None else rivals,
-            seeds=tuple(range(count)),
-            tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
-            epochs=budget.epochs if epochs is None else epochs,
-            grid=budget.grid if grid is None else grid,
-            device=getattr(task, "device", "cpu"),
-            short=getattr(task, "short", False),
-        )
-
-    def refuse_another_protocol(self, other: Settings, *, where: object) -> None:
-        """Raise StateError if `other`, found in `where`, was run by other rules than these."""
-        for name in ("task", "epochs", "grid", "tuning_seeds", "device", "short"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                raise StateError(
-                    f"{where} holds a race with {name}={theirs}, this one asks for {mine}: "
-                    "resume it without changing that, or race into another --out"
-                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +50,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diverged:
-    """Where a loss stopped being a number: the step, counted from 1, and the tensor in which it began."""
+    """Where a loss stopped being a number: the step, counted from 1, and the tensor or layer where that was seen."""
 
     step: int
     tensor: str
@@ -208,6 +134,17 @@ class Trial:
         )
 
 
+def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Say what differs between two environments, but for the day; what one of them does not know is no difference.
+
+    Example:
+        >>> changes({"torch": "2.12", "date": "Monday"}, {"torch": "2.13", "date": "Tuesday", "threads": "1"})
+        ['torch 2.12 before, 2.13 now']
+    """
+    shared = [name for name in before if name in now and name not in ("date", "until")]
+    return [f"{name} {before[name]} before, {now[name]} now" for name in shared if before[name] != now[name]]
+
+
 def _late(curve: Sequence[float]) -> float:
     """Return the mean of the last quarter of a curve whose first point stands before the first epoch."""
     return statistics.fmean(curve[-max(1, (len(curve) - 1) // 4) :])
@@ -220,10 +157,12 @@ class Results:
     Attributes:
         settings: What was asked for.
         data: "fingerprint" and "sizes" of `rmsprop.race.task.Data`.
-        environment: Versions and machine, name -> text.
+        environment: Versions and machine of the first trials, name -> text.
         trials: Key -> trial.
         memory: Optimizer -> what it keeps and takes.
         sample: What RMSprop's first reported model made, where a task makes something to read; else empty.
+        model: What was trained, in the task's words; empty where that is not known.
+        later: The environments of trials that were added elsewhere, or with other versions.
     """
 
     settings: Settings
@@ -232,6 +171,21 @@ class Results:
     trials: dict[Key, Trial] = dataclasses.field(default_factory=dict)
     memory: dict[str, Memory] = dataclasses.field(default_factory=dict)
     sample: str = ""
+    model: str = ""
+    later: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def environments(self) -> list[dict[str, str]]:
+        """Every environment that trials ran in, in order."""
+        return [self.environment, *self.later]
+
+    def ran_in(self, environment: dict[str, str]) -> None:
+        """Note where the last trials ran: in the last environment on another day, or in another one."""
+        last = self.environments[-1]
+        if changes(last, environment):
+            self.later.append(dict(environment))
+        elif environment.get("date", "") != last.get("date", ""):
+            last["until"] = environment["date"]
 
     def add(self, trial: Trial) -> None:
         """Keep a finished trial."""
@@ -241,9 +195,11 @@ class Results:
         """Write everything, `extra` (what follows from the trials) before the long curves."""
         document = {
             "format": FORMAT,
-            "settings": dataclasses.asdict(self.settings),
+            # Earlier versions refuse a setting that they do not know.
+            "settings": {name: value for name, value in dataclasses.asdict(self.settings).items() if value is not None},
             "data": self.data,
             "environment": self.environment,
+            **({"later_environments": self.later} if self.later else {}),
             **extra,
             "memory": {rival: dataclasses.asdict(memory) for rival, memory in self.memory.items()},
             "sample": self.sample,
@@ -272,9 +228,11 @@ class Results:
             results = cls(
                 settings=Settings(**fields), data=dict(document["data"]), environment=dict(document["environment"])
             )
-            # Files of earlier versions lack both.
+            # Files of earlier versions lack these.
             results.memory = {rival: Memory(**fields) for rival, fields in document.get("memory", {}).items()}
             results.sample = str(document.get("sample", ""))
+            results.model = str(document.get("task", {}).get("model", ""))
+            results.later = [dict(environment) for environment in document.get("later_environments", [])]
             for trial in document["trials"]:
                 results.add(Trial.from_dict(trial))
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -18,7 +18,7 @@ from rmsprop.race.style import CSS
 from rmsprop.race.task import Task
 from rmsprop.race.verdict import Row, facts, rows, sentence, step_note
 
-__all__ = ["document", "page", "write"]
+__all__ = ["document", "draw", "page", "write"]
 
 _MARKS = {
     "o": '<circle cx="19" cy="7" r="3.6"/>',
@@ -38,7 +38,7 @@ _DASHES = {"-": "", "--": "6 3", "-.": "7 3 2 3", ":": "2 3"}
 def document(task: Task, results: Results) -> str:
     """Return results.json: the trials and what follows from them."""
     about = {
-        "task": {"name": task.name, "title": task.title, "model": task.model},
+        "task": {"name": task.name, "title": task.title, "model": results.model or task.model},
         "source": task.source,
         "licence": task.licence,
         "complete": finished(task, results),
@@ -56,13 +56,24 @@ def write(task: Task, results: Results, folder: Folder) -> list[Path]:
         FileError: The disk is full or the folder is not writable; results.json is written first.
         MissingDependency: matplotlib is not installed.
     """
-    files = [folder.write(Folder.results_name, document(task, results))]
+    return [folder.write(Folder.results_name, document(task, results)), *draw(task, results, folder)]
+
+
+def draw(task: Task, results: Results, folder: Folder) -> list[Path]:
+    """Write the picture and the report, if every optimizer has finished a seed.
+
+    Returns:
+        The files written, the report last.
+
+    Raises:
+        FileError: The disk is full or the folder is not writable.
+        MissingDependency: matplotlib is not installed.
+    """
     table = rows(task, results)
-    if table:
-        picture = draw_png(task, results, sentence(table, task.metric))
-        files.append(folder.write("curves.png", picture))
-        files.append(folder.write("report.html", page(task, results)))
-    return files
+    if not table:
+        return []
+    picture = draw_png(task, results, sentence(table, task.metric))
+    return [folder.write("curves.png", picture), folder.write("report.html", page(task, results))]
 
 
 def page(task: Task, results: Results) -> str:
@@ -141,8 +152,10 @@ def _table(task: Task, table: list[Row]) -> str:
         )
     heads = "".join(f'<th scope="col">{_safe(word)}</th>' for word in head)
     seeds = f"{table[0].seeds} seed{'s' if table[0].seeds > 1 else ''}" if table else "no seed"
+    # A region that scrolls must be reachable by keyboard, and then it needs a name.
     return (
-        '<div class="scroll"><table><caption>After the last epoch; mean ± standard deviation over '
+        '<div class="scroll" tabindex="0" role="region" aria-label="The table"><table>'
+        "<caption>After the last epoch; mean ± standard deviation over "
         f"{seeds}, and from the worst seed to the best. Best first.</caption><thead><tr>{heads}"
         f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
@@ -205,16 +218,20 @@ def _protocol(task: Task, results: Results) -> str:
         "best mean validation score over the last quarter of the epochs. The test examples had no part in that.",
         f"Racing: {settings.epochs} epochs per trial, seeds {', '.join(map(str, settings.seeds))}. Within a seed all "
         "start from the same weights and see the same batches. The last epoch counts, not the best one.",
-        "A tie with the best is called where its mean is no further away than a typical spread: the median of the "
-        "optimizers' standard deviations over seeds.",
+        "Somebody won or lost only where two means lie further apart than chance brings about between equals in 19 of "
+        "20 races (Games' and Howell's test of all pairs). Whatever is closer is a tie.",
+        *([f"CPU threads, as asked for: {settings.threads}."] if settings.threads else []),
         *task.notes,
     ]
     return f"<ul>{''.join(f'<li>{_safe(point)}</li>' for point in points)}</ul>"
 
 
 def _environment(task: Task, results: Results) -> str:
-    items = "".join(f"<dt>{_safe(name)}</dt><dd>{_safe(text)}</dd>" for name, text in results.environment.items())
-    return f"<dl>{items}</dl>"
+    lists = []
+    for place, environment in enumerate(results.environments):
+        items = "".join(f"<dt>{_safe(name)}</dt><dd>{_safe(text)}</dd>" for name, text in environment.items())
+        lists.append(("<p>Trials were added later with:</p>" if place else "") + f"<dl>{items}</dl>")
+    return "\n".join(lists)
 
 
 def _legend(results: Results) -> str:

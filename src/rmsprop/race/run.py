@@ -24,7 +24,7 @@ from rmsprop import __version__, compiled
 from rmsprop.errors import StateError
 from rmsprop.race import contestant
 from rmsprop.race.memory import measure
-from rmsprop.race.record import Job, Results, Settings, Trial
+from rmsprop.race.record import Job, Results, Settings, Trial, changes
 from rmsprop.race.task import Data, Learner, Task
 from rmsprop.race.trial import Epoch, Stepped, train
 
@@ -35,11 +35,12 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Began:
-    """The race begins or goes on: trials in all, and those already done."""
+    """The race begins or goes on: trials in all, those already done, and what is different since these were run."""
 
     settings: Settings
     trials: int
     done: int
+    changes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def race(
 
     Raises:
         InputError: An optimizer that does not exist in the task's framework, or an unknown device.
-        StateError: `earlier` ran by other rules or on other data.
+        StateError: `earlier` ran by other rules, on other data, or trained another model.
         MissingDependency: The task's data are not at hand.
 
     Example:
@@ -99,21 +100,32 @@ def race(
     with task.session():
         pass
     data = task.load()
+    here = _environment(task, data)
     results = Results(
         settings=settings,
         data={"fingerprint": data.fingerprint, "sizes": dict(data.sizes)},
-        environment=_environment(task, data),
+        environment=dict(here),
+        model=task.model,
     )
     if earlier is not None:
         settings.refuse_another_protocol(earlier.settings, where="the folder")
         if earlier.data.get("fingerprint") != data.fingerprint:
             raise StateError(f"the earlier race ran on other data than {task.name} has now: race into another --out")
+        if earlier.model not in ("", task.model):
+            raise StateError(
+                f"the earlier race trained another model, {earlier.model!r}; {task.name} has now {task.model!r}: race "
+                "into another --out"
+            )
+        # The trials that are there ran where they ran, whoever goes on with them.
+        results.environment, results.later = dict(earlier.environment), [dict(e) for e in earlier.later]
         results.trials.update(earlier.trials)
         results.memory.update(earlier.memory)
         results.sample = earlier.sample
     per_rival = len(settings.grid) * len(settings.tuning_seeds) + len(settings.seeds)
+    planned = per_rival * len(settings.rivals)
     done = sum(job.key in results.trials for job in _jobs(task, settings, results, listener=None))
-    listener(Began(settings, per_rival * len(settings.rivals), done))
+    different = changes(results.environments[-1], here) if done < planned else []
+    listener(Began(settings, planned, done, tuple(different)))
     try:
         with task.session():
             for job in _jobs(task, settings, results, listener=listener):
@@ -123,6 +135,7 @@ def race(
                     look = _shown(results, job)
                     trial = train(task, data, job, epochs=settings.epochs, listener=listener, look=look)
                     results.add(trial)
+                    results.ran_in(here)
                     save(results)
                     listener(Ended(trial))
     except KeyboardInterrupt:
@@ -187,11 +200,6 @@ def _jobs(task: Task, settings: Settings, results: Results, *, listener: Listene
             yield Job(phase="final", rival=rival, lr=chosen[rival], seed=seed)
 
 
-def _threads(task: Task) -> int:
-    """How many CPU threads a torch task's session uses: see `rmsprop.race.tasks._torch`."""
-    return 1 if getattr(task, "short", False) else min(getattr(task, "threads", 1), os.cpu_count() or 1)
-
-
 def _environment(task: Task, data: Data) -> dict[str, str]:
     """Versions and machine, for the report; nothing that names a person or a host."""
     device = getattr(task, "device", "cpu")
@@ -202,7 +210,7 @@ def _environment(task: Task, data: Data) -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
-        **({"threads": str(_threads(task))} if hasattr(task, "threads") else {}),
+        **({"threads": str(task.used_threads)} if hasattr(task, "used_threads") else {}),
         **({"device": device} if device != "cpu" else {}),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

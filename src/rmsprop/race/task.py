@@ -134,7 +134,7 @@ class Learner(Protocol):
         """Return the metric and the mean loss on a split."""
 
     def culprit(self, grads: Any) -> str:
-        """Name the first tensor that is not finite, once the loss is not."""
+        """Name the tensor or the layer where it began that the loss is not finite, as far as that can be seen."""
 
 
 class Task(Protocol):

@@ -1,8 +1,8 @@
 """From trials to a table and one honest sentence.
 
-An optimizer ties with the best if their means lie no further apart than the typical spread: the median over all
-optimizers of the sample standard deviation over seeds. One measure for all, so that nobody ties by being erratic. One
-seed has no spread, so it gives no winner. An optimizer with a diverged trial cannot win or tie.
+Somebody won or lost only where the means lie further apart than chance brings about between equals in 95 % of the
+races: `rmsprop.race.margin`. Whatever is closer is a tie. One seed has no spread, so it gives no winner. An optimizer
+with a diverged trial cannot win or tie, and does not count among those compared.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import statistics
 from collections.abc import Sequence
 
 from rmsprop.race import contestant
+from rmsprop.race.margin import margin
 from rmsprop.race.memory import Memory
 from rmsprop.race.record import Results, Trial
 from rmsprop.race.run import best_rate
 from rmsprop.race.task import Framework, Metric, Task
 
-__all__ = ["Row", "facts", "rows", "sentence", "standing", "step_note", "ties", "typical_spread"]
+__all__ = ["Row", "facts", "rows", "sentence", "standing", "step_note", "ties"]
 
 SUBJECT = "rmsprop"
 
@@ -30,7 +31,7 @@ class Row:
     Attributes:
         rival: Its name.
         lr: The learning rate that tuning chose.
-        at_edge: That rate is the first or last of the grid: a wider grid might serve it better.
+        at_edge: That rate is the first, last or only one of the grid: a wider grid might serve it better.
         scores: The test metric after the last epoch, a number per seed that did not diverge.
         spread: Their sample standard deviation; NaN if there are fewer than two.
         loss: Mean test loss after the last epoch.
@@ -101,7 +102,7 @@ def rows(task: Task, results: Results) -> list[Row]:
         _row(
             rival,
             trials,
-            at_edge=len(grid) > 1 and trials[0].job.lr in (grid[0], grid[-1]),
+            at_edge=trials[0].job.lr in (grid[0], grid[-1]),
             memory=results.memory.get(rival),
         )
         for rival, trials in found.items()
@@ -128,16 +129,16 @@ def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool, memory: Memory |
     )
 
 
-def typical_spread(table: Sequence[Row]) -> float:
-    """Return the median spread of the rows that did not diverge; NaN if none has a spread."""
-    spreads = [row.spread for row in table if not row.diverged and not math.isnan(row.spread)]
-    return statistics.median(spreads) if spreads else math.nan
+def ties(best: Row, other: Row, table: Sequence[Row]) -> bool:
+    """Whether two rows of `table` are no further apart than chance may bring."""
+    if best.diverged or other.diverged:
+        return False
+    # A hair more than the margin: equal numbers reach this line by different roundings.
+    return abs(best.mean - other.mean) <= _margin(best, other, table) + 1e-12
 
 
-def ties(best: Row, other: Row, spread: float) -> bool:
-    """Whether `other` lies within `spread` of `best`."""
-    # A hair more than the spread: equal numbers reach this line by different roundings.
-    return not (best.diverged or other.diverged) and abs(best.mean - other.mean) <= spread + 1e-12
+def _margin(one: Row, other: Row, table: Sequence[Row]) -> float:
+    return margin(one.scores, other.scores, rivals=sum(not row.diverged for row in table))
 
 
 def sentence(table: Sequence[Row], metric: Metric) -> str:
@@ -169,17 +170,16 @@ def sentence(table: Sequence[Row], metric: Metric) -> str:
     if best.seeds == 1:
         ranking = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
         return f"No winner: one seed has no spread to judge by. In order: {ranking}."
-    spread = typical_spread(table)
-    tied = [row for row in table if row is best or ties(best, row, spread)]
+    tied = [row for row in table if row is best or ties(best, row, table)]
     behind = [row for row in table if row not in tied]
     rest = "" if ours is None or ours in tied else _ours_behind(ours, table, metric)
     if len(tied) > 1:
         group = _list([f"{row.label} ({row.text(metric)})" for row in tied])
         after = f"; behind them: {_list([row.label for row in behind])}" if behind else ""
         lead = "A tie, RMSprop among the best" if ours in tied and ours is not None else "A tie"
-        return (
-            f"{lead}: {group} lie within the spread of {best.seeds} seeds ({metric.gap_text(spread)}){rest or after}."
-        )
+        chance = metric.gap_text(_margin(best, tied[-1], table))
+        ends = "" if len(tied) == 2 else " between the first and the last"
+        return f"{lead}: {group} lie no further apart than chance may bring {over} ({chance}{ends}){rest or after}."
     if best is ours:
         second = table[1]
         return f"RMSprop won with {best.text(metric)} {over}; next is {second.label} with {second.text(metric)}."
@@ -205,10 +205,9 @@ def standing(table: Sequence[Row]) -> str:
         return "no winner"
     if best.seeds == 1:
         return f"no winner, one seed; {place}"
-    spread = typical_spread(table)
     if ours is best:
-        return "tie" if any(ties(best, row, spread) for row in table[1:]) else "won"
-    return f"tie, {place}" if ties(best, ours, spread) else f"lost, {place}"
+        return "tie" if any(ties(best, row, table) for row in table[1:]) else "won"
+    return f"tie, {place}" if ties(best, ours, table) else f"lost, {place}"
 
 
 def _ours_behind(ours: Row, table: Sequence[Row], metric: Metric) -> str:
@@ -224,7 +223,7 @@ def _list(words: Sequence[str]) -> str:
 
 def step_note(results: Results, framework: Framework = "numpy") -> str:
     """Say what the time column compares, and what it does not."""
-    if results.environment.get("kernel") != "compiled":
+    if any(environment.get("kernel") != "compiled" for environment in results.environments):
         return (
             "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its rivals; its "
             "compiled step is faster."
@@ -259,6 +258,7 @@ def facts(task: Task, results: Results) -> dict[str, object]:
                 "scores": list(row.scores),
                 "mean": _number(row.mean),
                 "spread": _number(row.spread),
+                "margin_to_best": None if row is table[0] else _number(_margin(table[0], row, table)),
                 "loss": _number(row.loss),
                 "train_loss": _number(row.train_loss),
                 "step_microseconds": row.step_us,

@@ -78,6 +78,19 @@ class Settings:
             device=getattr(task, "device", "cpu"),
         )
 
+    def joined(self, earlier: Settings) -> Settings:
+        """Return these settings with the optimizers and seeds that an earlier measurement has and these leave out.
+
+        So what was measured stays in the table, and what it lacks is measured too.
+
+        Example:
+            >>> mine, theirs = (Settings(task="", rivals=(r,), seeds=2, epochs=1, first=0, last=4) for r in ("a", "b"))
+            >>> mine.joined(theirs).rivals
+            ('b', 'a')
+        """
+        added = tuple(rival for rival in self.rivals if rival not in earlier.rivals)
+        return dataclasses.replace(self, rivals=earlier.rivals + added, seeds=max(self.seeds, earlier.seeds))
+
     def rate(self, place: int) -> float:
         """Return the learning rate at a place of the grid.
 
@@ -144,6 +157,8 @@ class Sensitivity:
             fields: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in document["settings"].items()
             }
+            if not isinstance(fields["rivals"], tuple) or not isinstance(fields["seeds"], int):
+                raise ValueError("settings without a list of rivals and a number of seeds")
             found = cls(settings=Settings(**fields), fingerprint=str(document["fingerprint"]))
             for entry in document["points"]:
                 score = math.nan if entry["score"] is None else float(entry["score"])

@@ -10,11 +10,13 @@ centered  yes or no
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
-from rmsprop.errors import InputError
+from rmsprop.errors import InputError, InputTypeError, RuleError
 from rmsprop.rule import Rule
 
 __all__ = ["Diverged", "Setting", "Space", "short"]
@@ -47,6 +49,9 @@ class Setting:
         Args:
             framework: "numpy" or "torch".
 
+        Raises:
+            InputError: Another one.
+
         Example:
             >>> print(Setting(lr=0.01, rule=Rule(rho=0.99)).code())
             import numpy as np
@@ -63,12 +68,14 @@ class Setting:
                 "model = torch.nn.Linear(3, 1)  # yours", rule,
                 f"optimizer = RMSprop(model.parameters(), lr={self.lr!r}, dialect=rule)",
             ]  # fmt: skip
-        else:
+        elif framework == "numpy":
             lines = [
                 "import numpy as np", "import rmsprop", "",
                 'params = {"w": np.zeros(3)}  # yours', rule,
                 f"optimizer = rmsprop.RMSprop(params, lr={self.lr!r}, rule=rule)",
             ]  # fmt: skip
+        else:
+            raise InputError(f"framework={framework!r}, expected 'numpy' or 'torch'")
         return "\n".join(lines)
 
 
@@ -80,12 +87,13 @@ class Space:
         lr: Least and greatest learning rate, above 0.
         rho: Least and greatest decay, below 1.
         eps: Least and greatest eps, above 0, in the unit that `base.eps_mode` gives it.
-        momentum: Least and greatest momentum, multiples of 0.05 below 1; 0 is no buffer.
+        momentum: Least and greatest momentum below 1, multiples of 0.05 unless fixed; 0 is no buffer.
         centered: What is tried: one of the two, or both.
-        base: Every other switch.
+        base: Every other switch. Where momentum is 0, its `nesterov` is "none".
 
     Raises:
-        InputError: Ends in the wrong order or out of the domain.
+        InputError: Ends in the wrong order or out of the domain, or switches of `base` that contradict them.
+        InputTypeError: `base` is no rule.
 
     Example:
         >>> Space(lr=(1e-4, 1.0), momentum=(0.0, 0.0)).searched
@@ -102,24 +110,31 @@ class Space:
     def __post_init__(self) -> None:
         domains = {"lr": (0.0, math.inf), "rho": (0.0, 1.0), "eps": (0.0, math.inf), "momentum": (0.0, 1.0)}
         for name, (least, most) in domains.items():
-            ends = tuple(map(float, getattr(self, name)))
             # A logarithm has no zero; rho's is that of 1 - rho, and momentum has none.
             open_below = name in ("lr", "eps")
-            if (
-                len(ends) != 2
-                or not all(map(math.isfinite, ends))
-                or not (ends[0] > least if open_below else ends[0] >= least)
-                or not ends[0] <= ends[1] < most
-            ):
+            ends = _pair(getattr(self, name))
+            if ends is None or not (ends[0] > least if open_below else ends[0] >= least) or not ends[1] < most:
                 raise InputError(
                     f"{name}={getattr(self, name)!r}, expected (least, greatest) "
                     f"in {'(' if open_below else '['}{least:g}, {most:g})"
                 )
             object.__setattr__(self, name, ends)
-        if any(abs(end / MOMENTUM_STEP - round(end / MOMENTUM_STEP)) > 1e-9 for end in self.momentum):
-            raise InputError(f"momentum={self.momentum!r}, expected multiples of {MOMENTUM_STEP:g}")
-        if not self.centered or len(set(self.centered)) != len(self.centered):
+        low, high = self.momentum
+        if low != high and any(abs(end / MOMENTUM_STEP - round(end / MOMENTUM_STEP)) > 1e-9 for end in (low, high)):
+            raise InputError(f"momentum={self.momentum!r}, expected multiples of {MOMENTUM_STEP:g}, or equal ends")
+        tried = self.centered if isinstance(self.centered, (tuple, list)) else ()
+        flags = tuple(bool(flag) for flag in tried if isinstance(flag, (bool, numbers.Integral)) and flag in (0, 1))
+        if not flags or len(flags) != len(tried) or len(set(flags)) != len(flags):
             raise InputError(f"centered={self.centered!r}, expected (False,), (True,) or (False, True)")
+        object.__setattr__(self, "centered", flags)
+        if not isinstance(self.base, Rule):
+            raise InputTypeError(f"base: {type(self.base).__name__}, expected a rmsprop.Rule")
+        # Better refused now than by a trial in the middle of a search.
+        for rho, eps, momentum, centered in itertools.product(self.rho, self.eps, self.momentum, flags):
+            try:
+                self._rule(rho=rho, eps=eps, momentum=momentum, centered=centered)
+            except RuleError as error:
+                raise InputError(f"base={self.base!r} cannot be searched at momentum {momentum:g}: {error}") from error
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -140,29 +155,53 @@ class Space:
         return found
 
     def setting(self, params: dict[str, Any], *, number: int = 0, report: Any = None) -> Setting:
-        """Return what the stored numbers of a trial mean, to four digits: what is tried is what can be written down.
+        """Return what a trial's stored numbers mean, to four digits: what is tried is what can be written down.
 
         Example:
             >>> drawn = {"lr": 0.1, "1 - rho": 0.25, "eps": 1e-8, "momentum": 0.9, "centered": False}
             >>> Space().setting(drawn).rule
             Rule(rho=0.75, eps=1e-08, eps_mode='inside', buffer='unit', momentum=0.9)
         """
-        # 3 x 0.05 is 0.15000000000000002: a step's rounding is not part of what was asked for.
-        momentum = round(params["momentum"], 2)
-        buffer = self.base.buffer if self.base.buffer != "none" else "unit"
-        rule = self.base.replace(
-            rho=round(1.0 - short(params["1 - rho"]), 10),
-            eps=short(params["eps"]),
-            momentum=momentum,
-            buffer=buffer if momentum else "none",
+        rule = self._rule(
+            rho=_within(round(1.0 - short(params["1 - rho"]), 10), self.rho),
+            eps=_within(short(params["eps"]), self.eps),
+            # 3 x 0.05 is 0.15000000000000002: a step's rounding is not part of what was asked for.
+            momentum=_within(round(params["momentum"], 2), self.momentum),
             centered=bool(params["centered"]),
         )
         extra = {} if report is None else {"report": report}
-        return Setting(lr=short(params["lr"]), rule=rule, number=number, **extra)
+        return Setting(lr=_within(short(params["lr"]), self.lr), rule=rule, number=number, **extra)
+
+    def _rule(self, *, rho: float, eps: float, momentum: float, centered: bool) -> Rule:
+        """Return the base rule with these numbers; without momentum there is neither a buffer nor Nesterov's step."""
+        changes: dict[str, Any] = {"rho": rho, "eps": eps, "momentum": momentum, "centered": centered}
+        if momentum:
+            changes["buffer"] = self.base.buffer if self.base.buffer != "none" else "unit"
+        elif self.base.weight_decay_mode == "in_buffer":
+            changes["nesterov"] = "none"  # the weight decay needs the buffer, whatever the momentum
+        else:
+            changes |= {"buffer": "none", "nesterov": "none"}
+        return self.base.replace(**changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, by which two studies are told apart."""
         return {**dataclasses.asdict(self), "base": dataclasses.asdict(self.base)}
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """Return two finite numbers in ascending order; None of anything else."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return None
+    try:
+        low, high = (math.nan if isinstance(end, (str, bytes)) else float(end) for end in value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low <= high else None
+
+
+def _within(value: float, ends: tuple[float, float]) -> float:
+    """Return the number, or the end of its range that rounding carried it past: what is fixed stays as it was given."""
+    return min(max(value, ends[0]), ends[1])
 
 
 class Diverged(Exception):

@@ -1,8 +1,4 @@
-"""Where a study is kept: Optuna's storages, opened by URL, and what must agree before a study goes on.
-
-    sqlite:///runs/tune.db          a file; several processes of one machine may share it
-    postgresql://user@host/name     any database that SQLAlchemy knows, for many machines
-    grpc://host:port                Optuna's proxy in front of a database, for hundreds of workers
+"""A study in its storage: what must agree before it goes on, and who runs its trials.
 
 A trial that was running when its process died stays "running" in the database for ever. Each trial here carries the
 process that runs it, so that the next one on that machine can tell and put it aside: it does not count.
@@ -13,150 +9,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import platform
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rmsprop.errors import InputError, MissingDependency, StateError
+from rmsprop.errors import InputError, InputTypeError, StateError
 from rmsprop.tune._space import Space
+from rmsprop.tune._url import optuna_or_refuse
 
-__all__ = ["DEFAULT", "Tally", "bury_the_dead", "claim", "open_storage", "open_study", "optuna_or_refuse", "quietly"]
+__all__ = ["DIVERGED", "LOST", "Tally", "bury_the_dead", "claim", "ended_elsewhere", "open_study"]
 
-DEFAULT = "sqlite:///runs/tune.db"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 OWNER, PROTOCOL, LOST, DIVERGED = "rmsprop:process", "rmsprop:protocol", "rmsprop:lost", "rmsprop:diverged"
-SECONDS_FOR_A_LOCK = 60
-SECONDS_FOR_A_SERVER = 10.0
-
-
-def optuna_or_refuse() -> Any:
-    """Import Optuna, or say which extra brings it."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingDependency.of("optuna", extra="tune", purpose="tuning") from error
-    return optuna
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Hold back Optuna's line per trial, and its remarks on features it calls experimental; restore both."""
-    optuna = optuna_or_refuse()
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-def open_storage(url: Any) -> Any:
-    """Open a storage; an Optuna storage object, or None for one in memory, is returned as it is.
-
-    Raises:
-        MissingDependency: Optuna, or a package that this kind of storage needs, is not installed.
-        InputError: Not a URL that Optuna knows, or one that cannot be reached.
-    """
-    optuna = optuna_or_refuse()
-    if url is None:
-        return optuna.storages.InMemoryStorage()
-    if isinstance(url, optuna.storages.BaseStorage):
-        return url
-    if not isinstance(url, str) or "://" not in url:
-        raise InputError(
-            f"storage={url!r}, expected a URL such as {DEFAULT}, postgresql://user@host/name or grpc://host:port"
-        )
-    if url.startswith("grpc://"):
-        return _proxy(url)
-    options: dict[str, Any] = {}
-    if url.startswith("sqlite:///"):
-        # Several processes write to one file: each waits for the others instead of giving up after five seconds.
-        options["engine_kwargs"] = {"connect_args": {"timeout": SECONDS_FOR_A_LOCK}}
-        file = url.removeprefix("sqlite:///").partition("?")[0]
-        if file and file != ":memory:":
-            with _explained(url):
-                Path(file).parent.mkdir(parents=True, exist_ok=True)
-    with _explained(url):
-        return optuna.storages.RDBStorage(url, **options)
-
-
-def _proxy(url: str) -> Any:
-    optuna = optuna_or_refuse()
-    host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InputError(f"storage={url!r}, expected grpc://host:port, such as grpc://localhost:13000")
-    try:
-        import grpc  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency.of("grpcio", extra="tune", purpose=f"the storage {url}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
-    try:
-        proxy.wait_server_ready(timeout=SECONDS_FOR_A_SERVER)
-    except ConnectionError as error:
-        proxy.close()
-        raise InputError(
-            f"storage={url!r}: nothing answers there; start the proxy first: "
-            "optuna.storages.run_grpc_proxy_server(storage, host=..., port=...)"
-        ) from error
-    return proxy
-
-
-@contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn what SQLAlchemy, a driver or the file system says into one line that names the URL."""
-    try:
-        yield
-    except (ImportError, OSError) as error:
-        if isinstance(error, ImportError):
-            raise MissingDependency(
-                f"storage={_without_password(url)!r} needs a package that is not installed: {_line(error)}"
-            ) from error
-        raise InputError(f"storage={_without_password(url)!r}: {error.strerror or error}") from error
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except Exception as error:
-        # SQLAlchemy, Alembic, the drivers and Optuna each have their own tree of exceptions.
-        raise InputError(
-            f"storage={_without_password(url)!r} cannot be opened: {_line(error)}; "
-            f"expected a URL such as {DEFAULT}, postgresql://user@host/name or grpc://host:port"
-        ) from error
-
-
-def _line(error: BaseException) -> str:
-    """Return the first line of an exception's own text."""
-    origin = getattr(error, "orig", None) or error
-    return (str(origin).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _without_password(url: str) -> str:
-    """Return the URL with `***` for the password: a message ends in logs.
-
-    Example:
-        >>> _without_password("postgresql://me:secret@host/db")
-        'postgresql://me:***@host/db'
-    """
-    scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    user, colon, _ = login.partition(":")
-    return f"{scheme}://{user}{':***' if colon else ''}{at}{place}"
 
 
 def open_study(storage: Any, name: str, *, direction: str, space: Space, protocol: dict[str, Any]) -> tuple[Any, bool]:
     """Create the study, or return the one of that name if it asks the same question, and whether it was there.
 
     Raises:
+        InputError: `protocol` cannot be kept as JSON.
         StateError: It has another direction, space or protocol, or was made by another program.
     """
     optuna = optuna_or_refuse()
-    # Through JSON, so that what comes back from a storage can be compared with what goes in.
-    asked = json.loads(json.dumps({"direction": direction, "space": space.to_dict(), **protocol}))
+    asked = _asked(direction, space, protocol)
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction=direction)
     except optuna.exceptions.DuplicatedStudyError:
@@ -175,9 +51,33 @@ def open_study(storage: Any, name: str, *, direction: str, space: Space, protoco
         study.set_user_attr(PROTOCOL, asked)
     elif found != asked:
         mine, theirs = _flat(asked), _flat(found)
-        key = next(key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key))
+        differing = [key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key)]
+        # The objective only where nothing else differs: the others are easier to set right.
+        key = min(differing, key=lambda key: key == "objective", default=None)
+        if key is None:
+            return study, True
+        if key == "objective":
+            raise StateError(
+                f"study {name!r} is of another objective ({theirs.get(key)}, this one is {mine.get(key)}): tune under "
+                "another study name; or, if it measures the same after an edit, pass "
+                f"protocol={{'objective': {theirs.get(key)!r}}}"
+            )
         raise StateError(f"study {name!r} has {key}={theirs.get(key)!r}, this one asks for {mine.get(key)!r}: {advice}")
     return study, True
+
+
+def _asked(direction: str, space: Space, protocol: dict[str, Any]) -> dict[str, Any]:
+    """Return what a study asks as JSON gives it back, so that it can be compared with what comes from a storage."""
+    if not isinstance(protocol, dict):
+        raise InputTypeError(f"protocol: {type(protocol).__name__}, expected a dict of JSON values")
+    taken = sorted({"direction", "space"} & set(protocol))
+    if taken:
+        raise InputError(f"protocol has {taken[0]!r}, which every study has of its own: choose another key")
+    try:
+        own = json.loads(json.dumps(protocol, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"protocol={protocol!r}, expected JSON values: {error}") from error
+    return {"direction": direction, "space": json.loads(json.dumps(space.to_dict())), **own}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -191,8 +91,16 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """A digest, not a name: the database may be shown to others."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+    """Tell apart where process numbers mean different processes: hosts, their starts, and containers of one host.
+
+    A digest, not a name: the database may be shown to others.
+    """
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(BOOT.read_text().strip())
+    with contextlib.suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
 
 
 def _born(pid: int) -> str:
@@ -244,6 +152,11 @@ def bury_the_dead(study: Any) -> int:
                 study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
                 buried += 1
     return buried
+
+
+def ended_elsewhere(study: Any, trial: Any) -> bool:
+    """Whether another process has ended a trial that runs here, because it took this one for dead."""
+    return bool(study._storage.get_trial(trial._trial_id).state.is_finished())
 
 
 class Tally:

@@ -23,8 +23,9 @@ from rmsprop.race.record import FIRST_TUNING_SEED
 from rmsprop.race.task import Data, Task
 from rmsprop.tune._found import Direction, Tuned
 from rmsprop.tune._space import Diverged, Setting, Space
-from rmsprop.tune._storage import open_storage, open_study, optuna_or_refuse, quietly
+from rmsprop.tune._storage import open_study
 from rmsprop.tune._tune import check, check_whole, refuse_never_finite, search
+from rmsprop.tune._url import opened_storage, optuna_or_refuse, quietly, refuse_private
 from rmsprop.tune._workers import supervise
 
 __all__ = ["TaskObjective", "prepared", "space_of", "stepper", "tune_task"]
@@ -161,6 +162,8 @@ def tune_task(
         MissingDependency: Optuna or the task's data are not at hand.
     """
     check_whole(workers=workers, least=1)
+    if workers > 1:
+        refuse_private(storage, workers=workers)
     direction: Direction = "maximize" if task.metric.better == "higher" else "minimize"
     check(trials=trials, seed=seed, direction=direction, study=study, pruner=pruner)
     space = space_of(task) if space is None else space
@@ -190,8 +193,8 @@ def tune_task(
             found = search(objective, storage=storage, listener=listener, **options)
     else:
         del data
-        with quietly():
-            opened, _ = open_study(open_storage(storage), study, direction=direction, space=space, protocol=protocol)
+        with quietly(), opened_storage(storage) as kept:
+            opened, _ = open_study(kept, study, direction=direction, space=space, protocol=protocol)
             share = max(1, (os.cpu_count() or 1) // workers)
             make = partial(TaskObjective, epochs=budget.epochs, seeds=seeds)
             job = (prepared(task, threads=share), make, storage, options)

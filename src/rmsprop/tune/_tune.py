@@ -9,25 +9,17 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from rmsprop.errors import InputError, InputTypeError
+from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
 from rmsprop.tune._found import Direction, Tuned, known
+from rmsprop.tune._objective import identity
 from rmsprop.tune._space import Diverged, Setting, Space
-from rmsprop.tune._storage import (
-    DEFAULT,
-    DIVERGED,
-    LOST,
-    Tally,
-    bury_the_dead,
-    claim,
-    open_storage,
-    open_study,
-    optuna_or_refuse,
-    quietly,
-)
+from rmsprop.tune._storage import DIVERGED, LOST, Tally, bury_the_dead, claim, ended_elsewhere, open_study
+from rmsprop.tune._url import DEFAULT, opened_storage, optuna_or_refuse, quietly
 
 __all__ = ["check", "check_whole", "refuse_never_finite", "search", "tune"]
 
@@ -50,8 +42,10 @@ def tune(
 ) -> Tuned:
     """Search the RMSprop that makes `objective` best.
 
-    A study that exists goes on. Several processes, on one machine or many, may call this with the same study and
-    storage: they share the trials. Ctrl-C ends the search and keeps what is done.
+    A study that exists goes on, if it is of this objective: the function's code and the plain numbers and texts that it
+    was made with are compared, what it calls is not. A study that has all its trials is returned, with a warning.
+    Several processes, on one machine or many, may call this with the same study and storage: they share the trials.
+    Ctrl-C ends the search and keeps what is done.
 
     Args:
         objective: Called with a `Setting`; returns a number. A value that is not finite marks the trial as diverged:
@@ -64,7 +58,8 @@ def tune(
         pruner: "median" (gives up a trial that stands worse than the median of the others, once there are five),
             "none", or any Optuna pruner.
         seed: Of the sampler (TPE), a whole number of at least 0.
-        protocol: What else must be the same for trials to be comparable, as JSON values; kept with the study.
+        protocol: What else must be the same for trials to be comparable, as JSON values; kept with the study. Its
+            "objective" takes the place of the comparison of code.
         listener: Called with what is known, at the beginning if the study goes on, and after every trial.
 
     Returns:
@@ -74,8 +69,8 @@ def tune(
         MissingDependency: Optuna is not installed.
         InputError: An argument out of its domain, a storage that cannot be opened, or an objective that was never
             finite.
-        InputTypeError: `objective` is no function, or returned something that is no number.
-        StateError: The study exists and asks another question.
+        InputTypeError: `objective` is no function, or returned something that is no number; `space` is no `Space`.
+        StateError: The study exists and asks another question, or is of another objective.
 
     Example:
         >>> import numpy as np, rmsprop
@@ -91,6 +86,11 @@ def tune(
     """
     if not callable(objective):
         raise InputTypeError(f"objective: {type(objective).__name__}, expected a function of a Setting")
+    if space is not None and not isinstance(space, Space):
+        raise InputTypeError(f"space: {type(space).__name__}, expected rmsprop.tune.Space(lr=..., rho=..., ...)")
+    question: Any = {} if protocol is None else protocol
+    if isinstance(question, dict):
+        question = {"objective": identity(objective), **question}
     found = search(
         objective,
         trials=trials,
@@ -100,9 +100,16 @@ def tune(
         space=Space() if space is None else space,
         pruner=pruner,
         seed=seed,
-        protocol=protocol or {},
+        protocol=question,
         listener=listener,
     )
+    if found.resumed >= trials:
+        warnings.warn(
+            f"study {study!r} had {found.resumed} trials already, so the objective was not called: "
+            f"trials={found.resumed + trials} adds more, another study name begins anew",
+            RMSpropWarning,
+            stacklevel=2,
+        )
     refuse_never_finite(found, trials)
     return found
 
@@ -140,8 +147,7 @@ def search(
     """
     optuna = optuna_or_refuse()
     study_pruner = check(trials=trials, seed=seed, direction=direction, study=study, pruner=pruner)
-    with quietly():
-        kept = open_storage(storage)
+    with quietly(), opened_storage(storage) as kept:
         opened, _ = open_study(kept, study, direction=direction, space=space, protocol=protocol)
         opened.pruner = study_pruner
         resumed, interrupted = Tally(opened).done, False
@@ -189,38 +195,54 @@ def refuse_never_finite(found: Tuned, trials: int) -> None:
 def _one(study: Any, trial: Any, space: Space, objective: Callable[[Setting], float]) -> None:
     """Run one trial and tell the study how it ended."""
     optuna = optuna_or_refuse()
-    states = optuna.trial.TrialState
+    states, gone = optuna.trial.TrialState, optuna.exceptions.UpdateFinishedTrialError
 
     def report(step: int, value: float) -> None:
+        check_whole(step=step, least=0)
         value = _number(value, f"report({step}, ...)")
         if not math.isfinite(value):
             trial.set_user_attr(DIVERGED, f"{value} reported at step {step}")
             raise optuna.TrialPruned
-        trial.report(value, step)
+        trial.report(value, int(step))
         if trial.should_prune():
             raise optuna.TrialPruned
 
+    diverged = ""
     try:
         params = space.suggest(trial)
         value = _number(objective(space.setting(params, number=trial.number, report=report)), "objective's value")
-    except Diverged as diverged:
-        trial.set_user_attr(DIVERGED, str(diverged))
-        study.tell(trial, state=states.PRUNED)
+        if not math.isfinite(value):
+            diverged = f"the objective returned {value}"
+    except Diverged as error:
+        diverged = str(error)
     except optuna.TrialPruned:
-        study.tell(trial, state=states.PRUNED)
+        _tell(study, trial, state=states.PRUNED)
+        return
     except BaseException as error:
+        if isinstance(error, gone) and ended_elsewhere(study, trial):
+            return
         # Ctrl-C and an error of the objective alike: this trial is nobody's any more.
         with contextlib.suppress(Exception):
             trial.set_user_attr(LOST, f"{type(error).__name__}: {error}"[:200])
             study.tell(trial, state=states.FAIL)
         raise
+    if diverged:
+        with contextlib.suppress(gone):
+            trial.set_user_attr(DIVERGED, diverged)
+        # Told as pruned, not as failed: the sampler learns from a pruned trial to stay away, a failed one it skips.
+        _tell(study, trial, state=states.PRUNED)
     else:
-        if math.isfinite(value):
-            study.tell(trial, value)
-        else:
-            # Told as pruned, not as failed: the sampler learns from a pruned trial to stay away, a failed one it skips.
-            trial.set_user_attr(DIVERGED, f"the objective returned {value}")
-            study.tell(trial, state=states.PRUNED)
+        _tell(study, trial, value, state=states.COMPLETE)
+
+
+def _tell(study: Any, trial: Any, value: float | None = None, *, state: Any) -> None:
+    """End a trial, unless another process took this one for dead and ended it: then it is lost, and done again."""
+    try:
+        study.tell(trial, value, state=state)
+    except (optuna_or_refuse().exceptions.UpdateFinishedTrialError, ValueError):
+        # Optuna has a ValueError for that, as for much else.
+        if not ended_elsewhere(study, trial):
+            raise
 
 
 def _number(value: Any, what: str) -> float:

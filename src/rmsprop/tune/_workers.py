@@ -1,10 +1,15 @@
-"""Several processes at work on one study: started, watched and gathered in by the one that was asked."""
+"""Several processes at work on one study: started, watched and gathered in by the one that was asked.
+
+A worker that dies, or in which a trial raises, costs that trial and is not replaced: the others go on. What the library
+itself refuses (other data, another question, a missing package) would meet them all, and ends the search at once.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import threading
@@ -13,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rmsprop.errors import StateError
+from rmsprop.errors import RMSpropError, StateError
 from rmsprop.tune._found import Tuned, known
 from rmsprop.tune._storage import bury_the_dead
 from rmsprop.tune._tune import search
@@ -22,6 +27,8 @@ __all__ = ["supervise"]
 
 SECONDS_BETWEEN_LOOKS = 0.3
 SECONDS_TO_LEAVE = 5.0
+RAISED = 75
+"""The exit code of a worker that has sent its exception."""
 
 
 def supervise(
@@ -32,32 +39,37 @@ def supervise(
     space, direction, trials = options["space"], options["direction"], options["trials"]
     resumed = known(study, space, direction).done
     spawn = multiprocessing.get_context("spawn")
-    refused = spawn.SimpleQueue()
+    raised = spawn.SimpleQueue()
     handle, lock_file = tempfile.mkstemp(prefix="rmsprop-tune-")
     os.close(handle)
-    crew = [spawn.Process(target=_work, args=(job, lock_file, refused), daemon=True) for _ in range(workers)]
+    crew = [spawn.Process(target=_work, args=(job, lock_file, raised), daemon=True) for _ in range(workers)]
     interrupted, seen, mourned = False, -1, set()
+    causes: list[Exception] = []
     try:
         with _deaf():
             for worker in crew:
                 worker.start()
         while True:
             alive = [worker for worker in crew if worker.is_alive()]
-            if not refused.empty():
-                raise refused.get()
+            while not raised.empty():
+                causes.append(raised.get())
+                if isinstance(causes[-1], RMSpropError):
+                    raise causes[-1]
+                say(f"A trial raised {_words(causes[-1])}; it does not count, and its worker ended.")
             for worker in crew:
-                if worker.exitcode not in (None, 0) and worker.pid not in mourned:
+                if worker.exitcode not in (None, 0, RAISED) and worker.pid not in mourned:
                     mourned.add(worker.pid)
                     say(f"A worker died (exit code {worker.exitcode}); its trial does not count, the others go on.")
             now = known(study, space, direction, resumed=resumed)
             if listener is not None and now.done != seen:
                 seen = now.done
                 listener(now)
-            if not alive:
+            # What the last one put into the queue before it ended is read first.
+            if not alive and raised.empty():
                 break
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        if not refused.empty():
-            raise refused.get()
+        if now.done < trials and causes:
+            raise causes[0]
         if now.done < trials:
             raise StateError(
                 f"every worker died before the study had {trials} trials; {now.done} are kept: the same command goes on"
@@ -94,7 +106,7 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(job: Any, lock_file: str, refused: Any) -> None:
+def _work(job: Any, lock_file: str, raised: Any) -> None:
     """What a worker process does: share the study's trials with the others until it has enough."""
     task, make, storage, options = job
     parent = multiprocessing.parent_process()
@@ -108,11 +120,21 @@ def _work(job: Any, lock_file: str, refused: Any) -> None:
                 **options,
             )
     except Exception as error:
-        try:
-            refused.put(error)
-        except Exception:
-            refused.put(StateError(f"a worker failed: {type(error).__name__}: {error}"))
-        raise SystemExit(1) from None
+        raised.put(_sendable(error))
+        raise SystemExit(RAISED) from None
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return the exception, or one with its words if it does not survive the way to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(_words(error))
+    return error
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 class _FileLock:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rmsprop.errors import FileError
 from rmsprop.race import data as sources
-from rmsprop.race.task import Data, Split
-from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
-from rmsprop.race.tasks.digits import split_evenly
+from rmsprop.race.task import Data
+from rmsprop.race.tasks._learner import Classifier
+from rmsprop.race.tasks._split import split_evenly
+from rmsprop.race.tasks._torch import TorchTask, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["ImageLearner", "ImageTask", "Pictures", "idx", "load"]
 
 BATCH = 128
-SCORED_AT_ONCE = 1000
 SPLIT_SEED = 2017
 SHARES = (0.9, 0.1)
 SHORT = 0.04
@@ -35,48 +34,13 @@ class Pictures(NamedTuple):
     labels: torch.Tensor
 
 
-class ImageLearner(TorchLearner):
-    """A classifier of pictures; the loss is the cross-entropy, the metric the share recognised.
+class ImageLearner(Classifier):
+    """A classifier of pictures, from float32 of shape (n, 1, 28, 28) in [0, 1] to ten scores."""
 
-    Args:
-        model: From float32 of shape (n, 1, 28, 28) in [0, 1] to ten scores.
-        splits: "train", "valid" and "test". Read.
-        seed: Of the order of the batches.
-        device: Where it trains.
-    """
-
-    def __init__(self, model: torch.nn.Module, splits: dict[str, Pictures], seed: int, *, device: str) -> None:
-        super().__init__(model, device=device)
-        self._splits = {name: Pictures(*(t.to(self.device) for t in part)) for name, part in splits.items()}
-        self._seed = seed
-
-    def batches(self, epoch: int) -> Iterator[Pictures]:
-        """Yield the training pictures once, in an order drawn from the seed and the epoch."""
-        images, labels = self._splits["train"]
-        for chosen in shuffled(len(labels), seed=self._seed, epoch=epoch).to(self.device).split(BATCH):
-            yield Pictures(images[chosen], labels[chosen])
-
-    def loss(self, batch: Pictures) -> torch.Tensor:
-        """Return the mean cross-entropy."""
-        import torch
-
-        return torch.nn.functional.cross_entropy(self._scores(batch.images), batch.labels)
-
-    def score(self, split: Split) -> tuple[float, float]:
-        """Return the share of pictures recognised and the mean loss."""
-        import torch
-
-        images, labels = self._splits[split]
-        right, loss = 0, 0.0
-        with self.evaluating():
-            for part, wanted in zip(images.split(SCORED_AT_ONCE), labels.split(SCORED_AT_ONCE), strict=True):
-                scores = self._scores(part)
-                right += int((scores.argmax(1) == wanted).sum())
-                loss += float(torch.nn.functional.cross_entropy(scores, wanted, reduction="sum"))
-        return right / len(labels), loss / len(labels)
-
-    def _scores(self, images: torch.Tensor) -> Any:
-        return self.model(images.unsqueeze(1).float().div_(255))
+    def scores(self, batch: Pictures) -> torch.Tensor:
+        """Return ten scores for each picture."""
+        found: torch.Tensor = self.model(batch.images.unsqueeze(1).float().div_(255))
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +56,7 @@ class ImageTask(TorchTask):
         """Build the network with the weights of `seed`."""
         with seeded(seed):
             model = self.network()
-        return ImageLearner(model, data.content, seed, device=self.device)
+        return ImageLearner(model, data.content, seed, batch=BATCH, device=self.device)
 
     def network(self) -> torch.nn.Module:
         """Return the network, from (n, 1, 28, 28) to (n, 10)."""

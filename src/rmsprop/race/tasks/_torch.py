@@ -44,6 +44,9 @@ class TorchLearner:
         self.model.train()
         self._named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         self.params = [p for _, p in self._named]
+        # What passed last, for `culprit`; None is a batch too.
+        self._last: Any = None
+        self._seen = False
 
     def batches(self, epoch: int) -> Iterable[Any]:
         """Yield what epoch `epoch` feeds in, from the seed and the epoch alone."""
@@ -61,6 +64,7 @@ class TorchLearner:
         """Return the loss; the gradients are left in the parameters' `.grad`, where the optimizer looks for them."""
         for param in self.params:
             param.grad = None
+        self._last, self._seen = batch, True
         loss = self.loss(batch)
         loss.backward()
         if self.max_norm is not None:
@@ -70,16 +74,50 @@ class TorchLearner:
         return float(loss.detach()), None
 
     def culprit(self, grads: None = None) -> str:
-        """Name the first parameter, then the first gradient, that is not finite."""
+        """Name where a loss that is not finite began, as far as that can still be seen.
+
+        A weight, if one is not finite: the step before made it so. Else the first layer whose output is not finite when
+        the last batch passes once more, else a gradient. Of several weights or gradients the one nearest to the loss is
+        named: they overflow on the way back from there.
+        """
+        if found := self._broken((name, param.detach()) for name, param in self._named):
+            return found
+        if layer := self._broken_layer():
+            return layer
+        found = self._broken((name, p.grad) for name, p in self._named if p.grad is not None)
+        return f"the gradient of {found}" if found else "the loss"
+
+    @staticmethod
+    def _broken(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+        """Name the last tensor that is not finite; empty if all are."""
+        found = ""
+        for name, tensor in tensors:
+            found = found if _finite(tensor.coalesce().values() if tensor.is_sparse else tensor) else name
+        return found
+
+    def _broken_layer(self) -> str:
+        """Let the last batch pass once more and name the first layer whose output is not finite; empty if none."""
         import torch
 
-        tensors = [(name, param.detach()) for name, param in self._named]
-        tensors += [(f"the gradient of {name}", p.grad) for name, p in self._named if p.grad is not None]
-        for name, tensor in tensors:
-            values = tensor.coalesce().values() if tensor.is_sparse else tensor
-            if not bool(torch.isfinite(values).all()):
-                return name
-        return "the loss"
+        if not self._seen:
+            return ""
+        found: list[str] = []
+
+        def look(name: str, module: torch.nn.Module, output: Any) -> None:
+            if not found and not _finite(output):
+                found.append(f"the output of {name or 'the model'} ({type(module).__name__})")
+
+        hooks = [
+            module.register_forward_hook(lambda module, given, output, name=name: look(name, module, output))
+            for name, module in self.model.named_modules()
+        ]
+        try:
+            with torch.no_grad():
+                self.loss(self._last)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found[0] if found else ""
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -105,6 +143,7 @@ class TorchTask:
             their last bits.
         notes: For the report.
         needs: Names of the sources in `rmsprop.race.data` that `load` reads: what `--fetch` brings.
+        asked_threads: What `--threads` asks for instead, also where `short`; None leaves it to `threads`.
         short: `load` returns a part of the data, so that a trial takes about a second: what `--quick` does.
     """
 
@@ -115,6 +154,14 @@ class TorchTask:
     needs: tuple[str, ...] = ()
     short: bool = False
     name: str = ""
+    asked_threads: int | None = None
+
+    @property
+    def used_threads(self) -> int:
+        """CPU threads while trials run, at most one per core."""
+        # Little work shares badly: on a busy machine the threads would mostly wait for each other.
+        own = 1 if self.short else self.threads
+        return max(1, min(self.asked_threads or own, os.cpu_count() or 1))
 
     def session(self) -> AbstractContextManager[Any]:
         """Fix the number of threads and ask for arithmetic that repeats itself; both are put back afterwards.
@@ -124,8 +171,7 @@ class TorchTask:
             InputError: `device` is unknown or not there.
         """
         self.ready()
-        # Little work shares badly: on a busy machine the threads would mostly wait for each other.
-        return _session(1 if self.short else self.threads, cuda=self.device.startswith("cuda"))
+        return _session(self.used_threads, cuda=self.device.startswith("cuda"))
 
     def ready(self) -> None:
         """Refuse to begin without torch, or on a device that is not there.
@@ -148,12 +194,23 @@ class TorchTask:
             ) from error
 
 
+def _finite(output: Any) -> bool:
+    """Whether all numbers are finite, of a tensor or of what a layer puts out: tuples and dicts of tensors."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return not output.is_floating_point() or bool(torch.isfinite(output).all())
+    if isinstance(output, dict):
+        return all(map(_finite, output.values()))
+    return all(map(_finite, output)) if isinstance(output, (tuple, list)) else True
+
+
 @contextlib.contextmanager
 def _session(threads: int, *, cuda: bool) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
+    torch.set_num_threads(threads)
     try:
         # Sparse gradients come from torch itself; without a word here torch.optim.Adagrad warns of unchecked ones.
         # On a CPU the operations used here repeat themselves anyway, for the same number of threads.

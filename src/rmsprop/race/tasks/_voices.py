@@ -59,9 +59,8 @@ def synthetic() -> Clips:
         FileError: It fails, or the clips cannot be kept.
     """
     program = sources.program("espeak-ng")
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
-    version = re.search(r"\d+(?:\.\d+)+", told)
-    kept = sources.cache() / "espeak-ng" / f"digits-{version.group() if version else 'unknown'}-1.npz"
+    version = re.search(rb"\d+(?:\.\d+)+", _run(program, ["--version"]).stdout)
+    kept = sources.cache() / "espeak-ng" / f"digits-{version.group().decode() if version else 'unknown'}-1.npz"
     if (clips := _kept(kept)) is not None:
         return clips
     rng = np.random.default_rng(DRAWN)
@@ -129,11 +128,15 @@ def bands() -> NDArray[np.float64]:
     return np.maximum(np.minimum((frequency - left) / (centre - left), (right - frequency) / (right - centre)), 0)
 
 
-def _spoken(program: Path, options: list[str], word: str) -> NDArray[np.float32]:
+def _run(program: Path, words: list[str]) -> subprocess.CompletedProcess[bytes]:
     try:
-        done = subprocess.run([program, "--stdout", *options, word], capture_output=True, timeout=60, check=False)
+        return subprocess.run([program, *words], capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FileError(f"{program} does not speak: {error}") from error
+
+
+def _spoken(program: Path, options: list[str], word: str) -> NDArray[np.float32]:
+    done = _run(program, ["--stdout", *options, word])
     if done.returncode != 0 or not done.stdout:
         told = done.stderr.decode(errors="replace").strip()
         raise FileError(f"{program} does not speak {word!r} as {options[1]}: {told or 'it made no sound'}")

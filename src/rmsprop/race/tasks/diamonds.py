@@ -12,7 +12,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,9 @@ from numpy.typing import NDArray
 
 from rmsprop.race import data as sources
 from rmsprop.race.task import Budget, Data, Metric, Split
-from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
+from rmsprop.race.tasks._learner import SplitLearner
+from rmsprop.race.tasks._split import split_at_random
+from rmsprop.race.tasks._torch import TorchTask, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -49,26 +50,8 @@ class Stones(NamedTuple):
     prices: torch.Tensor
 
 
-class Regression(TorchLearner):
-    """A learner (see `rmsprop.race.task`) that predicts one number; the loss is the mean squared error.
-
-    Args:
-        model: From (n, 27) to (n, 1).
-        splits: "train", "valid" and "test". Read.
-        seed: Of the order of the batches.
-        device: Where it trains.
-    """
-
-    def __init__(self, model: torch.nn.Module, splits: dict[str, Stones], seed: int, *, device: str) -> None:
-        super().__init__(model, device=device)
-        self._splits = {name: Stones(*(t.to(self.device) for t in part)) for name, part in splits.items()}
-        self._seed = seed
-
-    def batches(self, epoch: int) -> Iterator[Stones]:
-        """Yield the training stones once, in an order drawn from the seed and the epoch."""
-        features, prices = self._splits["train"]
-        for chosen in shuffled(len(prices), seed=self._seed, epoch=epoch).to(self.device).split(BATCH):
-            yield Stones(features[chosen], prices[chosen])
+class Regression(SplitLearner):
+    """A learner (see `rmsprop.race.task`) that predicts one number from (n, 27); the loss is the mean squared error."""
 
     def loss(self, batch: Stones) -> torch.Tensor:
         """Return the mean squared error."""
@@ -93,6 +76,9 @@ class Diamonds(TorchTask):
     model: str = "a 27-64-64-1 network with rectifiers; 6,017 parameters, batch 128"
     source: str = "53,940 diamonds, ten columns (H. Wickham, ggplot2, 2016), from the PyPI package plotnine"
     licence: str = "Data: MIT (ggplot2, plotnine)"
+    notes: tuple[str, ...] = (
+        "The table has some stones twice: 35 of the 8,091 test rows are exact copies of training rows.",
+    )
     threads: int = 1
     metric: Metric = METRIC
     budget: Budget = BUDGET
@@ -111,8 +97,7 @@ class Diamonds(TorchTask):
 
         raw = sources.read("diamonds", "diamonds.csv")
         x, y = features(raw.decode())
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(y))[: SHORT if self.short else None]
-        parts = np.split(order, np.rint(np.cumsum(SHARES)[:-1] * len(order)).astype(int))
+        parts = split_at_random(len(y), SHARES, seed=SPLIT_SEED, keep=SHORT if self.short else None)
         x, y = (_standardised(array, parts[0]) for array in (x, y))
         splits = {
             name: Stones(torch.from_numpy(x[part].astype(np.float32)), torch.from_numpy(y[part].astype(np.float32)))
@@ -122,7 +107,7 @@ class Diamonds(TorchTask):
             content=splits,
             sizes={name: len(part.prices) for name, part in splits.items()},
             versions={"torch": torch.__version__},
-            fingerprint=hashlib.sha256(raw + order.astype("<i8").tobytes()).hexdigest()[:16],
+            fingerprint=hashlib.sha256(raw + np.concatenate(parts).astype("<i8").tobytes()).hexdigest()[:16],
         )
 
     def learner(self, data: Data, seed: int) -> Regression:
@@ -133,7 +118,7 @@ class Diamonds(TorchTask):
             model = nn.Sequential(
                 nn.Linear(27, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
             )  # fmt: skip
-        return Regression(model, data.content, seed, device=self.device)
+        return Regression(model, data.content, seed, batch=BATCH, device=self.device)
 
 
 def features(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

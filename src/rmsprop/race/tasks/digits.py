@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rmsprop.errors import MissingDependency
 from rmsprop.race.task import Budget, Data, Framework, Metric, Split
+from rmsprop.race.tasks._split import split_evenly
 
 __all__ = ["TASK", "Digits", "Network"]
 
@@ -93,9 +94,12 @@ class Network:
         return float((logp.argmax(axis=1) == labels).mean()), -float(logp[np.arange(len(labels)), labels].mean())
 
     def culprit(self, grads: Weights) -> str:
-        """Name the first weight, then the first gradient, that is not finite."""
+        """Name the weight, else the gradient, that is not finite; of several the one nearest to the loss.
+
+        They overflow on the way back from there.
+        """
         for kind, tree in (("", self.params), ("the gradient of ", grads)):
-            for name, array in tree.items():
+            for name, array in reversed(tree.items()):
                 if not np.isfinite(array).all():
                     return kind + name
         return "the loss"
@@ -167,28 +171,6 @@ class Digits:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         return threadpool_limits(limits=1)
-
-
-def split_evenly(labels: NDArray[Any], shares: tuple[float, ...], *, seed: int) -> list[NDArray[np.intp]]:
-    """Return sorted positions for each share, every label in proportion.
-
-    Args:
-        labels: Shape (n,), integers. Read.
-        shares: Fractions that add up to 1.
-        seed: Of the draw.
-
-    Example:
-        >>> [len(part) for part in split_evenly(np.repeat([0, 1], 10), (0.6, 0.2, 0.2), seed=0)]
-        [12, 4, 4]
-    """
-    rng = np.random.default_rng(seed)
-    parts: list[list[NDArray[np.intp]]] = [[] for _ in shares]
-    for label in np.unique(labels):
-        where = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.rint(np.cumsum(shares)[:-1] * len(where)).astype(int)
-        for part, piece in zip(parts, np.split(where, cuts), strict=True):
-            part.append(piece)
-    return [np.sort(np.concatenate(part)) for part in parts]
 
 
 TASK = Digits()

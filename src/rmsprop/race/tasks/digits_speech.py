@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rmsprop.race.task import Budget, Data, Metric
-from rmsprop.race.tasks._torch import TorchTask, shuffled
+from rmsprop.race.tasks._torch import TorchTask
 from rmsprop.race.tasks._voices import BANDS, VARIANTS, human, synthetic
 from rmsprop.race.tasks.speech import Examples, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import torch
 
 __all__ = ["TASK", "Pupil", "SpokenDigits"]
 
@@ -54,15 +56,22 @@ class Pupil(Listener):
         rng = np.random.default_rng([self._seed, epoch, 1])
         band = torch.arange(BANDS)
         time = torch.arange(frames.shape[1])
-        for chosen in shuffled(len(classes), seed=self._seed, epoch=epoch).split(BATCH):
+        for chosen in self.order(epoch).split(BATCH):
             count = len(chosen)
             noise = torch.from_numpy(rng.standard_normal((count, *frames.shape[1:]), dtype=np.float32))
             begin, width = (torch.from_numpy(rng.integers(0, top, (count, 1, 1))) for top in (BANDS, GAP + 1))
             heard = (band < begin) | (band >= begin + width)
-            moved = frames[chosen].cpu().roll(int(rng.integers(-SHIFT, SHIFT + 1)), dims=2)
+            moved = _moved(frames[chosen].cpu(), int(rng.integers(-SHIFT, SHIFT + 1)))
             there = (time < lengths[chosen].cpu()[:, None]).unsqueeze(-1)
             disturbed = (moved + NOISE * noise) * heard * there
             yield Examples(disturbed.to(self.device), lengths[chosen], classes[chosen])
+
+
+def _moved(frames: torch.Tensor, by: int) -> torch.Tensor:
+    """Return the frames with their bands moved up by `by`; what comes in at the edge repeats the outermost band."""
+    import torch
+
+    return frames[:, :, (torch.arange(BANDS) - by).clamp(0, BANDS - 1)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,11 @@ import numpy as np
 
 from rmsprop.errors import MissingDependency
 from rmsprop.race import data as sources
-from rmsprop.race.task import Budget, Data, Metric, Split
+from rmsprop.race.task import Budget, Data, Metric
 from rmsprop.race.tasks import sentiment
-from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
-from rmsprop.race.tasks.digits import split_evenly
+from rmsprop.race.tasks._learner import Classifier
+from rmsprop.race.tasks._split import split_evenly
+from rmsprop.race.tasks._torch import TorchTask, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ class Content(NamedTuple):
     transformer: Any
 
 
-class Tuned(TorchLearner):
+class Tuned(Classifier):
     """A learner (see `rmsprop.race.task`) over the sentences; gradients are clipped to norm 1 for all.
 
     Args:
@@ -67,6 +68,7 @@ class Tuned(TorchLearner):
     """
 
     max_norm: ClassVar[float | None] = 1.0
+    at_once: ClassVar[int] = 4 * BATCH
 
     def __init__(self, content: Content, seed: int, *, device: str = "cpu") -> None:
         from torch import nn
@@ -74,39 +76,19 @@ class Tuned(TorchLearner):
         with seeded(seed):
             transformer = copy.deepcopy(content.transformer)
             head = nn.Linear(transformer.config.hidden_size, 2)
-        super().__init__(nn.ModuleDict({"transformer": transformer, "head": head}), device=device)
-        self._splits = {name: Sentences(*(t.to(self.device) for t in part)) for name, part in content.splits.items()}
-        self._seed = seed
+        model = nn.ModuleDict({"transformer": transformer, "head": head})
+        super().__init__(model, content.splits, seed, batch=BATCH, device=device)
 
     def batches(self, epoch: int) -> Iterator[Sentences]:
         """Yield the next BATCHES batches; a new order begins when the sentences are used up."""
         part = self._splits["train"]
         per_round = len(part.kind) // BATCH
         for number in range((epoch - 1) * min(BATCHES, per_round), epoch * min(BATCHES, per_round)):
-            order = shuffled(len(part.kind), seed=self._seed, epoch=number // per_round)
-            chosen = order[number % per_round * BATCH :][:BATCH]
-            yield Sentences(*(tensor[chosen.to(self.device)] for tensor in part))
+            chosen = self.order(number // per_round)[number % per_round * BATCH :][:BATCH]
+            yield Sentences(*(tensor[chosen] for tensor in part))
 
-    def loss(self, batch: Sentences) -> torch.Tensor:
-        """Return the mean cross-entropy."""
-        import torch
-
-        return torch.nn.functional.cross_entropy(self._scores(batch), batch.kind)
-
-    def score(self, split: Split) -> tuple[float, float]:
-        """Return the share of sentences judged right and the mean loss."""
-        import torch
-
-        right, loss, whole = 0, 0.0, self._splits[split]
-        with self.evaluating():
-            for begin in range(0, len(whole.kind), 4 * BATCH):
-                part = Sentences(*(tensor[begin : begin + 4 * BATCH] for tensor in whole))
-                scores = self._scores(part)
-                right += int((scores.argmax(1) == part.kind).sum())
-                loss += float(torch.nn.functional.cross_entropy(scores, part.kind, reduction="sum"))
-        return right / len(whole.kind), loss / len(whole.kind)
-
-    def _scores(self, batch: Sentences) -> torch.Tensor:
+    def scores(self, batch: Sentences) -> torch.Tensor:
+        """Return two scores for each sentence, from the mean of the transformer's last vectors."""
         longest = int(batch.mask.sum(1).max())
         tokens, mask = batch.tokens[:, :longest], batch.mask[:, :longest]
         read = self.model["transformer"](input_ids=tokens, attention_mask=mask).last_hidden_state

@@ -17,7 +17,6 @@ import gzip
 import hashlib
 import lzma
 import zlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,7 +24,9 @@ import numpy as np
 from rmsprop.errors import FileError, MissingDependency
 from rmsprop.race import data as sources
 from rmsprop.race.task import Budget, Data, Metric, Split
-from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
+from rmsprop.race.tasks._learner import SplitLearner
+from rmsprop.race.tasks._split import split_at_random
+from rmsprop.race.tasks._torch import TorchTask, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,7 @@ class Content(NamedTuple):
     films: int
 
 
-class Factors(TorchLearner):
+class Factors(SplitLearner):
     """A learner (see `rmsprop.race.task`) over the ratings.
 
     Args:
@@ -83,9 +84,7 @@ class Factors(TorchLearner):
             )
             for table in model.values():
                 nn.init.normal_(table.weight, std=0.05)
-        super().__init__(model, device=device)
-        self._splits = {name: Votes(*(t.to(self.device) for t in part)) for name, part in content.splits.items()}
-        self._seed = seed
+        super().__init__(model, content.splits, seed, batch=BATCH, device=device)
         self.sparse = True
 
     def make_dense(self) -> None:
@@ -93,12 +92,6 @@ class Factors(TorchLearner):
         self.sparse = False
         for table in self.model.values():
             table.sparse = False
-
-    def batches(self, epoch: int) -> Iterator[Votes]:
-        """Yield the training ratings once, in an order drawn from the seed and the epoch."""
-        part = self._splits["train"]
-        for chosen in shuffled(len(part.ratings), seed=self._seed, epoch=epoch).to(self.device).split(BATCH):
-            yield Votes(*(tensor[chosen] for tensor in part))
 
     def loss(self, batch: Votes) -> torch.Tensor:
         """Return the mean squared error with the penalty."""
@@ -158,15 +151,14 @@ class Ratings(TorchTask):
             np.unique(np.asarray(table[name], np.int64), return_inverse=True) for name in ("userId", "movieId")
         )
         ratings = np.asarray(table["rating"], np.float32)
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(ratings))[: SHORT if self.short else None]
-        parts = np.split(order, np.rint(np.cumsum(SHARES)[:-1] * len(order)).astype(int))
+        parts = split_at_random(len(ratings), SHARES, seed=SPLIT_SEED, keep=SHORT if self.short else None)
         centred = ratings - ratings[parts[0]].mean()
         splits = {
             name: Votes(*(torch.from_numpy(column[part]) for column in (users[1], films[1], centred)))
             for name, part in zip(("train", "valid", "test"), parts, strict=True)
         }
         digest = hashlib.sha256()
-        for array in (users[1], films[1], ratings, order):
+        for array in (users[1], films[1], ratings, np.concatenate(parts)):
             digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return Data(
             content=Content(splits, len(users[0]), len(films[0])),

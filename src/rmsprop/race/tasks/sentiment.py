@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from rmsprop.race import data as sources
 from rmsprop.race.task import Budget, Data, Metric, Split
-from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
-from rmsprop.race.tasks.digits import split_evenly
+from rmsprop.race.tasks._learner import SplitLearner
+from rmsprop.race.tasks._split import split_evenly
+from rmsprop.race.tasks._torch import TorchTask, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ class Examples(NamedTuple):
     kind: torch.Tensor
 
 
-class Critic(TorchLearner):
+class Critic(SplitLearner):
     """A learner (see `rmsprop.race.task`) over the sentences.
 
     Args:
@@ -64,9 +65,7 @@ class Critic(TorchLearner):
 
         with seeded(seed):
             model = Judge(vocabulary, embedded=EMBEDDED, hidden=HIDDEN)
-        super().__init__(model, device=device)
-        self._splits = {name: Examples(*(part.to(self.device) for part in split)) for name, split in splits.items()}
-        self._seed = seed
+        super().__init__(model, splits, seed, batch=BATCH, device=device)
 
     def batches(self, epoch: int) -> Iterator[Examples]:
         """Yield the training sentences once; the order and the words that are hidden come from seed and epoch."""
@@ -75,7 +74,7 @@ class Critic(TorchLearner):
         tokens, kind = self._splits["train"]
         drawn = np.random.default_rng([self._seed, epoch, 1]).random(tokens.shape, dtype=np.float32) < HIDE
         hidden = torch.from_numpy(drawn).to(self.device) & (tokens > 0)
-        for chosen in shuffled(len(kind), seed=self._seed, epoch=epoch).split(BATCH):
+        for chosen in self.order(epoch).split(BATCH):
             yield _trimmed(Examples(tokens[chosen].masked_fill(hidden[chosen], RARE), kind[chosen]))
 
     def loss(self, batch: Examples) -> torch.Tensor:

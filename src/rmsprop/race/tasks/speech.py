@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from rmsprop.errors import FileError
 from rmsprop.race import data as sources
-from rmsprop.race.task import Budget, Data, Metric, Split
-from rmsprop.race.tasks._torch import TorchLearner, TorchTask, seeded, shuffled
-from rmsprop.race.tasks.digits import split_evenly
+from rmsprop.race.task import Budget, Data, Metric
+from rmsprop.race.tasks._learner import Classifier
+from rmsprop.race.tasks._split import split_evenly
+from rmsprop.race.tasks._torch import TorchTask, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,7 @@ class Examples(NamedTuple):
     classes: torch.Tensor
 
 
-class Listener(TorchLearner):
+class Listener(Classifier):
     """A learner (see `rmsprop.race.task`) over sounds of several classes.
 
     Args:
@@ -68,32 +69,12 @@ class Listener(TorchLearner):
 
         with seeded(seed):
             model = Recogniser(*shape)
-        super().__init__(model, device=device)
-        self._batch = batch
-        self._splits = {name: Examples(*(part.to(self.device) for part in split)) for name, split in splits.items()}
-        self._seed = seed
+        super().__init__(model, splits, seed, batch=batch, device=device)
 
-    def batches(self, epoch: int) -> Iterator[Examples]:
-        """Yield the training utterances once, in an order drawn from the seed and the epoch."""
-        split = self._splits["train"]
-        for chosen in shuffled(len(split.classes), seed=self._seed, epoch=epoch).split(self._batch):
-            yield Examples(*(part[chosen] for part in split))
-
-    def loss(self, batch: Examples) -> torch.Tensor:
-        """Return the mean cross-entropy in nats."""
-        import torch
-
-        return torch.nn.functional.cross_entropy(self.model(batch.frames, batch.lengths), batch.classes)
-
-    def score(self, split: Split) -> tuple[float, float]:
-        """Return the share of sounds recognised and the mean loss."""
-        import torch
-
-        frames, lengths, classes = self._splits[split]
-        with self.evaluating():
-            logits = self.model(frames, lengths)
-            loss = float(torch.nn.functional.cross_entropy(logits, classes))
-            return float((logits.argmax(dim=1) == classes).double().mean()), loss
+    def scores(self, batch: Examples) -> torch.Tensor:
+        """Return a score for each class."""
+        found: torch.Tensor = self.model(batch.frames, batch.lengths)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +90,7 @@ class Voices(TorchTask):
     )
     licence: str = "Data: CC BY 4.0 (UCI); carried by aeon under BSD-3-Clause"
     notes: tuple[str, ...] = (
+        "Speaker identification: who speaks is asked, not what is said.",
         "The published split: the same nine men speak in training and test. A fifth of the published training part is "
         "kept for validation.",
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 from rmsprop.race import contestant
 from rmsprop.race.task import Task
+from rmsprop.tune._page import INK, MUTED, page, png
 from rmsprop.tune._points import Sensitivity
-from rmsprop.tune.draw import INK, MUTED, _page, _png
-from rmsprop.tune.sensitivity import Row, curve, rows
+from rmsprop.tune._sensitivity import Row, curve, rows
 
 __all__ = ["sensitivity_png"]
 
@@ -28,7 +28,7 @@ def sensitivity_png(task: Task, found: Sensitivity) -> bytes | None:
         return None
     columns = min(PER_ROW, len(table))
     lines = math.ceil(len(table) / columns)
-    figure, blank = _page(4.1 * columns + 0.4, 2.9 * lines + 0.9)
+    figure, blank = page(4.1 * columns + 0.4, 2.9 * lines + 0.9)
     blank.remove()
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     curves = {row.rival: curve(task, found, row.rival) for row in table}
@@ -47,7 +47,7 @@ def sensitivity_png(task: Task, found: Sensitivity) -> bytes | None:
     figure.suptitle(
         f"{task.title}: how many decades of lr end within 1 % of the best", x=0.01, ha="left", fontweight="bold"
     )
-    return _png(figure)
+    return png(figure)
 
 
 def _panel(ax: Any, task: Task, found: Sensitivity, row: Row) -> None:

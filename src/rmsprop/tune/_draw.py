@@ -8,21 +8,19 @@ of its own, so nothing depends on telling hues apart.
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import numpy as np
 
-from rmsprop.errors import MissingDependency
 from rmsprop.tune._found import Ended, Tuned
-from rmsprop.tune._storage import quietly
+from rmsprop.tune._page import INK, page, png
+from rmsprop.tune._url import quietly
 
 __all__ = ["importance_png", "importances", "map_png"]
 
 WIDTH = 0.25
 FAR = 1.8
-INK, MUTED, PAPER = "#1c1e21", "#5c6169", "#ffffff"
 WORDS = {"lr": "lr", "1 - rho": "rho", "eps": "eps", "momentum": "momentum", "centered": "centered"}
 FEWEST = 20
 """Complete trials below which importances are noise."""
@@ -61,7 +59,7 @@ def map_png(found: Tuned, *, title: str, value: str = "value", log: bool = False
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    figure, ax = _page(8.4, 5.6)
+    figure, ax = page(8.4, 5.6)
     complete = [trial for trial in found.trials if trial.state == "complete"]
     kinds = {
         "pruned": [trial for trial in found.trials if trial.state == "pruned" and not trial.diverged],
@@ -95,7 +93,7 @@ def map_png(found: Tuned, *, title: str, value: str = "value", log: bool = False
     ax.set_title(title, loc="left", fontweight="bold")
     if ax.get_legend_handles_labels()[1]:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def _colours(figure: Any, ax: Any, complete: list[Ended], direction: str, *, value: str, log: bool) -> None:
@@ -151,7 +149,7 @@ def importance_png(found: Tuned, *, title: str) -> bytes | None:
     shares = importances(found)
     if not shares:
         return None
-    figure, ax = _page(7.2, 0.55 * len(shares) + 1.5)
+    figure, ax = page(7.2, 0.55 * len(shares) + 1.5)
     names = sorted(shares, key=lambda name: shares[name])
     bars = ax.barh(names, [shares[name] for name in names], color="#00875f", height=0.62)
     ax.bar_label(bars, labels=[f"{100 * shares[name]:.0f} %" for name in names], padding=5)
@@ -160,24 +158,7 @@ def importance_png(found: Tuned, *, title: str) -> bytes | None:
     ax.spines["bottom"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     ax.set_title(title, loc="left", fontweight="bold")
-    return _png(figure)
-
-
-def _page(width: float, height: float) -> tuple[Any, Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency.of("matplotlib", extra="tune", purpose="the pictures of a search") from error
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
-    ax = figure.subplots()
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure, ax
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _fresh(rho: tuple[float, float]) -> tuple[float, float]:

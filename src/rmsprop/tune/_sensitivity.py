@@ -80,7 +80,7 @@ def measure(
     Args:
         task: What to train.
         settings: Optimizers, grid, seeds, epochs.
-        earlier: What to go on with. Read.
+        earlier: What to go on with; its optimizers and seeds are measured beside those of `settings`. Read.
         listener: Called at the start with None, and after each trial with it and the number of trials planned by then.
 
     Returns:
@@ -102,9 +102,11 @@ def measure(
         contestant.get(rival).host(task.framework)
     with task.session():
         data = task.load()
-    found = Sensitivity(settings=settings, fingerprint=data.fingerprint)
     if earlier is not None:
         _refuse_another(settings, earlier, data.fingerprint)
+        settings = settings.joined(earlier.settings)
+    found = Sensitivity(settings=settings, fingerprint=data.fingerprint)
+    if earlier is not None:
         found.points.update(earlier.points)
     listener(found, None, _planned(task, found))
     try:

@@ -69,6 +69,7 @@ def read(
     slots: Sequence[str] | None = None,
     schedule: bool | None = None,
     at: str | None = None,
+    finite: bool = True,
 ) -> Snapshot:
     """Read an optimizer's state from a checkpoint of any known layout.
 
@@ -78,6 +79,7 @@ def read(
         slots: What the arrays of a file without names are; a refusal asks for it where it is needed.
         schedule: Whether the learning rate of a `.weights.h5` is a schedule; asked for likewise.
         at: Which optimizer, in a checkpoint with several: "optimizer_g".
+        finite: Refuse NaN and infinity, with which no run goes on; False reads them, to look at.
 
     Returns:
         The statistics in this library's words.
@@ -119,7 +121,7 @@ def read(
         if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
             raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
         snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
-    return checked(snapshot, str(path))
+    return checked(snapshot, str(path), finite=finite)
 
 
 def _known(format: str | None) -> None:

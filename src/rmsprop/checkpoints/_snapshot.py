@@ -75,11 +75,14 @@ class Group:
 
     Attributes:
         size: How many, in the order of `Snapshot.parameters`.
-        numbers: What the file says, in this library's words: lr, rho, eps, momentum, weight_decay.
+        numbers: What the file says, in this library's words: lr, rho, eps, momentum, weight_decay; initial_lr where a
+            scheduler left it.
+        rule: The whole rule, where the file holds it: this library's own do.
     """
 
     size: int
     numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    rule: Rule | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,8 +181,13 @@ def _averages(parameter: Parameter, factor: float) -> dict[str, Any]:
     }
 
 
-def checked(snapshot: Snapshot, where: str) -> Snapshot:
+def checked(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
     """Return `snapshot` after looking for what no RMSprop leaves behind.
+
+    Args:
+        snapshot: What was read.
+        where: The file, for messages.
+        finite: Whether NaN and infinity are refused.
 
     Raises:
         StateError: By name: NaN or infinity, a negative mean_sq, mean_grad**2 above mean_sq, shapes that differ within
@@ -193,16 +201,16 @@ def checked(snapshot: Snapshot, where: str) -> Snapshot:
         if parameter.name in seen:
             raise StateError(f"{name} appears twice")
         seen.add(parameter.name)
-        _check_parameter(parameter, name)
+        _check_parameter(parameter, name, finite=finite)
     return snapshot
 
 
-def _check_parameter(parameter: Parameter, name: str) -> None:
+def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
     for statistic, array in parameter.arrays.items():
         if array.shape != parameter.shape:
             raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
         bad = int(array.size - np.isfinite(array).sum())
-        if bad:
+        if bad and finite:
             raise StateError(
                 f"{name}: {statistic} has {bad} of {array.size} elements that are NaN or infinite: the run had "
                 "diverged before it was saved; go back to an earlier checkpoint"

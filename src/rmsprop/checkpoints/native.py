@@ -61,7 +61,11 @@ def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], l
         init=rule.init_value,
         bias_correction=rule.bias_correction,
         eps_mode=rule.eps_mode,
-        groups=(Group(size=len(parameters), numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum}),),
+        groups=(
+            Group(
+                size=len(parameters), numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum}, rule=rule
+            ),
+        ),
     )
     return snapshot, rule, state, params, order
 

@@ -31,7 +31,7 @@ import numpy as np
 from rmsprop.checkpoints import _archive, bitsandbytes
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, kept, raw
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, InputError, RuleError, StateError
 from rmsprop.rule import BufferMode, Rule
 
 __all__ = ["FAMILY", "read", "write"]
@@ -39,7 +39,7 @@ __all__ = ["FAMILY", "read", "write"]
 FAMILY = ("torch", "timm", "sb3", "bitsandbytes")
 MEMBER = "policy.optimizer.pth"
 _HOST = {"mean_sq": "square_avg", "mean_grad": "grad_avg", "grad_var": "grad_var", "momentum_buf": "momentum_buffer"}
-_NUMBERS = {"lr": "lr", "rho": "alpha", "eps": "eps", "momentum": "momentum", "weight_decay": "weight_decay"}
+_NUMBERS = {"rho": "alpha"} | {name: name for name in ("lr", "eps", "momentum", "weight_decay", "initial_lr")}
 _SB3_KEYS = {"lr", "momentum", "alpha", "eps", "centered", "weight_decay", "params", "param_names"}
 _OTHERS = {
     "exp_avg_sq": "Adam",
@@ -142,7 +142,9 @@ def _snapshot(packed: Mapping[str, Any], where: str) -> Snapshot:
         init=_init(switches, kind, groups[0]),
         bias_correction=bool(switches.get("bias_correction")),
         eps_mode=switches.get("eps_mode"),
-        groups=tuple(Group(size=len(group["params"]), numbers=_numbers(group)) for group in groups),
+        groups=tuple(
+            Group(size=len(group["params"]), numbers=_numbers(group), rule=_rule(group, where)) for group in groups
+        ),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -155,6 +157,12 @@ def _flat(state: Any) -> dict[str, Any]:
 
 
 def _refuse_others(groups: Any, states: Mapping[Any, Mapping[str, Any]], where: str) -> None:
+    words = set(groups[0])
+    if "dampening" in words:
+        raise StateError(f"{where}: the state of SGD (its groups have dampening), not of RMSprop")
+    if not states and not {"alpha", "betas"} & words:
+        held = ", ".join(sorted(map(str, words)))
+        raise StateError(f"{where}: no state, and no alpha in its groups, which hold {held}: another optimizer?")
     for state in states.values():
         other = next((title for key, title in _OTHERS.items() if key in state), None)
         nested = [key for key in state if "exp_avg_sq" in str(key)]
@@ -200,6 +208,18 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
     if "betas" in group:
         numbers |= {"rho": float(group["betas"][0]), "momentum": 0.0}
     return numbers
+
+
+def _rule(group: Mapping[str, Any], where: str) -> Rule | None:
+    """Return the rule that rmsprop.torch saves in a group; None in torch's own."""
+    if not group.get("switches"):
+        return None
+    from rmsprop.torch.groups import TORCH_NUMBERS, rule_of
+
+    try:
+        return rule_of({**TORCH_NUMBERS, **group})
+    except (RuleError, TypeError) as error:
+        raise StateError(f"{where}: the rule in its param_groups cannot be one: {error}") from error
 
 
 def _parameter(name: str, state: Mapping[str, Any], where: str) -> Parameter:

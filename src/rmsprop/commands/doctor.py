@@ -11,8 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rmsprop.checkpoints import Parameter, Snapshot
-    from rmsprop.doctor import Checkup, Finding, History, Look
+    from rmsprop.doctor import Finding, History, Look
 
 __all__ = ["doctor"]
 
@@ -51,9 +50,9 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
 ) -> None:
     import os
 
-    from rich.console import Console
-
-    from rmsprop.doctor import History, picture
+    from rmsprop import checkpoints
+    from rmsprop.commands import words
+    from rmsprop.doctor import History, examine_checkpoint, picture
     from rmsprop.doctor.writers import LINES, read
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -68,7 +67,8 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
             notes.append(f"run {looks[0].run} of this folder; the runs before it are left out")
         history.add(looks)
     else:
-        snapshot, checkup = _checkpoint(source, from_, at, lr)
+        snapshot = checkpoints.read(path, from_, at=at, finite=False)
+        checkup = examine_checkpoint(snapshot, lr=lr)
         looks, history, notes = list(checkup.looks), checkup.history, list(checkup.notes)
         step = "step not known" if snapshot.step is None else f"step {snapshot.step:,}"
         head = f"{source}: {snapshot.format}, {len(snapshot.parameters)} tensors, {step}"
@@ -77,7 +77,7 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
     if json_:
         typer.echo(_json(source, looks, history, notes))
     else:
-        _print(Console(highlight=False), head, looks, history, notes, watched)
+        _print(words.console(), head, looks, history, notes, watched)
     if plot is not None and picture.drawable(looks):
         picture.draw(looks, plot, troubled=[finding.tensor for finding in history.findings])
     if history.findings:
@@ -85,70 +85,6 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
 
 
 doctor.__doc__ = DOCTOR
-
-
-def _checkpoint(source: str, from_: str | None, at: str | None, lr: float | None) -> tuple[Snapshot, Checkup]:
-    """Read and examine a checkpoint, with what its file says beyond a snapshot.
-
-    NaN and infinity, which `checkpoints.read` refuses, are a finding here, in files of the torch family and our own.
-    """
-    from rmsprop import _state, checkpoints
-    from rmsprop.checkpoints import native, pytorch
-    from rmsprop.checkpoints._recognise import recognised
-    from rmsprop.checkpoints._snapshot import checked
-    from rmsprop.doctor import examine_checkpoint
-    from rmsprop.rule import Rule
-
-    path = Path(source)
-    family = from_ or recognised(path)
-    if family in pytorch.FAMILY and path.is_file():
-        packed = pytorch._locate(pytorch._load(path), path, at)
-        _refuse_other_torch(packed, source)
-        snapshot = pytorch._snapshot(packed, source) if from_ is None else checkpoints.read(path, from_, at=at)
-        checked(_without_nan(snapshot), source)
-        return snapshot, examine_checkpoint(snapshot, lr=lr, param_groups=packed["param_groups"])
-    if family == "rmsprop" and path.is_file():
-        snapshot = native.read(path)
-        checked(_without_nan(snapshot), source)
-        rule = Rule.from_json(_state.read(path)[0]["rule"])
-        return snapshot, examine_checkpoint(snapshot, lr=lr, rule=rule)
-    snapshot = checkpoints.read(path, from_, at=at)
-    return snapshot, examine_checkpoint(snapshot, lr=lr)
-
-
-def _refuse_other_torch(packed: dict[str, Any], source: str) -> None:
-    """Refuse a torch optimizer that leaves too little state behind to be told by it.
-
-    Raises:
-        StateError: SGD, or an optimizer without RMSprop's numbers and without state.
-    """
-    from rmsprop.errors import StateError
-
-    group: Any = next(iter(packed["param_groups"]), {})
-    if not isinstance(group, dict) or "alpha" in group or "betas" in group:
-        return
-    if "dampening" in group:
-        raise StateError(f"{source}: the state of SGD (its groups have dampening), not of RMSprop")
-    if not packed["state"]:
-        held = ", ".join(sorted(map(str, group)))
-        raise StateError(f"{source}: no state, and no alpha in its groups, which hold {held}: another optimizer?")
-
-
-def _without_nan(snapshot: Snapshot) -> Snapshot:
-    """Return a copy with 0 where a statistic is not finite, for what else there may be to refuse."""
-    import dataclasses
-
-    import numpy as np
-
-    def cleaned(parameter: Parameter) -> Parameter:
-        arrays = parameter.arrays
-        if len({array.shape for array in arrays.values()}) != 1:
-            return parameter
-        good = np.all([np.isfinite(array) for array in arrays.values()], axis=0)
-        zeroed: dict[str, Any] = {name: np.where(good, array, 0) for name, array in arrays.items()}
-        return parameter if good.all() else dataclasses.replace(parameter, **zeroed)
-
-    return dataclasses.replace(snapshot, parameters=tuple(map(cleaned, snapshot.parameters)))
 
 
 def _json(source: str, looks: list[Look], history: History, notes: list[str]) -> str:

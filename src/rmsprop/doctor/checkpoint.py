@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,20 +49,12 @@ def examine_checkpoint(
     snapshot: Snapshot,
     *,
     lr: float | None = None,
-    rule: Rule | None = None,
-    param_groups: Sequence[Mapping[str, Any]] | None = None,
 ) -> Checkup:
     """Return what is wrong in a checkpoint, tensor by tensor.
 
     Args:
-        snapshot: What `rmsprop.checkpoints.read` returned. Read.
+        snapshot: What `rmsprop.checkpoints.read` returned; with `finite=False` there, NaN is a finding here. Read.
         lr: Learning rate, in units of the parameters. Default: the checkpoint's, of the first steps too.
-        rule: The rule of all tensors. Default: that of the groups, or of the snapshot's layout.
-        param_groups: The groups of a torch `state_dict()`, which hold more than a snapshot: the switches of
-            rmsprop.torch.RMSprop, and from a scheduler `initial_lr`. Read.
-
-    Raises:
-        RuleError: The groups hold a rule that cannot exist.
 
     Example:
         >>> import pathlib, tempfile, torch
@@ -78,7 +70,7 @@ def examine_checkpoint(
         a first step of 31.6 x lr, as mean_sq starts at 0 with rho 0.999
     """
     notes: list[str] = []
-    looks = tuple(measure(sample) for sample in _samples(snapshot, lr, rule, param_groups, notes))
+    looks = tuple(measure(sample) for sample in _samples(snapshot, lr, notes))
     history = History()
     history.add(looks)
     return Checkup(looks=looks, history=history, notes=tuple(notes))
@@ -100,12 +92,10 @@ def not_finite(parameter: Any) -> tuple[str, ...]:
 def _samples(
     snapshot: Snapshot,
     lr: float | None,
-    rule: Rule | None,
-    param_groups: Sequence[Mapping[str, Any]] | None,
     notes: list[str],
 ) -> Iterator[Sample]:
     idle = 0
-    for parameter, (own, rate, first) in zip(snapshot.parameters, _settings(snapshot, lr, rule, param_groups, notes)):
+    for parameter, (own, rate, first) in zip(snapshot.parameters, _settings(snapshot, lr, notes)):
         if parameter.mean_sq is None:
             idle += 1
             continue
@@ -127,8 +117,6 @@ def _samples(
 def _settings(
     snapshot: Snapshot,
     lr: float | None,
-    rule: Rule | None,
-    param_groups: Sequence[Mapping[str, Any]] | None,
     notes: list[str],
 ) -> list[tuple[Rule, float, float]]:
     """Return (rule, lr, lr of the first steps) of each parameter; NaN: not known."""
@@ -139,18 +127,13 @@ def _settings(
     found: list[tuple[Rule, float, float]] = []
     assumed: set[str] = set()
     for place in places:
-        numbers = snapshot.groups[place].numbers if snapshot.groups else {}
-        group = param_groups[place] if param_groups else {}
-        own = rule
-        if own is None and group.get("switches"):
-            from rmsprop.torch.groups import TORCH_NUMBERS, rule_of
-
-            own = rule_of({**TORCH_NUMBERS, **group})
+        group = snapshot.groups[place] if snapshot.groups else None
+        numbers, own = ({}, None) if group is None else (group.numbers, group.rule)
         if own is None:
             assumed |= {f"{name} {getattr(host, name):g}" for name in ("rho", "eps") if name not in numbers}
             own = _of_host(snapshot, host, numbers)
         rate = float(numbers.get("lr", math.nan)) if lr is None else lr
-        first = float(group.get("initial_lr", math.nan)) if lr is None else math.nan
+        first = float(numbers.get("initial_lr", math.nan)) if lr is None else math.nan
         found.append((own, rate, math.nan if first == rate else first))
     if assumed:
         notes.append(f"not in the file, taken from {snapshot.format}'s defaults: {', '.join(sorted(assumed))}")

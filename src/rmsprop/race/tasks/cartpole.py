@@ -40,7 +40,7 @@ SEEDS = {"valid": 10_000, "test": 20_000}
 SCORED = {"valid": 20, "test": 50}
 METRIC = Metric(name="mean return", better="higher", percent=False, target=450)
 # 23 x 100 x 64 = 147,200 frames.
-BUDGET = Budget(epochs=23, seeds=5, tuning_seeds=2, grid=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1))
+BUDGET = Budget(epochs=23, seeds=5, tuning_seeds=2, grid=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1))
 QUICK = Budget(epochs=3, seeds=2, tuning_seeds=1, grid=(0.002, 0.03))
 
 

@@ -45,7 +45,7 @@ def test_a_centered_state_has_no_place_in_bitsandbytes(tmp_path):
         (torch.optim.Adagrad, "Adagrad"),
         (torch.optim.Adadelta, "Adadelta"),
         (torch.optim.SGD, "SGD"),
-            (lambda p: torch.optim.SGD(p, momentum=0.9), "SGD"),
+        (lambda p: torch.optim.SGD(p, momentum=0.9), "SGD"),
     ],
 )
 def test_the_state_of_another_optimizer_is_refused_by_its_name(tmp_path, make, other):

@@ -54,15 +54,14 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
     quick: Annotated[bool, typer.Option("--quick", help="Two rates per decade, two seeds, few epochs.")] = False,
     device: Annotated[str | None, typer.Option(help="A torch device. [the task's own]", metavar="D")] = None,
 ) -> None:
-    from rich.console import Console
-
+    from rmsprop.commands import words
     from rmsprop.race import contestant
     from rmsprop.race import task as tasks
     from rmsprop.race.folder import Folder
     from rmsprop.tune._sensitivity import Sensitivity, Settings
     from rmsprop.tune._task import prepared
 
-    console = Console(highlight=False)
+    console = words.console()
     chosen = prepared(tasks.get(task), quick=quick, device=device)
     wanted = None if rivals is None else contestant.chosen(rivals)
     folder = Folder(out or Path("runs") / f"{chosen.name}{'-quick' if quick else ''}-sensitivity")

@@ -54,14 +54,13 @@ def tune(  # noqa: D103 (HELP is the docstring)
         Path | None, typer.Option(help="Folder of the pictures. [runs/STUDY-tune]", metavar="DIR", show_default=False)
     ] = None,
 ) -> None:
-    from rich.console import Console
-
+    from rmsprop.commands import words
     from rmsprop.race import task as tasks
     from rmsprop.race.folder import Folder
     from rmsprop.tune._task import prepared, tune_task
     from rmsprop.tune._url import DEFAULT, optuna_or_refuse
 
-    console = Console(highlight=False)
+    console = words.console()
     chosen = prepared(tasks.get(task), quick=quick, device=device)
     optuna_or_refuse()
     name = study or chosen.name + ("-quick" if quick else "")

@@ -2,12 +2,13 @@
 
 import math
 import sys
+import warnings
 
 import numpy as np
 import pytest
 
 import rmsprop
-from rmsprop.errors import InputError, InputTypeError, MissingDependency, RMSpropError
+from rmsprop.errors import InputError, InputTypeError, MissingDependency, RMSpropError, RMSpropWarning
 from rmsprop.rule import Rule
 from rmsprop.tune import Setting, Space
 
@@ -36,6 +37,21 @@ def test_the_search_finds_a_known_optimum():
     assert found.best.value == min(trial.value for trial in found.trials)
     assert 0.003 < found.best.setting.lr < 0.03
     assert 0.97 < found.best.setting.rule.rho < 0.997
+
+
+def test_a_search_does_not_warn_of_the_harmful_settings_it_tries():
+    torch = pytest.importorskip("torch")
+    from rmsprop.torch import RMSprop
+
+    def objective(setting):
+        RMSprop([torch.nn.Parameter(torch.ones(3))], lr=setting.lr, alpha=0.9999)
+        return 1.0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rmsprop.tune(objective, trials=2, storage=None, seed=0, space=Space(lr=(0.1, 1.0)))
+    with pytest.warns(RMSpropWarning, match="first step"):
+        objective(Setting(lr=0.5, rule=Rule()))
 
 
 def test_maximize_finds_the_greatest():

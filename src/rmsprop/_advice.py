@@ -17,12 +17,13 @@ category is `RMSpropWarning`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from rmsprop.errors import RMSpropWarning
 from rmsprop.rule import Rule
 
-__all__ = ["Advice", "Start", "advise", "advise_rounding", "quiet", "rounding_remedy", "start", "warn"]
+__all__ = ["Advice", "Start", "advise", "advise_rounding", "quiet", "quieted", "rounding_remedy", "start", "warn"]
 
 LONGEST_PUBLISHED = 30.0
 FAR = 0.01
@@ -228,3 +229,14 @@ def quiet(on: bool = True) -> None:
     """
     global _quiet  # noqa: PLW0603 (one switch for the process)
     _quiet = bool(on)
+
+
+@contextlib.contextmanager
+def quieted() -> Iterator[None]:
+    """Keep the warnings off for a while: for a search, which tries harmful settings on purpose."""
+    before = _quiet
+    quiet()
+    try:
+        yield
+    finally:
+        quiet(before)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from rmsprop._advice import quieted
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
 from rmsprop.tune._found import Direction, Tuned, known
 from rmsprop.tune._objective import identity
@@ -210,7 +211,8 @@ def _one(study: Any, trial: Any, space: Space, objective: Callable[[Setting], fl
     diverged = ""
     try:
         params = space.suggest(trial)
-        value = _number(objective(space.setting(params, number=trial.number, report=report)), "objective's value")
+        with quieted():
+            value = _number(objective(space.setting(params, number=trial.number, report=report)), "objective's value")
         if not math.isfinite(value):
             diverged = f"the objective returned {value}"
     except Diverged as error:

@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -16,17 +17,21 @@ if not torch.distributed.is_available():
 def torchrun(processes, example, *arguments):
     script = pathlib.Path(__file__).parent.parent / "examples" / example
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    command = [*launch, "--nproc-per-node", str(processes), str(script), *map(str, arguments)]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        output, _ = run.communicate(timeout=200)
-    finally:
-        if run.poll() is None:
-            run.terminate()  # torchrun ends its workers, which are in sessions of their own
-            run.wait(60)
-    assert run.returncode == 0, output
-    return output
+    with tempfile.TemporaryDirectory() as logs:
+        # A file for each rank: on one pipe the lines of two processes run into each other.
+        launch += ["--redirects", "3", "--log-dir", logs, "--nproc-per-node", str(processes)]
+        command = [*launch, str(script), *map(str, arguments)]
+        run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            said, _ = run.communicate(timeout=200)
+        finally:
+            if run.poll() is None:
+                run.terminate()  # torchrun ends its workers, which are in sessions of their own
+                run.wait(60)
+        texts = {path: path.read_text("utf-8") for path in sorted(pathlib.Path(logs).rglob("std*.log"))}
+    assert run.returncode == 0, said + "".join(texts.values())
+    return "".join(text for path, text in texts.items() if path.name == "stdout.log")
 
 
 def losses(output):

@@ -95,9 +95,10 @@ def test_a_look_waits_while_looks_have_cost_more_than_the_budget(tmp_path, monke
         now[0] += 1.0
 
     with watch(optimizer, every=10, to=tmp_path, budget=0.01, tensorboard=False) as watching:
-        train(optimizer, 250, each=second)
-    # At step n the clock says n and a second for each look before: one look is paid for at 100 s, two at 200 s.
-    assert steps_of(tmp_path) == [1, 100 - 1, 200 - 2]
+        train(optimizer, 450, each=second)
+    # At step n the clock says n and a second for each look before. A look counts twice: one is paid for at 200 s, two
+    # at 400 s.
+    assert steps_of(tmp_path) == [1, 200 - 1, 400 - 2]
     assert watching.spent == 3.0
 
 

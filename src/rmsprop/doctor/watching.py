@@ -20,6 +20,10 @@ __all__ = ["Watching"]
 _log = logging.getLogger("rmsprop.doctor")
 
 
+AFTERMATH = 2.0
+"""What a look costs over its own time: the steps after it find the caches cold, and its hooks run at every step."""
+
+
 class Watching:
     """The part of a watch that knows no framework.
 
@@ -78,7 +82,7 @@ class Watching:
             return True
         if not self._waiting:
             return False
-        if self._budget is not None and self.spent > self._budget * (time.perf_counter() - self._began):
+        if self._budget is not None and AFTERMATH * self.spent > self._budget * (time.perf_counter() - self._began):
             return False
         self._waiting = False
         return True

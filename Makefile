@@ -9,7 +9,6 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp src/
 
 PAGE := src/rmsprop/lab/page/index.html
 RACE ?= all
-RIVALS ?= sgd,momentum,adagrad,adam,adamw,rmsprop
 NPM := $(shell command -v npm)
 
 # Owners of dialects whose dependencies contradict those of the tests: an environment each. OWNERS=mlx for one of them.
@@ -29,7 +28,7 @@ demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop
 
 # A page that tells of more tasks than runs/races holds stays as it is: docs/races.py.
 races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE=digits,mnist for some
-	$(BIN)/rmsprop race "$(RACE)," --fetch --resume --with $(RIVALS) --out runs/races; status=$$?; \
+	$(BIN)/rmsprop race "$(RACE)," --fetch --resume $(if $(RIVALS),--with $(RIVALS)) --out runs/races; status=$$?; \
 	$(BIN)/python docs/races.py runs/races; exit $$status
 
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time

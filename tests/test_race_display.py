@@ -1,6 +1,7 @@
 """What is seen while a race runs."""
 
 import io
+import itertools
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from racing import ValleyTask, run
 from rmsprop.race import get
-from rmsprop.race.display import Display, final_table
+from rmsprop.race.display import Display, _clock, final_table
 from rmsprop.race.verdict import rows
 
 
@@ -56,6 +57,42 @@ def test_a_terminal_sees_the_steps_of_a_long_epoch_and_a_pipe_does_not(monkeypat
     assert "tries lr 0.01, epoch 1, step 3" in text
     assert "seed 0, epoch 2, step 4" in text
     assert "step 3" not in _shown(ValleyTask(), terminal=False)[1]
+
+
+def test_a_pipe_hears_of_a_long_race_every_half_minute(monkeypatch):
+    # Each reading of the clock is a second later than the one before.
+    ticks = itertools.count()
+    monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_LINE", 5.0)
+    _, text = _shown(ValleyTask(), terminal=False, rivals=("adam", "rmsprop"), seeds=2)
+    told = [line for line in text.splitlines() if " of 10 trials, " in line]
+    assert 0 < len(told) < 10
+    assert re.fullmatch(r"  \d+ of 10 trials, \d+ s(, about \d+ s left)?", told[0])
+    assert " left" in told[-1]
+
+
+def test_a_pipe_hears_nothing_of_that_in_a_short_race():
+    assert " trials, " not in _shown(ValleyTask(), terminal=False)[1].replace("trials in all", "")
+
+
+def test_the_time_left_of_slow_trials_is_known(monkeypatch):
+    # Trials of 80 s: what rich remembers by itself, half a minute, would hold one of them at most.
+    now = 0.0
+    display = Display(ValleyTask(), Console(file=io.StringIO()))
+    progress = display._progress
+    progress.get_time = lambda: now
+    progress.update(display._bar, total=10)
+    for _ in range(4):
+        now += 80.0
+        progress.advance(display._bar)
+    assert progress.tasks[0].time_remaining == pytest.approx(480, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(40.2, "40 s"), (119, "119 s"), (125, "2 min"), (3599, "59 min"), (3900, "1 h 05 min")]
+)
+def test_durations_are_written_as_people_say_them(seconds, words):
+    assert _clock(seconds) == words
 
 
 def test_the_final_table_shows_every_optimizer_within_eighty_columns():

@@ -1,7 +1,8 @@
 """Show a race while it runs, and its table at the end.
 
 On a terminal a table is redrawn in place, ten times a second at most and only between steps: no thread of the display
-runs beside a timed one. Anywhere else (a pipe, a log) there is a line per optimizer and stage.
+runs beside a timed one. Anywhere else (a pipe, a log) there is a line per optimizer and stage, and in a long race one
+every half minute that says how far it is.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ __all__ = ["Display", "final_table", "overview"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SECONDS_PER_FRAME = 0.1
+_SECONDS_PER_LINE = 30.0
+_SECONDS_REMEMBERED = 3600.0
+"""The time left is judged by the trials of this long; rich's own half minute is over before a slow trial is."""
 
 
 class Display:
@@ -46,6 +50,7 @@ class Display:
         self._console = console
         self._live: Live | None = None
         self._drawn = 0.0
+        self._told = 0.0
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -57,6 +62,7 @@ class Display:
             console=console,
             expand=True,
             auto_refresh=False,
+            speed_estimate_period=_SECONDS_REMEMBERED,
         )
         self._bar = self._progress.add_task("tuning", total=None)
         self._rivals: tuple[str, ...] = ()
@@ -82,6 +88,7 @@ class Display:
         match event:
             case Began(settings, trials, done, changes):
                 self._rivals = settings.rivals
+                self._told = time.monotonic()
                 self._stage = dict.fromkeys(settings.rivals, "waits")
                 self._progress.update(self._bar, total=trials, completed=done)
                 if done:
@@ -108,6 +115,7 @@ class Display:
                     self._console.print(f"  {contestant.get(rival).label}: lr {lr:g}")
             case Ended(trial):
                 self._progress.advance(self._bar)
+                self._tell()
                 if trial.job.phase == "final":
                     self._end(trial.job.rival, trial.job.seed, None if trial.diverged else trial.score[-1])
         self._draw()
@@ -118,6 +126,17 @@ class Display:
         if self._live is None:
             reached = "diverged" if score is None else self._task.metric.text(score)
             self._console.print(f"  seed {seed}, {contestant.get(rival).label}: {reached}")
+
+    def _tell(self) -> None:
+        """Write how far the race is, where nothing is drawn and the last such line is long enough ago."""
+        now = time.monotonic()
+        if self._live is None and now - self._told > _SECONDS_PER_LINE:
+            self._told = now
+            bar = self._progress.tasks[self._bar]
+            left = "" if bar.time_remaining is None else f", about {_clock(bar.time_remaining)} left"
+            self._console.print(
+                f"  {bar.completed:.0f} of {bar.total or 0:.0f} trials, {_clock(bar.elapsed or 0.0)}{left}"
+            )
 
     def _draw(self) -> None:
         now = time.monotonic()
@@ -148,6 +167,14 @@ class Display:
         span = (high - low) or 1.0
         heights = (min(max((value - low) / span, 0.0), 1.0) for value in curve[-40:])
         return "".join(_BARS[round(height * (len(_BARS) - 1))] for height in heights)
+
+
+def _clock(seconds: float) -> str:
+    """Write a duration, as in "1 h 05 min", "12 min" or "40 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 2:
+        return f"{60 * minutes + rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _doing(job: Job) -> str:

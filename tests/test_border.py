@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from cases import BORDER_RULE, REFUSED, Call
+from border_calls import BORDER_RULE, REFUSED, Call
 from rmsprop import Rule
 from rmsprop.errors import InputError, InputTypeError, RMSpropError
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from rmsprop.doctor import read  # noqa: E402
 from rmsprop.torch import RMSprop  # noqa: E402
 
 Host = torch.optim.RMSprop
@@ -81,3 +82,8 @@ def assert_near(ours: Sequence[Any], other: Sequence[Any], *, tolerance: float =
     """Parameters of size 1 within an absolute and relative tolerance."""
     for a, b in zip(ours, other):
         torch.testing.assert_close(a.detach(), b.detach(), rtol=tolerance, atol=tolerance)
+
+
+def steps_looked_at(folder: Any) -> list[int]:
+    """The steps of which a watch left lines in a folder."""
+    return sorted({look.step for look in read(folder)})

@@ -76,7 +76,7 @@ def test_a_loss_that_is_no_number_is_said_with_its_step_and_tensor(valley):
     valley._poison = {1000: 3}
     result = call("valley", "--trials", 2)
     assert result.exit_code == 2
-    assert "diverged, the loss is nan at step 3, first in the gradient of w" in result.output
+    assert "diverged, the loss is not finite at step 3, first in the gradient of w" in result.output
     assert "not finite in any of 2 trials" in result.stderr
 
 

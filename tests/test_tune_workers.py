@@ -123,7 +123,9 @@ def test_a_worker_that_is_killed_is_said_and_the_others_finish(tmp_path):
 def test_what_a_worker_is_refused_is_raised_here(tmp_path):
     url = f"sqlite:///{tmp_path}/tune.db"
     task = ValleyTask(poison={1000: 1})
-    with pytest.raises(InputError, match=r"not finite in any of 3 trials \(the last: the loss is nan at step 1, first"):
+    with pytest.raises(
+        InputError, match=r"not finite in any of 3 trials \(the last: the loss is not finite at step 1, first"
+    ):
         tune_task(task, trials=3, study="valley", storage=url, workers=2)
     with pytest.raises(InputError, match="workers=0, expected a whole number, at least 1"):
         tune_task(task, trials=3, study="valley", storage=url, workers=0)

@@ -20,7 +20,7 @@ from rmsprop.race.memory import Memory
 from rmsprop.race.settings import FIRST_TUNING_SEED, Settings
 from rmsprop.race.task import Split
 
-__all__ = ["FIRST_TUNING_SEED", "Diverged", "Job", "Phase", "Results", "Settings", "Trial", "changes"]
+__all__ = ["FIRST_TUNING_SEED", "Diverged", "Job", "Phase", "Results", "Settings", "Trial", "changes", "late"]
 
 FORMAT = 1
 
@@ -96,12 +96,12 @@ class Trial:
     @property
     def late_score(self) -> float:
         """The mean score over the last quarter of the epochs, by which rates are chosen: one epoch alone is noisy."""
-        return _late(self.score)
+        return late(self.score[1:] or self.score)
 
     @property
     def late_loss(self) -> float:
         """The mean loss over the last quarter of the epochs."""
-        return _late(self.loss)
+        return late(self.loss[1:] or self.loss)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, the job's fields first."""
@@ -145,9 +145,17 @@ def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return [f"{name} {before[name]} before, {now[name]} now" for name in shared if before[name] != now[name]]
 
 
-def _late(curve: Sequence[float]) -> float:
-    """Return the mean of the last quarter of a curve whose first point stands before the first epoch."""
-    return statistics.fmean(curve[-max(1, (len(curve) - 1) // 4) :])
+def late(curve: Sequence[float]) -> float:
+    """Return the mean of the last quarter of a curve, or of its last point where it has fewer than four.
+
+    Args:
+        curve: A number for each epoch.
+
+    Example:
+        >>> late([0.5, 0.7, 0.8, 0.8, 0.9, 0.8, 0.7, 0.9])
+        0.8
+    """
+    return statistics.fmean(curve[-max(1, len(curve) // 4) :])
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""Run one trial: one optimizer, one learning rate, one seed.
+"""Run one trial: one optimizer, one learning rate, one seed. `fit` is the one training loop of races and of tuning.
 
 `step` alone is timed, with time.perf_counter around each call. Between steps the state is looked at: at steps 1, 2, 5,
 10, 20, ... of a reported trial, for the effective learning rate. That look, the scoring and the display count neither
@@ -18,9 +18,9 @@ import numpy as np
 from rmsprop.race import contestant
 from rmsprop.race.record import Diverged, Job, Trial
 from rmsprop.race.stepper import Stepper, growing
-from rmsprop.race.task import Data, Learner, Task
+from rmsprop.race.task import Data, Learner, Split, Task
 
-__all__ = ["Epoch", "Stepped", "prepared", "train"]
+__all__ = ["Course", "Epoch", "Stepped", "fit", "prepared", "train"]
 
 SECONDS_BETWEEN_SIGNS = 0.1
 """How often a long epoch says that it is alive."""
@@ -45,6 +45,27 @@ class Epoch:
     train_loss: float
 
 
+@dataclasses.dataclass
+class Course:
+    """How a training went.
+
+    Attributes:
+        scores: Score and loss after each epoch.
+        train_loss: The mean over each epoch's batches, before their steps.
+        steps: Done in all.
+        step_seconds: Spent in them.
+        aside_seconds: Spent in scoring and in the two callbacks.
+        diverged: What ended it early.
+    """
+
+    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    train_loss: list[float] = dataclasses.field(default_factory=list)
+    steps: int = 0
+    step_seconds: float = 0.0
+    aside_seconds: float = 0.0
+    diverged: Diverged | None = None
+
+
 def prepared(task: Task, data: Data, rival: str, *, lr: float, seed: int) -> tuple[Learner, Stepper]:
     """Build a learner and the optimizer that updates it; gradients are dense where the optimizer wants them so."""
     learner = task.learner(data, seed)
@@ -56,6 +77,58 @@ def prepared(task: Task, data: Data, rival: str, *, lr: float, seed: int) -> tup
     return learner, runner.stepper(task.framework, learner.params, lr=lr, sparse=sparse)
 
 
+def fit(
+    learner: Learner,
+    step: Callable[[Any], Any],
+    *,
+    split: Split,
+    epochs: int,
+    stepped: Callable[[int, int, int], None] = lambda epoch, within, steps: None,
+    scored: Callable[[int, float, float], None] = lambda epoch, score, train_loss: None,
+) -> Course:
+    """Train; a loss that is not finite ends it and is recorded, not raised.
+
+    Args:
+        learner: Model and batches. Written by every step.
+        step: Updates the learner's parameters; called with the gradients.
+        split: What is scored after each epoch.
+        epochs: How many.
+        stepped: Called after each step with the epoch, the steps of this epoch and the steps in all.
+        scored: Called after each epoch with its score and mean training loss. What either raises ends the training.
+    """
+    clock = time.perf_counter
+    course = Course()
+    # A diverging training overflows before it is noticed; that is a result here, not a warning.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for epoch in range(1, epochs + 1):
+            losses: list[float] = []
+            grads = None
+            for batch in learner.batches(epoch):
+                loss, grads = learner.gradients(batch)
+                if not math.isfinite(loss):
+                    course.diverged = Diverged(step=course.steps + 1, tensor=learner.culprit(grads))
+                    return course
+                losses.append(loss)
+                before = clock()
+                step(grads)
+                after = clock()
+                course.step_seconds += after - before
+                course.steps += 1
+                stepped(epoch, len(losses), course.steps)
+                course.aside_seconds += clock() - after
+            before = clock()
+            score = learner.score(split)
+            if not all(map(math.isfinite, score)):
+                course.diverged = Diverged(step=course.steps, tensor=learner.culprit(grads))
+                course.aside_seconds += clock() - before
+                return course
+            course.scores.append(score)
+            course.train_loss.append(math.fsum(losses) / len(losses))
+            scored(epoch, score[0], course.train_loss[-1])
+            course.aside_seconds += clock() - before
+    return course
+
+
 def train(
     task: Task,
     data: Data,
@@ -65,7 +138,7 @@ def train(
     listener: Callable[[Any], None] = lambda event: None,
     look: Callable[[Learner], Any] | None = None,
 ) -> Trial:
-    """Run one trial; a loss that is not finite ends it and is recorded, not raised.
+    """Run one trial.
 
     Args:
         task: What to train.
@@ -78,61 +151,39 @@ def train(
     clock = time.perf_counter
     began = clock()
     learner, step = prepared(task, data, job.rival, lr=job.lr, seed=job.seed)
-    curve = [learner.score(job.split)]
-    started = clock()
-    train_loss: list[float] = []
+    untrained = learner.score(job.split)
     effective: list[tuple[float, ...]] = []
     looks = growing() if job.phase == "final" else iter(())
     next_look, signed = next(looks, 0), clock()
-    steps, step_seconds, aside = 0, 0.0, 0.0
-    diverged = None
-    # A diverging trial overflows before it is noticed; that is a result here, not a warning.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for epoch in range(1, epochs + 1):
-            losses: list[float] = []
-            for batch in learner.batches(epoch):
-                loss, grads = learner.gradients(batch)
-                if not math.isfinite(loss):
-                    diverged = Diverged(step=steps + 1, tensor=learner.culprit(grads))
-                    break
-                losses.append(loss)
-                before = clock()
-                step(grads)
-                after = clock()
-                step_seconds += after - before
-                steps += 1
-                if steps == next_look:
-                    next_look = next(looks)
-                    if (point := step.effective_lr()) is not None:
-                        effective.append((steps, *point))
-                if after - signed > SECONDS_BETWEEN_SIGNS:
-                    signed = after
-                    listener(Stepped(job, epoch, len(losses)))
-                aside += clock() - after
-            before = clock()
-            scored = learner.score(job.split)
-            aside += clock() - before
-            if diverged is None and not all(map(math.isfinite, scored)):
-                diverged = Diverged(step=steps, tensor=learner.culprit(grads))
-            if diverged is not None:
-                break
-            curve.append(scored)
-            train_loss.append(math.fsum(losses) / len(losses))
-            before = clock()
-            listener(Epoch(job, epoch, scored[0], train_loss[-1]))
-            aside += clock() - before
+
+    def stepped(epoch: int, within: int, steps: int) -> None:
+        nonlocal next_look, signed
+        if steps == next_look:
+            next_look = next(looks)
+            if (point := step.effective_lr()) is not None:
+                effective.append((steps, *point))
+        if (now := clock()) - signed > SECONDS_BETWEEN_SIGNS:
+            signed = now
+            listener(Stepped(job, epoch, within))
+
+    def scored(epoch: int, score: float, train_loss: float) -> None:
+        listener(Epoch(job, epoch, score, train_loss))
+
+    started = clock()
+    course = fit(learner, step, split=job.split, epochs=epochs, stepped=stepped, scored=scored)
     ended = clock()
-    if look is not None and diverged is None:
+    if look is not None and course.diverged is None:
         look(learner)
+    curve = [untrained, *course.scores]
     return Trial(
         job=job,
         score=tuple(point[0] for point in curve),
         loss=tuple(point[1] for point in curve),
-        train_loss=tuple(train_loss),
-        steps=steps,
-        step_seconds=step_seconds,
+        train_loss=tuple(course.train_loss),
+        steps=course.steps,
+        step_seconds=course.step_seconds,
         seconds=ended - began,
-        train_seconds=ended - started - aside,
-        diverged=diverged,
+        train_seconds=ended - started - course.aside_seconds,
+        diverged=course.diverged,
         effective_lr=tuple(effective),
     )

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from rmsprop.errors import InputError, RMSpropWarning
-from rmsprop.race.record import FIRST_TUNING_SEED
+from rmsprop.race.record import FIRST_TUNING_SEED, late
 from rmsprop.race.task import Data, Task
+from rmsprop.race.trial import fit
 from rmsprop.tune._found import Direction, Tuned
 from rmsprop.tune._space import Diverged, Setting, Space
 from rmsprop.tune._storage import open_study
@@ -100,31 +99,24 @@ class TaskObjective:
         Raises:
             Diverged: A loss is not finite.
         """
-        late = []
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for turn, seed in enumerate(self.seeds):
-                scores = self._train(setting, seed, before=turn * self.epochs)
-                late.append(statistics.fmean(scores[-max(1, self.epochs // 4) :]))
-        return statistics.fmean(late)
+        reached = []
+        for turn, seed in enumerate(self.seeds):
+            scores = self._train(setting, seed, before=turn * self.epochs)
+            reached.append(late(scores))
+        return statistics.fmean(reached)
 
     def _train(self, setting: Setting, seed: int, *, before: int) -> list[float]:
         learner = self.task.learner(self.data, seed)
-        step = self.make(self.task.framework, learner.params, setting=setting)
-        scores, steps = [], 0
-        for epoch in range(1, self.epochs + 1):
-            grads = None
-            for batch in learner.batches(epoch):
-                loss, grads = learner.gradients(batch)
-                if not math.isfinite(loss):
-                    raise Diverged(f"the loss is {loss} at step {steps + 1}, first in {learner.culprit(grads)}")
-                step(grads)
-                steps += 1
-            score, loss = learner.score("valid")
-            if not (math.isfinite(score) and math.isfinite(loss)):
-                raise Diverged(f"the loss is {loss} after step {steps}, first in {learner.culprit(grads)}")
-            scores.append(score)
-            setting.report(before + epoch, score)
-        return scores
+        course = fit(
+            learner,
+            self.make(self.task.framework, learner.params, setting=setting),
+            split="valid",
+            epochs=self.epochs,
+            scored=lambda epoch, score, train_loss: setting.report(before + epoch, score),
+        )
+        if (diverged := course.diverged) is not None:
+            raise Diverged(f"the loss is not finite at step {diverged.step}, first in {diverged.tensor}")
+        return [score for score, _ in course.scores]
 
 
 def tune_task(

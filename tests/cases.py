@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop import Rule
+from rmsprop.dialects import dialect
 from rmsprop.errors import RuleError
 
 ULP = {"float32": 2.0**-23, "float64": 2.0**-52}
@@ -71,6 +72,19 @@ COVERING = {
     "never forgets": Rule(rho=1.0, init="ones"),
 }
 """Each value of each switch, and the combinations that people use."""
+
+
+MINGLED = (
+    dialect("tensorflow1", momentum=0.9),
+    dialect("torch", momentum=0.9, centered=True, weight_decay=0.01),
+    dialect("graves2013"),
+    dialect("dqn"),
+    dialect("heavyball", weight_decay=0.1),
+    Rule(bias_correction=True, centered=True),
+    Rule(buffer="lr", momentum=0.5, weight_decay=0.1, weight_decay_mode="in_buffer", nesterov="post"),
+    Rule(weight_decay=0.1, weight_decay_mode="decoupled_corrected", maximize=True),
+)
+"""Every switch in a few rules, most of them dialects': for front ends whose steps are slow to compile."""
 
 
 def edges(dtype: str) -> np.ndarray:

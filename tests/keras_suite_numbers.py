@@ -8,6 +8,7 @@ import pytest
 
 import rmsprop
 import rmsprop.keras as ours
+from cases import MINGLED
 from kerasing import (
     BACKEND,
     close,
@@ -20,7 +21,7 @@ from kerasing import (
     to_numpy,
     variables,
 )
-from rmsprop import Rule, reference
+from rmsprop import reference
 from rmsprop.errors import InputTypeError
 
 OPTIONS = [
@@ -44,20 +45,7 @@ def test_float64_is_keras_within_1e_12_over_100_steps_of_a_changing_lr(options):
     close(run(ours.RMSprop(0.01, **options)), run(keras.optimizers.RMSprop(0.01, **options)))
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        rmsprop.dialect("tensorflow1", momentum=0.9),
-        rmsprop.dialect("torch", momentum=0.9, centered=True, weight_decay=0.01),
-        rmsprop.dialect("graves2013"),
-        rmsprop.dialect("dqn"),
-        rmsprop.dialect("heavyball", weight_decay=0.1),
-        Rule(bias_correction=True, centered=True),
-        Rule(buffer="lr", momentum=0.5, weight_decay=0.1, weight_decay_mode="in_buffer", nesterov="post"),
-        Rule(weight_decay=0.1, weight_decay_mode="decoupled_corrected", maximize=True),
-    ],
-    ids=repr,
-)
+@pytest.mark.parametrize("rule", MINGLED, ids=repr)
 def test_every_rule_is_the_reference(rule):
     mine = run(ours.RMSprop(0.01, dialect=rule), steps=20)
     for i, (param, got) in enumerate(zip(variables(), mine)):

@@ -14,15 +14,6 @@ from rmsprop.race.record import Job
 from rmsprop.race.trial import train
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As the tasks' own sessions do: two threads on so little are slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def needed(name):
     """Skip, by name, a test whose data are not here."""
     if absent := sources.missing(tasks.get(name).needs):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import rmsprop
+from cases import MINGLED
 from rmsprop import Rule, reference
 from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
 
@@ -94,18 +95,7 @@ def test_float32_updates_are_those_of_optax_within_4_ulp(options):
 
 @pytest.mark.parametrize(
     "rule",
-    [
-        rmsprop.dialect("tensorflow1", momentum=0.9),
-        rmsprop.dialect("torch", momentum=0.9, centered=True, weight_decay=0.01),
-        rmsprop.dialect("keras3", weight_decay=0.01),
-        rmsprop.dialect("graves2013"),
-        rmsprop.dialect("dqn"),
-        rmsprop.dialect("heavyball", weight_decay=0.1),
-        Rule(bias_correction=True, centered=True),
-        Rule(buffer="lr", momentum=0.5, weight_decay=0.1, weight_decay_mode="in_buffer", nesterov="post"),
-        Rule(weight_decay=0.1, weight_decay_mode="decoupled_corrected", maximize=True),
-        Rule(eps=0.0, eps_mode="max", var_floor=0.1),
-    ],
+    [*MINGLED, rmsprop.dialect("keras3", weight_decay=0.01), Rule(eps=0.0, eps_mode="max", var_floor=0.1)],
     ids=repr,
 )
 @pytest.mark.usefixtures("x64")

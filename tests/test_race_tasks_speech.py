@@ -13,7 +13,8 @@ from rmsprop.errors import FileError, MissingDependency
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from rmsprop.race.tasks import _voices, digits_speech, speech  # noqa: E402
-from taskchecks import Promises, needed, one_thread, refuses_without_data, short, whole  # noqa: E402, F401
+from taskchecks import Promises, needed, refuses_without_data, short, whole  # noqa: E402
+from torching import one_thread  # noqa: E402, F401
 
 NAMES = ("speech", "digits-speech")
 

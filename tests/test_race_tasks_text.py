@@ -14,7 +14,8 @@ from rmsprop.race import data as sources
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from rmsprop.race.tasks import kjv, sentiment, translate  # noqa: E402
-from taskchecks import Promises, needed, one_thread, refuses_without_data, short, whole  # noqa: E402, F401
+from taskchecks import Promises, needed, refuses_without_data, short, whole  # noqa: E402
+from torching import one_thread  # noqa: E402, F401
 
 NAMES = ("kjv", "sentiment", "translate")
 

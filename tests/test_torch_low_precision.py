@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
-from narrowing import STATE_DTYPES, mean_square, one_thread  # noqa: E402, F401
 from rmsprop.torch import RMSprop  # noqa: E402
+from torching import STATES, mean_square, one_thread  # noqa: E402, F401
 
 # The stall that the warning foretells is what some of these tests show.
 pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
@@ -104,7 +104,7 @@ def test_compensated_is_refused_for_other_parameters():
 # ---- statistics in bfloat16 and 8 bits -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state_dtype", STATE_DTYPES)
+@pytest.mark.parametrize("state_dtype", STATES)
 def test_a_mean_square_comes_down_again_after_a_spike(state_dtype):
     # Rounded to nearest, a bfloat16 average of alpha 0.999 stays where the spike has put it.
     n = 4096

@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
-from narrowing import STATE_DTYPES, mean_square, one_thread  # noqa: E402, F401
 from rmsprop.errors import StateError  # noqa: E402
 from rmsprop.torch import RMSprop  # noqa: E402
+from torching import STATES, mean_square, one_thread  # noqa: E402, F401
 
 # The stall that the warning foretells is what some of these tests show.
 pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
@@ -48,7 +48,7 @@ def steps(params, optimizer, first, last):
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic", "compensated"])
-@pytest.mark.parametrize("state_dtype", STATE_DTYPES)
+@pytest.mark.parametrize("state_dtype", STATES)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_an_interrupted_run_resumes_with_the_same_bits(options, state_dtype, rounding):
     options = {**options, "state_dtype": state_dtype, "param_rounding": rounding}
@@ -70,7 +70,7 @@ def test_an_interrupted_run_resumes_with_the_same_bits(options, state_dtype, rou
             assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("before", "after"), list(itertools.permutations(STATE_DTYPES, 2)))
+@pytest.mark.parametrize(("before", "after"), list(itertools.permutations(STATES, 2)))
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_state_is_converted_to_the_dtype_of_the_optimizer_that_loads_it(options, before, after):
     shapes = [(7, 3, 8, 8), (300,)]

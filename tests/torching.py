@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +23,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 STATES = ("float32", "bfloat16", "8bit")
 ROUNDINGS = ("nearest", "stochastic", "compensated")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Where a module imports this: on arrays so small a second thread only waits for another library's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def parameters(shapes: Sequence[tuple[int, ...]] = SHAPES, dtype: Any = None, seed: int = 0) -> list[Any]:
@@ -87,3 +96,11 @@ def assert_near(ours: Sequence[Any], other: Sequence[Any], *, tolerance: float =
 def steps_looked_at(folder: Any) -> list[int]:
     """The steps of which a watch left lines in a folder."""
     return sorted({look.step for look in read(folder)})
+
+
+def mean_square(state: dict[str, Any]) -> Any:
+    """The square_avg of a state as float32 numbers, decoded by a checkpoint into a float32 optimizer."""
+    param = torch.nn.Parameter(torch.zeros(next(v for k, v in state.items() if k.startswith("square_avg")).shape))
+    target = RMSprop([param])
+    target.load_state_dict({"state": {0: state}, "param_groups": RMSprop([param]).state_dict()["param_groups"]})
+    return target.state[param]["square_avg"]

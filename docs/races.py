@@ -10,6 +10,7 @@ import argparse
 import math
 import re
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -30,8 +31,8 @@ Every optimizer chooses its learning rate on validation examples from the same g
 its own default. Within a seed all start from the same weights and see the same batches. The numbers below are of test
 examples after the last epoch, mean ± standard deviation over the seeds. Somebody won or lost only where two means lie
 further apart than chance brings about between equals in 95 % of the races (Games' and Howell's test, over all pairs);
-whatever is closer is a tie. Losses are kept; one race was
-run again with other learning rates after RMSprop had come last in it, and its section ([cartpole](#cartpole)) says so.
+whatever is closer is a tie. Losses are kept; one race was run again with other learning rates after RMSprop had come
+last in it, and its section ([cartpole](#cartpole)) says so.
 """
 
 SEEDS = 3
@@ -81,11 +82,14 @@ def _summary(found: list[tuple[Task, Results]]) -> str:
     told = ", ".join(f"{word} {counts[key]}" for key, word in words.items())
     rest = len(counted) - sum(counts[key] for key in words)
     without = f"; {rest} had no winner" if rest else ""
-    lines = [
-        f"Tasks measured: {len(found)}, with the whole budget {len(counted)}: each of the five default optimizers,",
-        f"every learning rate, every epoch, at least {SEEDS} seeds. "
+    summary = (
+        f"Tasks measured: {len(found)}, with the whole budget {len(counted)}: each of the five default optimizers, every "
+        f"learning rate, every epoch, at least {SEEDS} seeds. "
         + (f"Of these RMSprop {told}{without}." if counted else "None is counted.")
-        + (" Those marked ° spent less and are not counted.\n" if len(counted) < len(found) else "\n"),
+        + (" Those marked ° spent less and are not counted." if len(counted) < len(found) else "")
+    )
+    lines = [
+        textwrap.fill(summary, width=120) + "\n",
         "| task | metric | RMSprop | target | best | RMSprop ... |",
         "|---|---|---|---|---|---|",
     ]

@@ -83,8 +83,8 @@ def _summary(found: list[tuple[Task, Results]]) -> str:
     rest = len(counted) - sum(counts[key] for key in words)
     without = f"; {rest} had no winner" if rest else ""
     summary = (
-        f"Tasks measured: {len(found)}, with the whole budget {len(counted)}: each of the five default optimizers, every "
-        f"learning rate, every epoch, at least {SEEDS} seeds. "
+        f"Tasks measured: {len(found)}, with the whole budget {len(counted)}: each of the five default optimizers, "
+        f"every learning rate, every epoch, at least {SEEDS} seeds. "
         + (f"Of these RMSprop {told}{without}." if counted else "None is counted.")
         + (" Those marked ° spent less and are not counted." if len(counted) < len(found) else "")
     )

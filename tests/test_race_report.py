@@ -11,6 +11,7 @@ import pytest
 from racing import ValleyTask, run
 from rmsprop.race import Folder, Results, get
 from rmsprop.race.margin import margin
+from rmsprop.race.panels import number_log_axis
 from rmsprop.race.picture import PANELS, draw_png
 from rmsprop.race.report import document, page, write
 from rmsprop.race.run import best_rate
@@ -177,6 +178,28 @@ def test_the_learning_curve_drawn_is_the_mean_of_the_curves_kept(digits):
         curves = [results.trials["final", line.rival, lr, seed].score for seed in (0, 1)]
         assert list(drawn.get_ydata()) == pytest.approx([sum(points) / 2 for points in zip(*curves, strict=True)])
         assert drawn.get_ydata()[-1] == pytest.approx(line.mean)
+
+
+@pytest.mark.parametrize("limits", [(1.1, 2.3), (2.1, 4.4), (0.97, 1.02), (1e-3, 0.1), (0.3, 30.0)], ids=str)
+def test_a_logarithmic_axis_of_few_decades_has_plain_numbers(limits):
+    seen = [float(text) for text in numbers_of_log_axis(*limits)]
+    assert 2 <= len(seen) <= 12
+    assert seen == sorted(set(seen))
+
+
+def test_a_logarithmic_axis_of_many_decades_has_powers_of_ten():
+    seen = numbers_of_log_axis(1e-9, 1.0)
+    assert 2 <= len(seen) <= 12
+    assert all("10^" in text for text in seen)
+
+
+def numbers_of_log_axis(low, high):
+    axes = figure.Figure(figsize=(6, 4)).subplots()
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    number_log_axis(axes.yaxis)
+    places = zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+    return [label.get_text() for label, place in places if low <= place <= high and label.get_text()]
 
 
 def test_rmsprop_is_told_apart_by_more_than_colour(digits):

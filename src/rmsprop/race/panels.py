@@ -14,8 +14,9 @@ from rmsprop.race.verdict import SUBJECT, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
-__all__ = ["GRID", "INK", "MUTED", "PANELS", "PAPER", "line_style"]
+__all__ = ["GRID", "INK", "MUTED", "PANELS", "PAPER", "line_style", "number_log_axis"]
 
 INK, MUTED, GRID, PAPER = "#1c1e21", "#5c6169", "#e2e4e8", "#fffffe"
 
@@ -71,10 +72,22 @@ def draw_train_loss(ax: Axes, task: Task, results: Results, table: Sequence[Row]
             ax.plot(range(1, len(mean) + 1), mean, markevery=_every(len(mean)), **line_style(row.rival))
     ax.locator_params(axis="x", integer=True)
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.yaxis.set_minor_formatter(lambda value, _: "")
+    number_log_axis(ax.yaxis)
     ax.set_title("Training loss")
     ax.set_xlabel("epoch")
+
+
+def number_log_axis(axis: Axis) -> None:
+    """Put plain numbers on a logarithmic axis whose limits are set, where it holds too few powers of ten to be read."""
+    from matplotlib import ticker
+
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    if decades >= 2.5:
+        return
+    axis.set_major_locator(ticker.MaxNLocator(5) if decades < 0.7 else ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def draw_seeds(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> None:
@@ -156,6 +169,7 @@ def draw_effective(ax: Axes, task: Task, results: Results, table: Sequence[Row])
         return
     ax.set_xscale("log")
     ax.set_yscale("log")
+    number_log_axis(ax.yaxis)
     ax.set_xlabel("step")
 
 

@@ -1,5 +1,6 @@
 """What is seen while a race runs."""
 
+import dataclasses
 import io
 import itertools
 import re
@@ -9,7 +10,8 @@ from rich.console import Console
 
 from racing import ValleyTask, run
 from rmsprop.race import get
-from rmsprop.race.display import Display, _clock, final_table
+from rmsprop.race.conduct import Outcome
+from rmsprop.race.display import Display, _clock, final_table, overview
 from rmsprop.race.verdict import rows
 
 
@@ -106,3 +108,17 @@ def test_the_final_table_shows_every_optimizer_within_eighty_columns():
         assert line.label in text
         assert line.text(task.metric) in text
     assert "1 of 3" in text
+
+
+def test_the_overview_keeps_to_one_line_a_task_in_eighty_columns():
+    task = ValleyTask()
+    task.name = "digits-speech"  # the longest name there is, and the longest optimizer
+    task.metric = dataclasses.replace(task.metric, better="higher", percent=True)
+    results = run(task, rivals=("sgd", "rmsprop"), seeds=3)
+    table = rows(task, results)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(overview([Outcome(task=task, results=results, complete=True)]))
+    (line,) = [line for line in console.file.getvalue().splitlines() if "digits-speech" in line]
+    assert len(table) == 2
+    assert table[0].label in line
+    assert re.search(r"(tie|won|(tie|lost), 2 of 2) *$", line)

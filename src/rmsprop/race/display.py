@@ -236,7 +236,8 @@ def overview(outcomes: Sequence[Outcome]) -> RenderableType:
         drawn.add_row(
             name,
             "-" if ours is None else ours.text(metric),
-            f"{table[0].label}, {table[0].text(metric)}",
-            standing(table),
+            # Spreads are in each task's own table: here they would break the lines of a terminal of eighty columns.
+            f"{table[0].label}, {metric.text(table[0].mean)}" if table[0].scores else table[0].label,
+            standing(table).replace("place ", ""),
         )
     return drawn

@@ -45,7 +45,7 @@ def test_the_page_holds_every_optimizer_and_the_sentence(races, tmp_path):
         assert row.text(task.metric) in text
         assert f"| {row.label} |" in text or f"| **{row.label}** |" in text
     # Not the default five optimizers: shown, and not counted.
-    assert "Tasks measured: 1, with the whole budget 0: " in text
+    assert "Tasks measured: 1, counted with the whole budget 0: " in text
     assert "None is counted. Those marked ° spent less" in text
     assert "Not measured here: gorge." in text
     assert results.environment["date"][:10] in text
@@ -68,6 +68,16 @@ def test_a_loss_with_the_whole_budget_is_counted_and_nothing_is_held_against_it(
     assert f"| {place} |" in text
     assert "not the task's own budget" not in text
     assert "°" not in text
+
+
+def test_a_demonstration_is_shown_and_not_counted(races, tmp_path, monkeypatch):
+    monkeypatch.setattr(races, "DEMONSTRATIONS", ("valley",))
+    task = races.get("valley")
+    _keep(tmp_path, task, run(task, rivals=contestant.DEFAULT, seeds=3, epochs=3))
+    text = races.page(tmp_path)
+    assert "with the whole budget 0: " in text
+    assert re.search(r"\| \[valley\].* ° \|", text)
+    assert "not the task's own budget" not in text
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,9 @@ def fit(
         epochs: How many.
         stepped: Called after each step with the epoch, the steps of this epoch and the steps in all.
         scored: Called after each epoch with its score and mean training loss. What either raises ends the training.
+
+    Returns:
+        Scores, losses and times, up to where it ended.
     """
     clock = time.perf_counter
     course = Course()

@@ -11,12 +11,11 @@ import dataclasses
 import math
 import os
 import statistics
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rmsprop.errors import InputError, RMSpropWarning
+from rmsprop.errors import InputError
 from rmsprop.race.record import FIRST_TUNING_SEED, late
 from rmsprop.race.task import Data, Task
 from rmsprop.race.trial import fit
@@ -66,10 +65,7 @@ def stepper(framework: str, params: Any, *, setting: Setting) -> Callable[[Any],
     if framework == "torch":
         from rmsprop.torch import RMSprop as TorchRMSprop
 
-        with warnings.catch_warnings():
-            # A search visits harmful settings on purpose.
-            warnings.simplefilter("ignore", RMSpropWarning)
-            optimizer = TorchRMSprop(params, lr=setting.lr, dialect=setting.rule)
+        optimizer = TorchRMSprop(params, lr=setting.lr, dialect=setting.rule)
         return lambda grads: optimizer.step()
     from rmsprop.numpy import RMSprop
 

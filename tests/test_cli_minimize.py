@@ -81,7 +81,7 @@ def test_every_switch_reaches_the_step(option, value, switch, expected, tmp_path
     f = expression.parse("x^2 + y^2")
     rule = Switches(**{switch: str(expected) if switch == "init" else expected}).rule()
     assert getattr(rule, switch) == expected
-    trace = minimize(f, [1.0, 0.5], jac=f.grad, lr=0.01, steps=20, rule=rule, trace=True).trace
+    trace = minimize(f, [1.0, 0.5], jac=f.grad, lr=0.01, steps=20, dialect=rule, trace=True).trace
     line = ["minimize", "x^2 + y^2", "--start", "1,0.5", "--lr", "0.01", "--steps", "20", option]
     done(*line, *([] if value is None else [value]), "--csv", str(tmp_path / "run.csv"))
     with open(tmp_path / "run.csv", newline="") as file:

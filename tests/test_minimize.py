@@ -37,7 +37,7 @@ RULES = [
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_minimize_is_a_loop_of_steps(rule, dtype):
     start = np.array([-1.0, 2.0], dtype=dtype)
-    run = minimize(bowl, start, jac=slope, lr=0.02, rule=rule, steps=50)
+    run = minimize(bowl, start, jac=slope, lr=0.02, dialect=rule, steps=50)
     x = start.copy()
     optimizer = RMSprop(x, lr=0.02, rule=rule)
     for _ in range(50):
@@ -211,7 +211,7 @@ def test_args_follow_x():
 
 def test_a_maximizing_rule_climbs():
     run = minimize(
-        lambda x: -bowl(x), [0.0, 0.0], jac=lambda x: -slope(x), rule=Rule(maximize=True), lr=0.02, steps=400
+        lambda x: -bowl(x), [0.0, 0.0], jac=lambda x: -slope(x), dialect=Rule(maximize=True), lr=0.02, steps=400
     )
     np.testing.assert_allclose(run.x, [1.0, -0.5], atol=0.02)
 

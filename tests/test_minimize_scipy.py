@@ -17,9 +17,9 @@ def run_scipy(fun=rosen, **options):
 
 
 def test_scipys_call_gives_minimizes_result():
-    options = {"lr": 0.002, "maxiter": 200, "rule": Rule(rho=0.99)}
+    options = {"lr": 0.002, "maxiter": 200, "dialect": Rule(rho=0.99)}
     theirs = run_scipy(jac=rosen_der, options=options)
-    mine = minimize(rosen, START, jac=rosen_der, lr=0.002, steps=200, rule=Rule(rho=0.99))
+    mine = minimize(rosen, START, jac=rosen_der, lr=0.002, steps=200, dialect=Rule(rho=0.99))
     assert np.array_equal(theirs.x, mine.x)
     assert (theirs.nit, theirs.nfev, theirs.njev, theirs.success) == (200, 201, 201, True)
 

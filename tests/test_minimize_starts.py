@@ -49,7 +49,7 @@ def test_the_result_is_the_best_start():
 
 def test_a_maximizing_rule_takes_the_greatest():
     run = minimize(
-        lambda x: -valleys(x), STARTS, jac=lambda x: -slopes(x), rule=Rule(maximize=True), lr=lambda t: 0.05 * 0.99**t
+        lambda x: -valleys(x), STARTS, jac=lambda x: -slopes(x), dialect=Rule(maximize=True), lr=lambda t: 0.05 * 0.99**t
     )
     assert run.fun == run.funs.max()
     assert run.x[0] < 0
@@ -100,7 +100,7 @@ def test_a_start_that_falls_off_a_cliff_stays_where_it_last_had_a_value():
 def test_an_ended_start_does_not_drift_on_its_momentum():
     rule = Rule(buffer="unit", momentum=0.9)
     run = minimize(
-        valleys, STARTS, jac=slopes, rule=rule, gtol=0.05, steps=3000, lr=lambda t: 0.02 * 0.995**t, trace=True
+        valleys, STARTS, jac=slopes, dialect=rule, gtol=0.05, steps=3000, lr=lambda t: 0.02 * 0.995**t, trace=True
     )
     assert len(set(run.nits.tolist())) > 1
     assert np.all(run.statuses == Status.GRADIENT)

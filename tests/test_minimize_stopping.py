@@ -59,7 +59,7 @@ def test_it_stops_when_the_steps_are_small():
 def test_it_stops_when_the_best_objective_stalls(sign, values, nit):
     answers = iter(values)
     rule = Rule(maximize=sign < 0)
-    run = minimize(lambda x: sign * next(answers), [1.0], jac=np.ones_like, rule=rule, ftol=0.1, patience=3)
+    run = minimize(lambda x: sign * next(answers), [1.0], jac=np.ones_like, dialect=rule, ftol=0.1, patience=3)
     assert (run.status, run.success, run.nit) == (Status.STALL, True, nit)
     assert run.message == f"The best objective improved by no more than ftol=0.1 in 3 steps, {nit} in all."
 

@@ -136,7 +136,9 @@ RUNS = {
     "a rival without statistic": lambda: a_run(optimizer="momentum"),
     "many starts": many_starts,
     "many starts, no steps": lambda: many_starts(dialect=Rule(centered=True)).start(2),
-    "a schedule and a rule": lambda: a_run(lr=lambda step: 0.5**step, dialect=Rule(rho=0.5, buffer="unit", momentum=0.3)),
+    "a schedule and a rule": lambda: a_run(
+        lr=lambda step: 0.5**step, dialect=Rule(rho=0.5, buffer="unit", momentum=0.3)
+    ),
     "a column": lambda: minimize(lambda x: bowl(x.ravel()), np.ones((2, 1)), steps=3, trace=True).trace,
 }
 

@@ -50,7 +50,7 @@ class Runs:
         which = which & self.active
         self.status[which], self.nit[which] = status, nit
         self.active = self.active & ~which
-        self.going = np.count_nonzero(self.active)
+        self.going = int(np.count_nonzero(self.active))
 
     def update(self, f: Array, g: Array, point: Array) -> None:
         """Take over what was evaluated at `point` for the starts that go on; keeps all three."""
@@ -86,7 +86,7 @@ def run_starts(
 ) -> Runs:
     """Step until every start has a reason to stop; `x` is the array that `optimizer` updates."""
     # glibc gives freed arrays back to the system, and every step pays for new pages, until it has seen a larger one go.
-    np.empty(8 * x.size)
+    # np.empty(8 * x.size)
     runs = Runs(x.reshape(problem.starts, -1), sign=sign)
     level, since = runs.score, np.zeros(problem.starts, np.int64)
     extra, ended, previous = next(batches), False, runs.x

@@ -97,6 +97,7 @@ def minimize(
 
     Raises:
         InputError: An argument out of its domain, or a `fun` or `jac` that returns another shape.
+        RuleError: An option of the rule out of its domain, or an unknown dialect.
         InputTypeError: An argument, or what `fun` or `jac` return, has a type without a meaning here.
         ExpressionError: A typed function that does not parse; the message shows the column.
 

@@ -51,7 +51,7 @@ class Problem:
         self.starts, self.shape = (len(x), x.shape[1:]) if self.many else (1, x.shape)
 
     def evaluate(self, point: Array, extra: Batch) -> tuple[Array, Array]:
-        """Return the objective, float64 of shape (k,), and the gradient, of the shape (k, n) of `point` and its dtype."""
+        """Return the objective, float64 of shape (k,), and the gradient, like `point` of shape (k, n)."""
         answer = self._first.pop() if self._first else self._call(point.copy(), extra)
         if self.jac is True:
             self.njev += 1
@@ -98,7 +98,7 @@ class Problem:
             raise InputError(f"fun(x): shape {array.shape}, expected {(self.starts,)}, one number per start")
         if not self.many and array.size != 1:
             raise InputError(
-                f"fun(x): shape {array.shape}, expected one number; return the sum or mean of them, or, for a run of many "
+                f"fun(x): shape {array.shape}, expected one number; return their sum or mean, or, for a run of many "
                 "starts, pass x0 of shape (starts, n) and return shape (starts,)"
             )
         return array.reshape(-1).astype(np.float64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmsprop.dialects import nearest
+from rmsprop.dialects._model import nearest
 from rmsprop.errors import InputError
 from rmsprop.minimize._minimize import minimize
 from rmsprop.minimize._stopping import Status

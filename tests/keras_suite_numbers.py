@@ -21,7 +21,7 @@ from kerasing import (
     to_numpy,
     variables,
 )
-from rmsprop import reference
+from rmsprop import formula
 from rmsprop.errors import InputTypeError
 
 OPTIONS = [
@@ -54,7 +54,7 @@ def test_every_rule_is_the_reference(rule):
         lr_max = 0.0
         for t, grads in enumerate(gradients(20)):
             lr_max = max(lr_max, float(np.float32(lr_at(t))))
-            param, buffers = reference.step(
+            param, buffers = formula.step(
                 param, to_numpy(grads[i]), buffers, rule, lr=lr_at(t), step=t + 1, lr_max=lr_max
             )
         np.testing.assert_allclose(got, param, rtol=1e-12, atol=1e-12)

@@ -107,7 +107,7 @@ def test_the_examples_in_the_documentation_strings_run(name, tmp_path, monkeypat
 
 def test_there_are_examples_to_run():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for module in (rmsprop.rule, rmsprop.numpy, rmsprop.reference, rmsprop._tree, rmsprop._files):
+    for module in (rmsprop.rule, rmsprop.numpy, rmsprop.formula, rmsprop._tree, rmsprop._files):
         assert any(test.examples for test in finder.find(module)), module.__name__
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import rmsprop
 from cases import MINGLED
-from rmsprop import Rule, reference
+from rmsprop import Rule, formula
 from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
 
 jax = pytest.importorskip("jax", reason="jax is not installed")
@@ -109,7 +109,7 @@ def test_every_rule_is_the_reference(rule):
         for t, grad in enumerate(grads):
             lr = float(schedule(t))
             lr_max = max(lr_max, lr)
-            param, buffers = reference.step(param, grad[key], buffers, rule, lr=lr, step=t + 1, lr_max=lr_max)
+            param, buffers = formula.step(param, grad[key], buffers, rule, lr=lr, step=t + 1, lr_max=lr_max)
         np.testing.assert_allclose(mine[key], param, rtol=1e-12)
         for name, array in buffers.items():
             np.testing.assert_allclose(getattr(state, name)[key], array, rtol=1e-11, atol=1e-300)

@@ -60,5 +60,5 @@ def test_the_engine_in_use_gives_the_bits_of_the_specification():
     for step in range(1, 4):
         grad = rng.standard_normal(1000).astype("float32")
         optimizer.step(grad)
-        expected, state = rmsprop.reference.step(expected, grad, state, rule, lr=0.01, step=step)
+        expected, state = rmsprop.formula.step(expected, grad, state, rule, lr=0.01, step=step)
     assert param.tobytes() == expected.tobytes()

@@ -11,7 +11,7 @@ import pytest
 
 import rmsprop
 from cases import COVERING, ULP, leaves, random_arrays, same_bits, tree
-from rmsprop import Rule, reference
+from rmsprop import Rule, formula
 from rmsprop.errors import InputError, InputTypeError
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ def test_a_tree_is_stepped_in_place_leaf_by_leaf(rule):
         for k, grad in enumerate(leaves(grads)):
             param, buffers = expected[k]
             with np.errstate(all="ignore"):
-                expected[k] = reference.step(param, grad, buffers, rule, lr=0.01, step=t)
+                expected[k] = formula.step(param, grad, buffers, rule, lr=0.01, step=t)
     assert all(mine is leaf for mine, leaf in zip(leaves(params), before))
     for k, leaf in enumerate(before):
         assert same_bits(leaf, expected[k][0])
@@ -88,7 +88,7 @@ def test_no_gradient_at_all_is_a_step_that_does_nothing():
 def test_parameters_of_any_dense_layout_are_taken(layout):
     params = layout(np.random.default_rng(0).standard_normal((3, 4, 5)))
     grads = params.copy(order="K") * 2
-    expected, _ = reference.step(params, grads, {"mean_sq": np.zeros_like(params)}, Rule(), lr=0.1)
+    expected, _ = formula.step(params, grads, {"mean_sq": np.zeros_like(params)}, Rule(), lr=0.1)
     rmsprop.RMSprop(params, lr=0.1).step(grads)
     assert same_bits(params, expected)
 

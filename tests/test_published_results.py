@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmsprop import RMSprop, Rule, reference, rivals
+from rmsprop import RMSprop, Rule, formula, rivals
 from rmsprop.minimize import minimize
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -24,12 +24,12 @@ def example(name):
 
 
 def walk(gradient, start, rule, lr, steps):
-    """The points of a run by `reference.step`, the specification."""
+    """The points of a run by `formula.step`, the specification."""
     x = np.asarray(start, dtype=float)
     buffers = {name: np.full_like(x, rule.init_value) for name in rule.buffers}
     points = [x]
     for _ in range(steps):
-        x, buffers = reference.step(x, np.asarray(gradient(x)), buffers, rule, lr=lr)
+        x, buffers = formula.step(x, np.asarray(gradient(x)), buffers, rule, lr=lr)
         points.append(x)
     return np.array(points)
 

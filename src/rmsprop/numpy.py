@@ -1,7 +1,7 @@
 """RMSprop for NumPy arrays and nested dicts, lists and tuples of them.
 
 The formula is that of `rmsprop.rule`; this file gathers arrays and hands them to the compiled step, or to
-`reference.step` where the package was installed without a compiler.
+`formula.step` where the package was installed without a compiler.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _state, _step
+from rmsprop import _state, _step, formula
 from rmsprop._tree import flatten, leaves_like, unflatten
 from rmsprop.errors import InputError, InputTypeError, StateError
 from rmsprop.rule import Rule
@@ -153,14 +153,14 @@ class RMSprop:
         """
         lr = float(self.lr(max(self._count - 1, 0)) if callable(self.lr) else self.lr)
         leaves = [
-            _step.effective_lr(self.rule, buffers, lr, step=int(steps))
+            formula.effective_lr(self.rule, buffers, lr, step=int(steps))
             for buffers, steps in zip(self._per_leaf(), self.steps)
         ]
         return unflatten(self._structure, leaves)
 
     def mean_square(self) -> Any:
         """Return the moving average of grad**2 as a tree like `params`; from variance and mean where centered."""
-        return unflatten(self._structure, [_step.mean_square(self.rule, b) for b in self._per_leaf()])
+        return unflatten(self._structure, [formula.mean_square(b).copy() for b in self._per_leaf()])
 
     def reset_state(self) -> None:
         """Forget all statistics and counts, as if no step had been done; parameters stay."""

@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop import _advice
+from rmsprop import _advice, formula
 from rmsprop._choice import choose, remember_given
 from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
 from rmsprop.jax._optax import from_optax, to_optax
 from rmsprop.jax._state import RMSpropState, state_dtype
-from rmsprop.jax._step import complex_step, live, real_step
+from rmsprop.jax._step import complex_step, real_step
 from rmsprop.rule import Rule
 
 __all__ = ["RMSpropState", "from_optax", "rmsprop", "to_optax"]
@@ -149,12 +149,10 @@ def rmsprop(  # noqa: D417 (`given` is not the caller's)
                     _check_complex(name, rule, complex_fits)
                 _check_grad(name, grad, param, buffers)
                 dtype = buffers[rule.buffers[0]].dtype
-                numbers_ = {"lr": _cast(now, dtype), "step": count, "lr_max": _cast(lr_max, dtype)}
-                now_rule = live(rule, {name: _cast(value, dtype) for name, value in traced.items()})
-                if jnp.iscomplexobj(grad):
-                    delta, buffers = complex_step(grad, param, buffers, now_rule, numbers_)
-                else:
-                    delta, buffers = real_step(grad, param, buffers, now_rule, numbers_)
+                live = {name: _cast(value, dtype) for name, value in traced.items() if name != "init"}
+                n = formula.numbers_of(rule, lr=_cast(now, dtype), step=count, lr_max=_cast(lr_max, dtype), **live)
+                step = complex_step if jnp.iscomplexobj(grad) else real_step
+                delta, buffers = step(grad, param, buffers, rule, n)
             deltas.append(None if grad is None else delta.astype(grad.dtype))
             news.append(buffers)
         trees = {name: structure.unflatten([new[name] for new in news]) for name in rule.buffers}

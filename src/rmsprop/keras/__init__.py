@@ -3,7 +3,7 @@
     model.compile(optimizer=rmsprop.keras.RMSprop(1e-3), ...)                        Keras's own, word for word
     model.compile(optimizer=rmsprop.keras.RMSprop(2.5e-4, dialect="tensorflow1"))    TensorFlow 1, number for number
 
-The arithmetic is `rmsprop.reference` in Keras's operations; on the torch backend, variables on the CPU take the
+The arithmetic is `rmsprop.formula` in Keras's operations; on the torch backend, variables on the CPU take the
 compiled step. Statistics are float32, also for 16-bit variables, or float64.
 
 Variables, in Keras's order and under Keras's names: `<w>_velocity` (mean_sq), `<w>_momentum` and
@@ -20,7 +20,7 @@ from typing import Any
 
 import keras
 
-from rmsprop import _advice, reference
+from rmsprop import _advice, formula
 from rmsprop._choice import choose, remember_given
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
@@ -237,7 +237,7 @@ class RMSprop(Saved):
         dtype = keras.backend.standardize_dtype(next(iter(kept.values())).dtype)
         rule = self._rule_of(variable)
         corrected = rule.weight_decay_mode == "decoupled_corrected"
-        new, statistics = reference.step(
+        new, statistics = formula.step(
             ops.convert_to_tensor(variable),
             ops.convert_to_tensor(gradient),
             buffers,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _step, rivals
+from rmsprop import formula, rivals
 from rmsprop.expression import Expression
 from rmsprop.lab.experiment import Deadline, Experiment, Setting
 from rmsprop.numpy import RMSprop
@@ -150,7 +150,9 @@ def _used(setting: Setting, optimizer: Any, history: dict[str, Array], done: int
     """Return the statistic and the effective learning rate of every step, from the buffers that the steps left."""
     with np.errstate(all="ignore"):
         if setting.rule is not None:
-            return _step.mean_square(setting.rule, history), _step.effective_lr(setting.rule, history, setting.lr)
+            step = np.arange(1, done + 1)[:, None]
+            rate = formula.effective_lr(setting.rule, history, setting.lr, step=step)
+            return formula.mean_square(history), rate
         name = optimizer.statistic
         statistic = np.full((done, 2), np.nan) if name is None else history[name]
         if not isinstance(optimizer, rivals.Adam):

@@ -48,7 +48,7 @@ class RMSprop(torch.optim.RMSprop):
         capturable: Keep `step` on the parameter's device, for CUDA graphs. Not measured on a GPU.
         foreach: Accepted for torch's sake; there is one path per kind of parameter.
         maximize: Ascend instead of descend.
-        differentiable: Let autograd run through the step (by the reference, not the kernel).
+        differentiable: Let autograd run through the step (by `formula.step`, not the kernel).
         dialect: A name ("tensorflow1", "keras3", "sb3", ...; `rmsprop dialects` lists them) or a `rmsprop.Rule`. Its
             numbers replace the defaults above that were not passed.
         max_norm: Clip the gradients of all groups to this global norm inside the step, as

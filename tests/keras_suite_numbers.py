@@ -178,7 +178,7 @@ def test_cpu_variables_take_the_kernel_and_have_the_bits_of_the_numpy_front_end(
     optimizer = ours.RMSprop(0.01, **options)
     mine = run(optimizer, steps=10, dtype="float32")
     params = [to_numpy(v) for v in variables("float32")]
-    numpy_optimizer = rmsprop.RMSprop(params, lr=0.1, rule=optimizer.rule)
+    numpy_optimizer = rmsprop.RMSprop(params, lr=0.1, dialect=optimizer.rule)
     for t, grads in enumerate(gradients(10, "float32")):
         numpy_optimizer.step([to_numpy(g) for g in grads], lr=float(np.float32(lr_at(t))))
     close(mine, params, rtol=0)

@@ -129,7 +129,7 @@ for centered, buffer, eps_mode, bias_correction in switches:
     for dtype, max_norm in itertools.product(("float32", "float64"), (None, 0.5)):
         rng = np.random.default_rng(3)
         params = [rng.standard_normal((5, 7)).astype(dtype), rng.standard_normal(20_000).astype(dtype)]
-        optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule, max_norm=max_norm)
+        optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule, max_norm=max_norm)
         for _ in range(3):
             optimizer.step([rng.standard_normal(p.shape).astype(dtype) for p in params])
         digest.update(np.float64(optimizer.grad_norm).tobytes() if max_norm else b"")

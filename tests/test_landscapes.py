@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rmsprop import Rule, expression, landscapes, formula
+from rmsprop import Rule, expression, formula, landscapes
 from rmsprop.errors import InputError
 
 NAMES = landscapes.names()

@@ -37,7 +37,7 @@ def walk(gradient, start, rule, lr, steps):
 def test_one_step_on_three_numbers():
     expected = [0.23162277, 0.36837724, 0.56837725]
     theta = np.array([0.2, 0.4, 0.6])
-    RMSprop(theta, lr=0.01, rule=Rule(rho=0.9, eps=1e-8, eps_mode="inside")).step(np.array([-0.5, 0.3, 0.24]))
+    RMSprop(theta, lr=0.01, dialect=Rule(rho=0.9, eps=1e-8, eps_mode="inside")).step(np.array([-0.5, 0.3, 0.24]))
     # Published with eight decimals.
     np.testing.assert_allclose(theta, expected, rtol=0, atol=0.5e-8)
     np.testing.assert_allclose(example("one_gradient").main(), expected, rtol=0, atol=0.5e-8)

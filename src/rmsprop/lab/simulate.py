@@ -78,7 +78,9 @@ def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline
     steps = experiment.steps
     point = np.array(experiment.start)
     is_rival = setting.rule is None
-    optimizer: Any = setting.rival(point) if is_rival else RMSprop(point, lr=setting.lr, rule=setting.rule, threads=1)
+    optimizer: Any = (
+        setting.rival(point) if is_rival else RMSprop(point, lr=setting.lr, dialect=setting.rule, threads=1)
+    )
     history = {name: np.empty((steps, 2)) for name in optimizer.buffers}
     kept = [(history[name], arrays[0]) for name, arrays in optimizer.buffers.items()]
     x, f, grads = np.empty((steps + 1, 2)), np.empty(steps + 1), np.empty((steps, 2))

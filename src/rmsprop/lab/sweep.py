@@ -14,7 +14,6 @@ from rmsprop import formula
 from rmsprop.errors import InputError
 from rmsprop.lab.experiment import Deadline, Experiment
 from rmsprop.numpy import RMSprop
-from rmsprop.rule import Rule
 
 __all__ = ["basins", "heat"]
 
@@ -101,7 +100,9 @@ def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadl
     points[..., 1] = (bottom + (top - bottom) * place)[:, None]
     setting = experiment.settings[0]
     optimizer: Any = (
-        setting.rival(points) if setting.rule is None else RMSprop(points, lr=setting.lr, rule=setting.rule, threads=1)
+        setting.rival(points)
+        if setting.rule is None
+        else RMSprop(points, lr=setting.lr, dialect=setting.rule, threads=1)
     )
     noise = experiment.noise.draw(experiment.steps)
     tail = max(1, experiment.steps // 10)

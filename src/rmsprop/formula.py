@@ -190,7 +190,7 @@ def step(
 def step_with(
     param: Array, grad: Array, buffers: Mapping[str, Array], rule: Rule, n: Numbers, *, xp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """Return what `step` returns, for arrays of one dtype and given numbers, which may be arrays: many rules at once."""
+    """Return what `step` returns, for arrays of one dtype and numbers that may be arrays: many rules at once."""
     g = limit_grad(scale_grad(param, grad, rule, n), xp=xp)
     new = statistics(g, buffers, rule, n, xp=xp)
     param, momentum = apply(param, g, denominator(new, rule, n, xp=xp), buffers, rule, n, xp=xp)
@@ -245,7 +245,7 @@ def bounded_square(buffers: Mapping[str, Array], rule: Rule, n: Numbers, *, xp: 
     if rule.centered:
         square = buffers["grad_var"]
         if rule.bias_correction:
-            # The first corrected variance is nothing but its floor, whatever the gradient: that step uses the mean square.
+            # The first corrected variance is only its floor, whatever the gradient: that step uses the mean square.
             square = _choose(n.is_first, mean_square(buffers), square, xp)
     else:
         square = buffers["mean_sq"]
@@ -348,8 +348,10 @@ def steady_length(rule: Rule, *, grad: float = 1.0) -> float:
 
     Example:
         >>> from rmsprop import Rule
-        >>> round(steady_length(Rule(buffer="unit", momentum=0.9)), 2), round(steady_length(Rule(eps=0.0, centered=True)))
-        (10.0, 4096)
+        >>> round(steady_length(Rule(buffer="unit", momentum=0.9)), 2)
+        10.0
+        >>> round(steady_length(Rule(eps=0.0, centered=True)))
+        4096
     """
     square = rule.init_value if rule.rho == 1.0 else grad * grad  # at rho 1 the averages keep their start
     if rule.centered and rule.rho < 1.0:

@@ -96,8 +96,9 @@ class RMSprop:
     ) -> None:
         self.params = params
         options = {"rho": rho, "eps": eps, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
-        self.rule, self.dialect, _, default_lr = select(dialect, options)
-        self.lr = default_lr if lr is None else lr
+        selection = select(dialect, options)
+        self.rule, self.dialect = selection.rule, selection.dialect
+        self.lr = selection.lr if lr is None else lr  # type: ignore[assignment] # this front end has a default
         self.max_norm = _norm(max_norm)
         self.check_finite = bool(check_finite)
         self.threads = _count(threads)

@@ -21,9 +21,9 @@ recurrence for an exponentially weighted variance (T. Finch, "Incremental calcul
 
     e  <- g - m;   m <- m + (1 - rho) e;   s <- rho (s + (1 - rho) e^2)       s = v - m^2 at every step
 
-Where the gradient hardly changes, this variance fades below what rounding lets be known of it (then g^2 = v, nearly). So
-it is kept at s >= u g^2, u the unit roundoff of the arithmetic (2^-24, in float64 2^-53), and no step is longer than
-lr |g| / (sqrt(u) |g| + eps).
+Where the gradient hardly changes, this variance fades below what rounding lets be known of it. So it is kept at
+s >= u g^2, u the unit roundoff of the arithmetic (2^-24, in float64 2^-53; g^2 is v there, nearly), and no step is
+longer than lr |g| / (sqrt(u) |g| + eps).
 
 `bias_correction` divides v and m by 1 - rho^t in the literature. Dividing the recurrence instead gives the same numbers
 with one decay per step, rho_t = 1 - (1 - rho) / (1 - rho^t), so the kept statistics are the corrected ones and no

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from rmsprop import dialects
-from rmsprop.dialects import Dialect, nearest
+from rmsprop.dialects import Dialect
+from rmsprop.dialects._model import nearest
 from rmsprop.errors import InputError, InputTypeError, RuleError
 from rmsprop.rule import Rule
 

@@ -22,7 +22,8 @@ Tree = Any
 def to_optax(state: RMSpropState, rule: Rule, *, schedule: bool = False) -> tuple[Any, ...]:
     """Return the state that optax.rmsprop would hold: (nu and mu, count of a schedule, trace).
 
-    nu and mu are those of the state, for centered rules nu = grad_var + mu**2, without the correction for the start; trace = -momentum_buf.
+    nu and mu are those of the state (centered: nu = grad_var + mu**2), without the correction for the start;
+    trace = -momentum_buf.
 
     Args:
         state: A state of this transformation. Read.

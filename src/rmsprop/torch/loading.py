@@ -46,7 +46,7 @@ def _groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
     """Return saved groups with the optimizer's parameters, and its settings where the checkpoint has none."""
     if len(saved_groups) != len(param_groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
-    new = []
+    new: list[dict[str, Any]] = []
     for mine, saved in zip(param_groups, saved_groups):
         if len(mine["params"]) != len(saved["params"]):
             raise ValueError(

@@ -42,7 +42,7 @@ def test_minimize_is_a_loop_of_steps(rule, dtype):
     start = np.array([-1.0, 2.0], dtype=dtype)
     run = minimize(bowl, start, jac=slope, lr=0.02, dialect=rule, steps=50)
     x = start.copy()
-    optimizer = RMSprop(x, lr=0.02, rule=rule)
+    optimizer = RMSprop(x, lr=0.02, dialect=rule)
     for _ in range(50):
         optimizer.step(slope(x))
     assert np.array_equal(run.x, x)
@@ -172,7 +172,7 @@ def test_plain_options_and_the_dialect_make_the_rule(options):
     run = minimize(bowl, [3.0, -2.0], jac=slope, lr=0.02, steps=20, trace=True, **options)
     changes = {name: value for name, value in options.items() if name != "dialect"}
     name = options.get("dialect")
-    rule = dialects.dialect(name, **changes) if name else Rule().replace(**changes)
+    rule = dialects.dialect(name, **changes) if name else Rule(**changes)
     assert run.trace.rule == rule
     assert np.array_equal(run.x, minimize(bowl, [3.0, -2.0], jac=slope, lr=0.02, steps=20, dialect=rule).x)
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from rmsprop import Rule
 from rmsprop.errors import ExpressionError, InputError, InputTypeError, RuleError
 from rmsprop.minimize import minimize
 
@@ -121,6 +122,9 @@ BAD_ARGUMENTS = [
     ({"rho": 2.0}, RuleError, "rho"),
     ({"dialect": "torhc"}, RuleError, "unknown dialect 'torhc', did you mean 'torch'"),
     ({"dialect": 0.9}, InputTypeError, "dialect: a float, expected"),
+    ({"dialect": Rule(), "rho": 0.5}, InputError, "rho=0.5 contradicts the given Rule"),
+    ({"dialect": "dqn", "centered": False}, RuleError, "dialect 'dqn': centered=False"),
+    ({"alpha": 0.9}, InputTypeError, "unknown option 'alpha'; use 'rho'"),
 ]
 
 

@@ -101,16 +101,16 @@ def test_constraints_are_refused(constraints):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("learning_rate", "expected one of lr, rho, eps, momentum, centered, weight_decay, dialect, batches, gtol"),
+        ("learning_rate", "use 'lr'"),
+        ("alpha", "use 'rho'"),
+        ("epsilon", "use 'eps'"),
         ("dialekt", "did you mean 'dialect'"),
-        ("epsilon", "did you mean 'eps'"),
         ("max_iter", "did you mean 'maxiter'"),
-        ("steps", "did you mean 'eps'"),
-        ("rule", "expected one of lr"),
+        ("rule", "expected one of lr, rho, eps, momentum, centered, weight_decay, dialect, batches, gtol"),
     ],
 )
 def test_an_unknown_option_names_the_nearest_right_one(name, hint):
-    with pytest.raises(InputError, match=f"unknown option '{name}', {hint}"):
+    with pytest.raises(InputError, match=f"unknown option '{name}'; {hint}"):
         run_scipy(options={name: 0.1})
 
 

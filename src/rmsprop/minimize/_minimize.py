@@ -16,6 +16,7 @@ from rmsprop.minimize._loop import Runs, run_starts
 from rmsprop.minimize._problem import DIFFERENCES, Problem, batch_source, check_start
 from rmsprop.minimize._stopping import Status, Tolerances, message
 from rmsprop.rule import Rule
+from rmsprop.select import check_option_names
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -25,6 +26,7 @@ __all__ = ["minimize"]
 _MOVES = " fun_best is better than fun: a constant lr keeps RMSprop moving; let lr fall, or take x_best."
 
 
+@check_option_names
 def minimize(
     fun: Callable[..., Any] | str,
     x0: Any,
@@ -71,8 +73,8 @@ def minimize(
         momentum: Decay of the buffer.
         centered: Whether to divide by the standard deviation.
         weight_decay: Its strength.
-        dialect: The variant of RMSprop: a name (`rmsprop.dialects.names()`) or a `Rule`. Default: `Rule()`, rho 0.9
-            and eps 1e-8 inside the root.
+        dialect: The variant of RMSprop: a name (`rmsprop.dialects.names()`) or a `Rule`, which no option may
+            contradict. Default: `Rule()`, rho 0.9 and eps 1e-8 inside the root.
         steps: How many steps at most, at least 0.
         batches: For stochastic gradients: an iterable with one batch per step. A tuple or list is spread over the
             arguments after x, anything else is one argument. A container starts over at its end; an iterator that
@@ -97,8 +99,8 @@ def minimize(
 
     Raises:
         InputError: An argument out of its domain, or a `fun` or `jac` that returns another shape.
-        RuleError: An option of the rule out of its domain, or an unknown dialect.
-        InputTypeError: An argument, or what `fun` or `jac` return, has a type without a meaning here.
+        RuleError: An unknown dialect, an option that it does not have, or one out of its domain.
+        InputTypeError: An argument, or what `fun` or `jac` return, has a type without a meaning here; an unknown option.
         ExpressionError: A typed function that does not parse; the message shows the column.
 
     Example:
@@ -179,7 +181,9 @@ def _objective(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callabl
 def _engine(optimizer: Any, x: Any, lr: Any, options: dict[str, Any]) -> Any:
     """Build what updates x."""
     if optimizer is None or optimizer == "rmsprop":
-        return _bridge(x, lr, **options)
+        from rmsprop.numpy import RMSprop
+
+        return RMSprop(x, lr=lr, **options)
     for name, value in options.items():
         if value is not None:
             raise InputError(f"{name}: it describes RMSprop, but optimizer says to use another one; leave one out")
@@ -245,16 +249,3 @@ def _wrap_callback(callback: Any, problem: Problem) -> Callable[[Runs, int], Non
         callback(**{"intermediate_result": fields}) if by_name else callback(fields.x)
 
     return call
-
-
-def _bridge(x: Any, lr: Any, dialect: Any, **options: Any) -> Any:
-    from rmsprop import dialects
-    from rmsprop.numpy import RMSprop
-
-    given = {name: value for name, value in options.items() if value is not None}
-    if isinstance(dialect, str):
-        row = dialects.get(dialect)
-        return RMSprop(x, lr=row.lr or 0.01 if lr is None else lr, rule=row.resolve(**given))
-    if dialect is not None and not isinstance(dialect, Rule):
-        raise InputTypeError(f"dialect: a {type(dialect).__name__}, expected a name or a rmsprop.Rule")
-    return RMSprop(x, lr=0.01 if lr is None else lr, rule=(dialect or Rule()).replace(**given))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rmsprop.dialects._model import nearest
 from rmsprop.errors import InputError
 from rmsprop.minimize._minimize import minimize
 from rmsprop.minimize._stopping import Status
+from rmsprop.select import describe_unknown
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -80,7 +80,7 @@ def scipy_method(
     if not (isinstance(constraints, (tuple, list)) and len(constraints) == 0):
         raise InputError("constraints: RMSprop has none; use a method such as SLSQP or trust-constr")
     for name in sorted(set(options) - set(_OPTIONS)):
-        raise InputError(f"unknown option {name!r}, {nearest(name, (*_OPTIONS, 'maxiter', 'disp', 'differences'))}")
+        raise InputError(describe_unknown(name, [*_OPTIONS, "maxiter", "disp", "differences"]))
     for name, given in (("hess", hess), ("hessp", hessp)):
         if given is not None:
             warnings.warn(f"RMSprop does not use {name}", RuntimeWarning, stacklevel=3)

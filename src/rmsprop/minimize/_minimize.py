@@ -15,14 +15,17 @@ from rmsprop.errors import InputError, InputTypeError
 from rmsprop.minimize._loop import Runs, run_starts
 from rmsprop.minimize._problem import DIFFERENCES, Problem, batch_source, check_start
 from rmsprop.minimize._stopping import Status, Tolerances, message
+from rmsprop.numpy import RMSprop
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names
+from rmsprop.trace import Recorder
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 __all__ = ["minimize"]
 
+_UNTIL_THE_END = (Status.STEPS_DONE, Status.STEPS_USED_UP, Status.STALL)
 _MOVES = " fun_best is better than fun: a constant lr keeps RMSprop moving; let lr fall, or take x_best."
 
 
@@ -100,7 +103,7 @@ def minimize(
     Raises:
         InputError: An argument out of its domain, or a `fun` or `jac` that returns another shape.
         RuleError: An unknown dialect, an option that it does not have, or one out of its domain.
-        InputTypeError: An argument, or what `fun` or `jac` return, has a type without a meaning here; an unknown option.
+        InputTypeError: An argument, or what `fun` or `jac` return, has a type without a meaning here; unknown options.
         ExpressionError: A typed function that does not parse; the message shows the column.
 
     Example:
@@ -134,11 +137,7 @@ def minimize(
     first = next(source)
     problem = Problem(fun, jac, x, vectorized=vectorized, extra=first)
     rule = getattr(engine, "rule", None)
-    recorder = None
-    if trace:
-        from rmsprop.trace import Recorder
-
-        recorder = Recorder(x if problem.many else x.reshape(-1), steps=steps)
+    recorder = Recorder(x if problem.many else x.reshape(-1), steps=steps) if trace else None
     runs = run_starts(
         problem,
         x,
@@ -162,15 +161,16 @@ def _objective(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callabl
     """Return `fun` as a function, and `jac` as a function, True or the name of a scheme."""
     if isinstance(fun, str):
         fun = expression.parse(fun)
+    if not callable(fun):
+        raise InputTypeError(f"fun: {type(fun).__name__}, expected a function of x, or its text")
+    if isinstance(fun, expression.Expression):
         if takes_more:
             raise InputError("args, batches: a typed function takes neither; pass a Python function")
         n = len(fun.variables)
-        if x.shape[-1:] != (n,) and not x.ndim < n == 1:
+        if x.shape[-1:] != (n,) and not (x.ndim == 0 and n == 1):
             raise InputError(f"x0: shape {x.shape}, expected ({n},) for a function of {' and '.join(fun.variables)}")
-    elif not callable(fun):
-        raise InputTypeError(f"fun: {type(fun).__name__}, expected a function of x, or its text")
-    if isinstance(fun, expression.Expression) and (jac is None or jac is True):
-        return fun.value_and_grad, True
+        if jac is None or jac is True:
+            return fun.value_and_grad, True
     if jac is None or jac is False:
         return fun, "2-point"
     if jac is True or callable(jac) or (isinstance(jac, str) and jac in DIFFERENCES):
@@ -181,8 +181,6 @@ def _objective(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callabl
 def _engine(optimizer: Any, x: Any, lr: Any, options: dict[str, Any]) -> Any:
     """Build what updates x."""
     if optimizer is None or optimizer == "rmsprop":
-        from rmsprop.numpy import RMSprop
-
         return RMSprop(x, lr=lr, **options)
     for name, value in options.items():
         if value is not None:
@@ -227,9 +225,6 @@ def _build_result(runs: Runs, problem: Problem, tolerances: Tolerances, *, const
         status=int(status),
         message=reason,
     )
-
-
-_UNTIL_THE_END = (Status.STEPS_DONE, Status.STEPS_USED_UP, Status.STALL)
 
 
 def _wrap_callback(callback: Any, problem: Problem) -> Callable[[Runs, int], None] | None:

@@ -72,9 +72,7 @@ def test_a_gradient_that_is_not_like_x(jac, error, message, both):
         minimize(fun, [1.0, 2.0], jac=True if both else jac)
 
 
-@pytest.mark.parametrize(
-    ("value", "what"), [(1.0, "float"), ((1.0,), "a tuple of length 1"), (np.ones(3), r"shape \(3,\)")]
-)
+@pytest.mark.parametrize(("value", "what"), [(1.0, "float"), ((1.0,), "tuple"), (np.ones(3), "ndarray")])
 def test_a_function_that_should_return_two_things(value, what):
     with pytest.raises(InputError, match=rf"fun\(x\): {what}, expected the pair \(value, gradient\) because jac=True"):
         minimize(lambda x: value, [1.0], jac=True)

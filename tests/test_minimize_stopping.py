@@ -209,3 +209,16 @@ def test_a_start_without_a_value_is_said_to_be_one(how):
     assert run.x.tolist() == run.x_best.tolist() == [1.0, 2.0]
     assert len(run.trace) == 0
     assert run.message == "fun(x0) is nan: there is no finite point to start from."
+
+
+def test_a_gradient_written_into_one_array_stays_that_of_the_last_finite_point():
+    out = np.empty((2, 1))
+
+    def jac(x):
+        out[: len(x)] = 2 * x.reshape(-1, 1)
+        return out[: len(x)].reshape(x.shape)
+
+    for start in ([2.0], [[2.0], [9.0]]):
+        run = minimize(lambda x: np.where(x < 1, np.nan, x**2)[..., 0], start, jac=jac, lr=0.1, steps=40)
+        assert run.status == Status.NONFINITE_OBJECTIVE
+        assert np.array_equal(run.jac, 2 * run.x)

@@ -48,9 +48,10 @@ class Runs:
     def end(self, which: Any, status: Status, nit: int) -> None:
         """End those of `which` that go on."""
         which = which & self.active
-        self.status[which], self.nit[which] = status, nit
-        self.active = self.active & ~which
-        self.going = int(np.count_nonzero(self.active))
+        if np.count_nonzero(which):
+            self.status[which], self.nit[which] = status, nit
+            self.active = self.active & ~which
+            self.going = int(np.count_nonzero(self.active))
 
     def update(self, f: Array, g: Array, point: Array) -> None:
         """Take over what was evaluated at `point` for the starts that go on; keeps all three."""

@@ -56,7 +56,8 @@ class Problem:
         if self.jac is True:
             self.njev += 1
             if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-                raise InputError(f"fun(x): {_describe(answer)}, expected the pair (value, gradient) because jac=True")
+                kind = type(answer).__name__
+                raise InputError(f"fun(x): {kind}, expected the pair (value, gradient) because jac=True")
             # A copy: a function that fills one array at each call would change the gradient of the point before.
             return self._values(answer[0]), self._gradient(answer[1]).copy()
         f = self._values(answer)
@@ -156,9 +157,3 @@ def _as_array(name: str, value: Any) -> Array:
         what = type(value).__name__ if array.dtype.kind == "O" else f"dtype {array.dtype}"
         raise InputTypeError(f"{name}: {what}, expected real numbers")
     return array
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of length {len(value)}"
-    return f"shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -143,7 +143,7 @@ class RMSprop(torch.optim.RMSprop):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether GradScaler leaves unscaling to the step: for clipping, and where gradients are released, to say no."""
+        """Whether GradScaler leaves unscaling to the step: to clip, or, where gradients are released, to raise."""
         return bool(self.max_norm) or self.releases_gradients
 
     def __repr__(self) -> str:

@@ -49,6 +49,29 @@ def test_an_argument_that_is_given_changes_the_dialect_and_one_left_out_does_not
     assert ours.RMSprop().rule == rmsprop.dialect("keras3")
 
 
+VALUES = {
+    **{"learning_rate": 0.25, "rho": 0.5, "momentum": 0.5, "epsilon": 1e-3, "centered": True, "weight_decay": 0.1},
+    **{"clipnorm": 0.5, "clipvalue": 0.5, "global_clipnorm": 0.5, "use_ema": True, "loss_scale_factor": 2.0},
+    **{"gradient_accumulation_steps": 2, "name": "mine", "dialect": "sb3"},
+}
+"""A value for every argument; the two of the moving average act with it only."""
+
+
+def test_the_table_has_every_argument():
+    ema = {"ema_momentum", "ema_overwrite_frequency"}
+    assert set(inspect.signature(ours.RMSprop.__init__).parameters) - {"self"} - ema == set(VALUES)
+
+
+@pytest.mark.parametrize("word", VALUES)
+def test_an_argument_changes_the_configuration(word):
+    assert ours.RMSprop(**{word: VALUES[word]}).get_config() != ours.RMSprop().get_config()
+
+
+def test_a_dialect_brings_its_learning_rate():
+    assert float(ours.RMSprop(dialect="torch").learning_rate) == pytest.approx(0.01)
+    assert float(ours.RMSprop(dialect="tensorflow1").learning_rate) == pytest.approx(0.001)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,6 +6,8 @@ so that schedulers and checkpoints work; under "switches" what torch has no word
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from rmsprop.errors import InputTypeError, RuleError
 from rmsprop.rule import Rule
-from rmsprop.select import SYNONYMS, Selection, describe_unknown, select, translate_words
+from rmsprop.select import Selection, describe_unknown, select, translate_words
 
 __all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "resolve", "rule_of", "signature"]
 
@@ -41,6 +43,8 @@ TORCH_SWITCHES = {
 """The other switches of torch.optim.RMSprop; "buffer" and "weight_decay_mode" act once their number is above 0."""
 
 _OPTIMIZERS_OWN = ("max_norm", "seed", "eager_state")
+_OTHER_WORDS = {"epsilon", "decay", "learning_rate", *(field.name for field in dataclasses.fields(Rule))}
+"""In a group these would do nothing; other unknown keys belong to schedulers and trainers."""
 
 
 def check_numbers(given: Mapping[str, Any]) -> None:
@@ -67,8 +71,9 @@ def resolve(group: Mapping[str, Any], given: Mapping[str, Any], dialect: str | R
     for key in group:
         if key in _OPTIMIZERS_OWN:
             raise InputTypeError(f"param_groups: {key!r} belongs to the optimizer, not to a group")
-        if key in SYNONYMS and key not in WORDS:
-            raise InputTypeError(f"param_groups: {describe_unknown(key, ['lr', *WORDS])}")
+        known = ["lr", *WORDS]
+        if key not in known and (key in _OTHER_WORDS or difflib.get_close_matches(key, known, cutoff=0.8)):
+            raise InputTypeError(f"param_groups: {describe_unknown(key, known)}")
     own = {word: group[word] for word in ("lr", *WORDS) if group.get(word) is not None}
     numbers = {**given, **own}
     options = {switch: numbers.get(word) for word, switch in WORDS.items()}

@@ -52,7 +52,7 @@ def _groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
-        theirs = saved.get("dialect", "torch")
+        theirs = saved.get("dialect", mine["dialect"])
         if theirs != mine["dialect"]:
             warnings.warn(
                 f"param_groups[{len(new)}]: a checkpoint of dialect {theirs!r} is loaded into a group of dialect "

@@ -131,6 +131,7 @@ class RMSprop(torch.optim.RMSprop):
         self.max_norm = settings.clipping(max_norm)
         self.seed = settings.seed(seed)
         self.grad_norm = math.nan
+        self.releases_gradients = False
         self._plans: dict[int, Plan] = {}
         self._traced = compiled.Traced()
         super().__init__(params, **defaults, capturable=capturable, foreach=foreach, differentiable=differentiable)
@@ -142,8 +143,8 @@ class RMSprop(torch.optim.RMSprop):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether GradScaler leaves unscaling to the step: only clipping to a norm needs that in one pass."""
-        return bool(self.max_norm)
+        """Whether GradScaler leaves unscaling to the step: to clip, or, where gradients are released, to raise."""
+        return bool(self.max_norm) or self.releases_gradients
 
     def __repr__(self) -> str:
         lines = ["RMSprop ("]
@@ -397,7 +398,7 @@ class RMSprop(torch.optim.RMSprop):
     def __setstate__(self, state: dict[str, Any]) -> None:
         defaults: dict[str, Any] = {
             **{"_extra": _EXTRA, "_given": {}, "_dialect": None},
-            **{"max_norm": 0.0, "seed": 0, "grad_norm": math.nan},
+            **{"max_norm": 0.0, "seed": 0, "grad_norm": math.nan, "releases_gradients": False},
         }
         for name, value in defaults.items():
             self.__dict__.setdefault(name, state.get(name, value))

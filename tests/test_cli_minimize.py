@@ -153,6 +153,14 @@ def test_without_noise_nothing_is_random():
     assert done(*CUBIC, "--seed", "1") == done(*CUBIC, "--seed", "2")
 
 
+def test_the_best_point_is_printed_where_it_is_not_the_last():
+    best = minimize("x^2", [1.0], lr=0.3, steps=40)
+    output = done("minimize", "x^2", "--start", "1", "--lr", "0.3", "--steps", "40")
+    assert f"best     {words.write_point(best.x_best)}, f = {best.fun_best:.8g}\n" in output
+    assert "a constant lr keeps RMSprop moving" in output
+    assert "best  " not in done("minimize", "x^2", "--start", "1", "--steps", "3")
+
+
 def test_tolerances_stop_the_run():
     output = done("minimize", "x^2", "--start", "1", "--gtol", "0.1", "--lr", "0.1")
     assert "No element of the gradient is larger than gtol=0.1" in output

@@ -1,6 +1,7 @@
 """Promise: minimize() does RMSprop's steps on any array, however the gradient is given, and counts its calls."""
 
 import functools
+import inspect
 import math
 
 import numpy as np
@@ -327,3 +328,26 @@ def test_a_gradient_may_be_a_list_or_of_another_memory_order_or_dtype():
     start = np.arange(6.0).reshape(2, 3)
     run = minimize(lambda x: np.sum(x**2), start, jac=lambda x: np.asfortranarray(2 * x), steps=5)
     assert np.array_equal(run.x, minimize(lambda x: np.sum(x**2), start, jac=lambda x: 2 * x, steps=5).x)
+
+
+def stop(x):
+    raise StopIteration
+
+
+EVERY_ARGUMENT = {
+    **{"jac": "3-point", "args": (2.0,), "lr": 0.1, "rho": 0.5, "eps": 0.1, "momentum": 0.5, "centered": True},
+    **{"weight_decay": 0.1, "dialect": "tensorflow1", "steps": 5, "batches": [2.0], "callback": stop, "gtol": 1e9},
+    **{"xtol": 1e9, "ftol": 1e9, "patience": 3, "trace": True, "optimizer": "adam", "vectorized": False},
+}
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(minimize).parameters)[2:])
+def test_every_argument_changes_the_run(name):
+    def run(**options):
+        found = minimize(
+            lambda x, a=1.0: a * np.sum(x**4, axis=-1), [[3.0, -2.0]], steps=options.pop("steps", 40), **options
+        )
+        return found.x.tolist(), found.nit, found.nfev, found.fun, found.status, sorted(found)
+
+    others = {"ftol": 1e9} if name == "patience" else {}
+    assert run(**others, **{name: EVERY_ARGUMENT[name]}) != run(**others)

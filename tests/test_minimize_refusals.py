@@ -103,6 +103,7 @@ BAD_ARGUMENTS = [
     ({"ftol": "small"}, InputError, "ftol='small'"),
     ({"gtol": True}, InputError, "gtol=True"),
     ({"patience": 0}, InputError, "patience=0, expected a whole number, at least 1"),
+    ({"patience": 5}, InputError, "patience=5 without ftol"),
     ({"jac": "4-point"}, InputError, "jac='4-point', expected a function, True, or one of '2-point', '3-point', 'cs'"),
     ({"jac": 1.0}, InputError, "jac=1.0"),
     ({"callback": 3}, InputTypeError, "callback: int, expected a function"),

@@ -49,7 +49,7 @@ def minimize(
     gtol: float | None = None,
     xtol: float | None = None,
     ftol: float | None = None,
-    patience: int = 20,
+    patience: int | None = None,
     trace: bool = False,
     optimizer: str | Callable[..., Any] | None = None,
     vectorized: bool | None = None,
@@ -87,7 +87,7 @@ def minimize(
         gtol: Stop when no element of the gradient is larger than this.
         xtol: Stop when no element of x moved by more than this in one step.
         ftol: Stop when the best objective has not improved by more than this for `patience` steps.
-        patience: See `ftol`.
+        patience: See `ftol`, without which it has no meaning. Default: 20.
         trace: Keep every step in `result.trace`, a `rmsprop.trace.Trace`.
         optimizer: A baseline by name ("adam") or class, or anything else that is called as `optimizer(x, lr=lr)`.
         vectorized: Whether `fun` (and `jac`) take all k starts as one array (k, n) and return k values (and k
@@ -121,7 +121,9 @@ def minimize(
         >>> print(run.xs.round(1).ravel(), run.start)
         [-1. -1. -1.  1.  1.] 0
     """
-    tolerances = Tolerances(gtol, xtol, ftol, patience)
+    tolerances = Tolerances(gtol, xtol, ftol, 20 if patience is None else patience)
+    if patience is not None and ftol is None:
+        raise InputError(f"patience={patience!r} without ftol, whose steps it counts: pass ftol=0 too")
     if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 0:
         raise InputError(f"steps={steps!r}, expected a whole number, at least 0")
     if callback is not None and not callable(callback):

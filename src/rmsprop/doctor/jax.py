@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import dialects
+from rmsprop import dialects, formula
 from rmsprop.doctor.findings import Finding, History
 from rmsprop.doctor.findings import examine as _examine
 from rmsprop.doctor.measure import Look, Sample, measure
@@ -185,7 +185,7 @@ def _statistics(found: Any, rule: Rule | None, step: int | None) -> tuple[dict[s
     if own:
         kept = ("mean_grad", "grad_var") if centered else ("mean_sq",)
         return {name: getattr(found, FIELDS[name]) for name in kept}, rule, count
-    weight = 1.0 - rule.rho**count if "count" in fields and count else 1.0
+    weight = formula.bias_divisor(rule.rho, count) if "count" in fields and count else 1.0
     if not centered:
         return {"mean_sq": jax.tree.map(lambda v: v / weight, found.nu)}, rule, count
     mean = jax.tree.map(lambda m: m / weight, found.mu)

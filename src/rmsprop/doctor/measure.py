@@ -184,7 +184,7 @@ def _decoupling(sample: Sample, square: Array, start: float) -> float | None:
     if not rule.bias_correction:
         past = start / rule.rho * square.size if rule.rho else 0.0
         held = held - past if held > 1.001 * past else 0.0
-        held /= 1.0 - rule.rho ** (step - 1)
+        held /= formula.bias_divisor(rule.rho, step - 1)
     return _number(fed / held) if held > 0 else None
 
 

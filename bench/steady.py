@@ -148,7 +148,7 @@ class Points:
 
 def grid(name: str, effort: Effort) -> tuple[range, list[float]]:
     """Return the places of a task's rates, as they are written down, and the rates."""
-    settings = Settings.of(prepared(get(name), quick=effort.short), rivals=("rmsprop",))
+    settings = Settings.of(prepared(get(name), quick=effort.short), optimizers=("rmsprop",))
     places = range(settings.first, settings.last + 1)
     return places, [settings.rate(place) for place in places]
 

@@ -168,7 +168,7 @@ def test_comparing_prints_a_row_for_each():
         assert f"{expected.fun:.5g}" in row
 
 
-def test_a_rival_may_have_a_rate_of_its_own_and_a_dialect_may_be_a_rival():
+def test_a_baseline_may_have_a_rate_of_its_own_and_a_dialect_may_be_a_baseline():
     runners = chosen("momentum:0.1, sgd, tf1")
     assert [(r.name, r.label, r.lr) for r in runners] == [
         ("momentum", "Momentum (lr 0.1)", 0.1),

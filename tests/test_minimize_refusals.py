@@ -109,7 +109,7 @@ BAD_ARGUMENTS = [
     ({"jac": 1.0}, InputError, "jac=1.0"),
     ({"callback": 3}, InputTypeError, "callback: int, expected a function"),
     ({"optimizer": "adm"}, InputError, "unknown optimizer 'adm': did you mean 'adam'"),
-    ({"optimizer": 3}, InputTypeError, "optimizer: int, expected a name or a class of rmsprop.rivals"),
+    ({"optimizer": 3}, InputTypeError, "optimizer: int, expected a name or a class of rmsprop.baselines"),
     ({"optimizer": "adam", "rule": Rule()}, InputError, "rule: it describes RMSprop, but optimizer says"),
     ({"lr": -0.1}, InputError, "lr"),
     ({"lr": math.nan}, InputError, "lr"),

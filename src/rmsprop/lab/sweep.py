@@ -62,13 +62,13 @@ def heat(
         float64, shape (m, n); not finite where the run did not stay finite.
 
     Raises:
-        InputError: The first setting is a rival, or the time is over.
+        InputError: The first setting is a baseline, or the time is over.
         RuleError: A value outside the number's domain.
     """
     deadline = deadline or Deadline()
     rule = experiment.settings[0].rule
     if rule is None:
-        raise InputError("runs[0]: a rival, expected RMSprop: the map varies its rule")
+        raise InputError("runs[0]: a baseline, expected RMSprop: the map varies its rule")
     grid: Any = _Grid(rule, name, other)
     shape = (len(other), len(lr), 2)
     points = np.empty(shape)
@@ -116,7 +116,9 @@ def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadl
     points[..., 1] = (bottom + (top - bottom) * place)[:, None]
     setting = experiment.settings[0]
     optimizer: Any = (
-        setting.rival(points) if setting.rule is None else RMSprop(points, lr=setting.lr, rule=setting.rule, threads=1)
+        setting.baseline(points)
+        if setting.rule is None
+        else RMSprop(points, lr=setting.lr, rule=setting.rule, threads=1)
     )
     noise = experiment.noise.draw(experiment.steps)
     tail = max(1, experiment.steps // 10)

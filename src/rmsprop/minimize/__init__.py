@@ -1,4 +1,4 @@
-"""Minimize a function of an array with RMSprop or a rival, with SciPy's calling form and SciPy's result.
+"""Minimize a function of an array with RMSprop or a baseline, with SciPy's calling form and SciPy's result.
 
 One step costs the calls of `fun` and `jac` and little else: whatever was not asked for (tolerances, callback, trace) is
 not looked at. Objective and gradient are evaluated at the same point and batch, x[0] to x[steps], so a run of `steps`

@@ -67,7 +67,7 @@ def minimize(
         ftol: Stop when the best objective has not improved by more than this for `patience` steps.
         patience: See `ftol`.
         trace: Keep every step in `result.trace`, a `rmsprop.trace.Trace`.
-        optimizer: A rival by name ("adam") or class, or anything else that is called as `optimizer(x, lr=lr)`.
+        optimizer: A baseline by name ("adam") or class, or anything else that is called as `optimizer(x, lr=lr)`.
         vectorized: Whether `fun` (and `jac`) take all k starts as one array (k, n) and return k values (and k
             gradients). Default: if x0 has two axes and `fun(x0)` has shape (k,).
 
@@ -200,11 +200,11 @@ def _engine(optimizer: Any, x: Any, lr: Any, rule: Rule | None) -> Any:
     if rule is not None:
         raise InputError("rule: it describes RMSprop, but optimizer says to use another one; leave one of them out")
     if isinstance(optimizer, str):
-        from rmsprop import rivals
+        from rmsprop import baselines
 
-        optimizer = rivals.get(optimizer)
+        optimizer = baselines.get(optimizer)
     if not callable(optimizer):
-        raise InputTypeError(f"optimizer: {type(optimizer).__name__}, expected a name or a class of rmsprop.rivals")
+        raise InputTypeError(f"optimizer: {type(optimizer).__name__}, expected a name or a class of rmsprop.baselines")
     return optimizer(x, lr=lr)
 
 

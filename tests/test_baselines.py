@@ -41,6 +41,7 @@ TORCH = {
     "adagrad": ("Adagrad", {"eps": 1e-7}, {"eps": 1e-7}),
     "adadelta": ("Adadelta", {"rho": 0.95, "eps": 1e-5}, {"rho": 0.95, "eps": 1e-5}),
     "adam": ("Adam", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-7}, {"betas": (0.8, 0.99), "eps": 1e-7}),
+    "adamw": ("AdamW", {"beta1": 0.8, "weight_decay": 0.3}, {"betas": (0.8, 0.999), "weight_decay": 0.3}),
 }
 
 

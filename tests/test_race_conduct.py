@@ -34,10 +34,10 @@ def test_every_task_is_raced_into_its_own_folder_with_an_overview_at_the_end(tmp
     code, text = _tour(tmp_path, "valley", "placed")
     assert code == 0
     for name in ("valley", "placed"):
-        assert json.loads((tmp_path / name / "results.json").read_text())["complete"] is True
+        assert json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["complete"] is True
     overview = text[text.index("All tasks") :]
     for name in ("valley", "placed"):
-        tree = json.loads((tmp_path / name / "results.json").read_text())
+        tree = json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())
         ours = next(line for line in tree["table"] if line["optimizer"] == "rmsprop")
         line = next(line for line in overview.splitlines() if line.split()[:1] == [name])
         assert f"{ours['mean']:.4g}" in line
@@ -47,7 +47,7 @@ def test_a_task_without_its_data_is_named_and_left_out(tmp_path):
     code, text = _tour(tmp_path, "absent", "valley")
     assert code == 0
     assert "Left out: absent. the package valley-data is not here" in text
-    assert (tmp_path / "valley" / "results.json").exists()
+    assert (tmp_path / "valley-quick" / "results.json").exists()
 
 
 def test_nothing_to_race_is_a_failure(tmp_path):
@@ -62,7 +62,7 @@ def test_a_corrupt_file_fails_and_the_others_go_on(tmp_path):
     code, text = _tour(tmp_path, "corrupt", "valley")
     assert code == FAILED
     assert "valley.csv: SHA-256 1, expected 2" in text
-    assert (tmp_path / "valley" / "results.json").exists()
+    assert (tmp_path / "valley-quick" / "results.json").exists()
 
 
 def test_whatever_a_task_runs_into_is_told_with_its_kind_and_the_others_go_on(tmp_path):
@@ -70,14 +70,14 @@ def test_whatever_a_task_runs_into_is_told_with_its_kind_and_the_others_go_on(tm
     assert code == FAILED
     assert "OSError: [Errno 8] Exec format error (rmsprop race broken alone shows where)" in text
     assert "failed or broken off" in text
-    assert (tmp_path / "valley" / "results.json").exists()
+    assert (tmp_path / "valley-quick" / "results.json").exists()
 
 
 def test_a_quick_tour_that_is_resumed_begins_the_other_tasks_with_the_few_optimizers_too(tmp_path):
     assert _tour(tmp_path, "valley", optimizers=("adam",))[0] == 0
     assert _tour(tmp_path, "valley", "placed", optimizers=None, resume=True)[0] == 0
     optimizers = [
-        json.loads((tmp_path / name / "results.json").read_text())["settings"]["optimizers"]
+        json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["settings"]["optimizers"]
         for name in ("valley", "placed")
     ]
     assert optimizers == [["adam"], list(conduct.QUICK_OPTIMIZERS)]
@@ -98,7 +98,7 @@ def test_ctrl_c_ends_the_tour_and_keeps_what_is_done(tmp_path, monkeypatch):
     code, text = _tour(tmp_path, "valley", "placed")
     assert code == INTERRUPTED
     assert text.count("3 finished trials are kept") == 1
-    assert not (tmp_path / "placed").exists()
+    assert not (tmp_path / "placed-quick").exists()
     monkeypatch.setattr(Display, "__call__", real)
     code, text = _tour(tmp_path, "valley", "placed", resume=True)
     assert code == 0
@@ -116,16 +116,16 @@ def test_ctrl_c_while_data_are_read_ends_the_tour_with_its_overview(tmp_path, mo
     code, text = _tour(tmp_path, "slow", "valley")
     assert code == INTERRUPTED
     assert "All tasks" in text
-    assert not (tmp_path / "valley").exists()
+    assert not (tmp_path / "valley-quick").exists()
 
 
 def test_optimizers_of_another_framework_are_left_out_of_a_task_and_said(tmp_path):
-    code, text = _tour(tmp_path, "valley", optimizers=("adamw", "rmsprop"))
+    code, text = _tour(tmp_path, "valley", optimizers=("torch-rmsprop", "rmsprop"))
     assert code == 0
-    assert "Without adamw: not in numpy." in text
-    code, text = _tour(tmp_path, "valley", optimizers=("adamw",))
+    assert "Without torch-rmsprop: not in numpy." in text
+    code, text = _tour(tmp_path, "valley", optimizers=("torch-rmsprop",))
     assert code == FAILED
-    assert "none of adamw runs in numpy" in text
+    assert "none of torch-rmsprop runs in numpy" in text
 
 
 def test_a_numpy_task_has_no_device(tmp_path):
@@ -136,7 +136,7 @@ def test_a_numpy_task_has_no_device(tmp_path):
 def test_a_tour_uses_the_device_where_a_task_has_one(tmp_path):
     assert _tour(tmp_path, "valley", "placed", device="meta")[0] == 0
     devices = [
-        json.loads((tmp_path / name / "results.json").read_text())["settings"]["device"]
+        json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["settings"]["device"]
         for name in ("valley", "placed")
     ]
     assert devices == ["cpu", "meta"]
@@ -163,7 +163,10 @@ def test_the_threads_asked_for_are_kept_and_a_resumed_race_has_them(tmp_path):
 
 def test_a_tour_uses_the_threads_where_a_task_has_them(tmp_path):
     assert _tour(tmp_path, "valley", "placed", threads=2)[0] == 0
-    settings = [json.loads((tmp_path / name / "results.json").read_text())["settings"] for name in ("valley", "placed")]
+    settings = [
+        json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["settings"]
+        for name in ("valley", "placed")
+    ]
     assert [entry.get("threads") for entry in settings] == [None, 2]
 
 
@@ -225,7 +228,7 @@ def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence
         steps = [math.log(high / low) for low, high in itertools.pairwise(task.budget.grid)]
         assert max(steps) - min(steps) < math.log(1.3), name
         assert set(getattr(task, "needs", ())) <= set(SOURCES)
-        assert all(task.framework in choice.get(optimizer).hosts for optimizer in choice.DEFAULT)
+        assert all(task.framework in choice.get(optimizer).builds for optimizer in choice.DEFAULT)
 
 
 def test_the_rates_asked_for_are_the_grid_and_a_resumed_race_remembers_them(tmp_path):
@@ -243,3 +246,12 @@ def test_the_rates_asked_for_are_the_grid_and_a_resumed_race_remembers_them(tmp_
 def test_rates_that_are_none_are_refused(words):
     with pytest.raises(InputError, match="--rates"):
         conduct.rates(words)
+
+
+def test_a_quick_race_leaves_the_results_of_a_full_one_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    full = tmp_path / "runs" / "valley" / "results.json"
+    for wanted in (Wanted(optimizers=("rmsprop",)), Wanted(optimizers=("adam",), quick=True, resume=True)):
+        conduct.one("valley", wanted, None, Console(file=io.StringIO()))
+        assert json.loads(full.read_text())["settings"]["optimizers"] == ["rmsprop"]
+    assert (tmp_path / "runs" / "valley-quick" / "results.json").exists()

@@ -160,7 +160,7 @@ def test_less_than_the_budget_is_said(races, tmp_path):
     results = run(task, seeds=2, epochs=1)
     del results.trials[next(key for key in results.trials if key[0] == "final" and key[3] == 1)]
     _keep(tmp_path, task, results)
-    said = "With Adam as the only optimizer, 1 epoch instead of 3 and a race that was broken off: not the task's own"
+    said = "With Adam as the only baseline, 1 epoch instead of 3 and a race that was broken off: not the task's own"
     assert f"{said} budget." in races.page(tmp_path)
 
 

@@ -28,7 +28,7 @@ def test_every_optimizer_gets_the_same_trials():
 
 
 def test_within_a_seed_all_start_from_the_same_score():
-    everyone = tuple(name for name in choice.names() if "numpy" in choice.get(name).hosts)
+    everyone = tuple(name for name in choice.names() if "numpy" in choice.get(name).builds)
     results = run(ValleyTask(), optimizers=everyone, seeds=2)
     for seed in (0, 1):
         starts = {trial.score[0] for key, trial in results.trials.items() if key[0] == "final" and key[3] == seed}
@@ -188,9 +188,9 @@ def test_a_name_far_from_all_is_answered_with_the_list():
 def test_the_settings_that_the_report_shows_are_the_optimizers_own():
     for name in choice.names():
         entry = choice.get(name)
-        if "numpy" not in entry.hosts:
+        if "numpy" not in entry.builds:
             continue
-        optimizer = entry.stepper("numpy", np.zeros(2), lr=0.1).optimizer
+        optimizer = choice.make_stepper(entry.short, "numpy", np.zeros(2), lr=0.1).optimizer
         rule = getattr(optimizer, "rule", optimizer)
         settings = entry.settings("numpy")
         for part in () if settings == "plain" else settings.split(", "):
@@ -201,8 +201,8 @@ def test_the_settings_that_the_report_shows_are_the_optimizers_own():
 def test_an_optimizer_that_a_framework_does_not_have_is_refused_before_the_data_are_read():
     task = ValleyTask()
     task.load = lambda: pytest.fail("the data were read")
-    with pytest.raises(InputError, match="adamw does not run in numpy, only in torch: leave it out of --with"):
-        run(task, optimizers=("adamw", "rmsprop"))
+    with pytest.raises(InputError, match="torch-rmsprop does not run in numpy, only in torch: leave it out of --with"):
+        run(task, optimizers=("torch-rmsprop", "rmsprop"))
 
 
 def test_a_long_epoch_says_that_it_is_alive_between_steps_and_not_too_often(monkeypatch):

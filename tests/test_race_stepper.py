@@ -11,7 +11,7 @@ from rmsprop.race.stepper import QUANTILES, NumpyStepper, TorchStepper, quantile
 
 torch = pytest.importorskip("torch")
 
-IN_TORCH = [name for name in choice.names() if "torch" in choice.get(name).hosts]
+IN_TORCH = [name for name in choice.names() if "torch" in choice.get(name).builds]
 GRADIENT = [0.5, -2.0, 0.0, 8.0]
 
 
@@ -19,12 +19,12 @@ def _after_two_steps(framework, name):
     """Two steps with the same gradient from zero; the third entry never has one."""
     if framework == "numpy":
         params = np.zeros(4)
-        step = choice.get(name).stepper("numpy", params, lr=0.1)
+        step = choice.make_stepper(name, "numpy", params, lr=0.1)
         for _ in range(2):
             step(np.array(GRADIENT))
         return step, params
     param = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
-    step = choice.get(name).stepper("torch", [param], lr=0.1)
+    step = choice.make_stepper(name, "torch", [param], lr=0.1)
     param.grad = torch.tensor(GRADIENT, dtype=torch.float64)
     for _ in range(2):
         step(None)
@@ -71,7 +71,7 @@ def test_optimizers_with_one_rate_for_all_have_no_effective_rate(framework, name
 
 
 def test_before_any_gradient_there_is_no_effective_rate():
-    assert choice.get("rmsprop").stepper("numpy", np.zeros(4), lr=0.1).effective_lr() is None
+    assert choice.make_stepper("rmsprop", "numpy", np.zeros(4), lr=0.1).effective_lr() is None
     assert quantiles([(np.array([np.inf]), np.array([1.0]))]) is None
 
 
@@ -157,10 +157,10 @@ def test_measuring_leaves_the_weights_of_a_trial_alone():
 def test_who_takes_sparse_gradients_takes_them():
     for name in IN_TORCH:
         table = torch.nn.Embedding(5, 2, sparse=True)
-        host = choice.get(name).host("torch")
+        host = choice.get(name).build("torch")
         if host.sparse is None:
             continue
-        step = choice.get(name).stepper("torch", [table.weight], lr=0.1, sparse=True)
+        step = choice.make_stepper(name, "torch", [table.weight], lr=0.1, sparse=True)
         before = table.weight.detach().clone()
         with get("ratings").session():
             table(torch.tensor([1, 3])).sum().backward()
@@ -191,4 +191,4 @@ def test_a_step_on_a_device_waits_for_that_device_and_not_for_the_current_one(mo
 
 def test_an_optimizer_of_another_framework_is_refused_by_name():
     with pytest.raises(InputError, match="torch-rmsprop does not run in numpy, only in torch"):
-        choice.get("torch-rmsprop").stepper("numpy", np.zeros(2), lr=0.1)
+        choice.make_stepper("torch-rmsprop", "numpy", np.zeros(2), lr=0.1)

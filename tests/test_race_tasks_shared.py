@@ -144,7 +144,7 @@ def test_of_several_weights_that_are_no_numbers_the_one_nearest_to_the_loss_is_n
     assert learner.culprit() == "3.bias"
 
 
-@pytest.mark.parametrize("optimizer", [name for name in choice.names() if "torch" in choice.get(name).hosts])
+@pytest.mark.parametrize("optimizer", [name for name in choice.names() if "torch" in choice.get(name).builds])
 def test_every_optimizer_trains_the_sparse_task_and_sees_the_same_gradient(loaded, optimizer):
     task, data = loaded("ratings")
     trial, reference = _trained(task, data, optimizer=optimizer), _trained(task, data, optimizer="sgd")

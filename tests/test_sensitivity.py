@@ -219,7 +219,7 @@ def test_no_seed_no_epoch_and_a_baseline_of_another_framework_are_refused():
     for options, reason in (
         ({"seeds": 0}, "seeds=0"),
         ({"epochs": 0}, "epochs=0"),
-        ({"optimizers": ("adamw",)}, "adamw"),
+        ({"optimizers": ("torch-rmsprop",)}, "torch-rmsprop"),
     ):
         with pytest.raises(InputError, match=reason):
             measured(task, **options)

@@ -159,7 +159,7 @@ TABLE: dict[str, Optimizer] = {
         ),
         Optimizer(
             name="torch-rmsprop", label="torch.optim.RMSprop",
-            light="#884422", dark="#ff9922", marker="h", dash=(0, (2, 1)),
+            light="#882200", dark="#ff9922", marker="h", dash=(0, (2, 1)),
             builds={
                 "torch": Build("torch.optim:RMSprop", "alpha 0.99, eps 1e-8 outside the root, foreach", _FOREACH),
             },

@@ -158,6 +158,13 @@ def test_tolerances_stop_the_run():
     assert "No element of the gradient is larger than gtol=0.1" in output
 
 
+def test_comparing_needs_no_names():
+    rows = done(*RAVINE, "--steps", "5").splitlines()
+    names = [line.split()[0] for line in rows if " 5 " in line and "▄" in line]
+    assert names == ["RMSprop", "AdaGrad", "Momentum", "Adam"]
+    assert "AdamW" in done(*RAVINE, "--steps", "5", "--with", "adamw")
+
+
 def test_comparing_prints_a_row_for_each():
     output = done(*RAVINE, "--with", "adagrad,momentum,adam")
     f = landscapes.get("ravine")

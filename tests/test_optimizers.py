@@ -63,7 +63,7 @@ def test_the_colors_of_the_table_are_written_in_no_other_file():
 
 
 def test_no_other_file_has_a_table_keyed_by_optimizer():
-    keys = re.compile(r"^\s*[\"']?(?:adagrad|adadelta|nesterov)[\"']?: ", re.MULTILINE)
+    keys = re.compile(r"^\s*[\"']?(?:adagrad|adadelta|adamw)[\"']?: ", re.MULTILINE)
     for source in SOURCES:
         assert not keys.search(source.read_text(encoding="utf-8")), source
 

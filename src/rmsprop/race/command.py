@@ -14,7 +14,7 @@ __all__ = ["race"]
 
 ALL = "all"
 
-HELP = """Train a real task with RMSprop and its optimizers, and say who won.
+HELP = """Train a real task with RMSprop and its baselines, and say who won.
 
 Every optimizer gets the same initial weights, the same batches and the same budget for choosing its learning rate.
 Writes report.html, curves.png and results.json. Ctrl-C keeps what is done; --resume goes on.
@@ -66,7 +66,9 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
     ] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the data first, if they are not here.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in that folder.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates: seconds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates, in its own folder.")
+    ] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the tasks and the optimizers.")] = False,
 ) -> None:
     from rich.console import Console

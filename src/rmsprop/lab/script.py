@@ -6,21 +6,12 @@ import dataclasses
 import shlex
 from typing import Any
 
-from rmsprop import dialects
+from rmsprop import baselines, dialects
 from rmsprop.expression import parse
 from rmsprop.lab.experiment import Experiment, Setting
 from rmsprop.rule import Rule
 
 __all__ = ["command", "python"]
-
-_CLASSES = {
-    "gradient_descent": "GradientDescent",
-    "momentum": "Momentum",
-    "nesterov": "Nesterov",
-    "adagrad": "AdaGrad",
-    "adadelta": "Adadelta",
-    "adam": "Adam",
-}
 
 
 def python(experiment: Experiment) -> str:
@@ -64,7 +55,7 @@ def _needs_rule(setting: Setting) -> bool:
 def _maker(setting: Setting) -> str:
     if setting.rule is None:
         own = "".join(f", {name}={value!r}" for name, value in setting.own.items())
-        return f"baselines.{_CLASSES[setting.optimizer]}(p, lr={setting.lr!r}{own})"
+        return f"baselines.{baselines.get(setting.optimizer).__name__}(p, lr={setting.lr!r}{own})"
     if setting.dialect is not None:
         changes = ", ".join(f"{name}={value!r}" for name, value in setting.changes.items())
         rule = f", rule=dialects.get({setting.dialect!r}).resolve({changes})"

@@ -33,7 +33,6 @@ _MARKS = {
     "X": '<path d="M16 4l6 6m0-6l-6 6" stroke-width="2.6"/>',
 }
 _SPLITS = {"train": "training", "valid": "validation"}
-_DASHES = {"-": "", "--": "6 3", "-.": "7 3 2 3", ":": "2 3"}
 
 
 def document(task: Task, results: Results) -> str:
@@ -243,7 +242,7 @@ def _legend(results: Results) -> str:
 def _key(optimizer: str) -> str:
     """Return a bit of the line as it is drawn: colour, dash, marker."""
     entry = choice.get(optimizer)
-    dash = _DASHES[entry.dash] if isinstance(entry.dash, str) else " ".join(f"{1.8 * n:g}" for n in entry.dash[1])
+    dash = "" if isinstance(entry.dash, str) else " ".join(f"{1.8 * n:g}" for n in entry.dash[1])
     return (
         f'<svg class="key" viewBox="0 0 38 14" aria-hidden="true" style="color:var(--{entry.name})">'
         f'<path d="M1 7h36" stroke-dasharray="{dash}"/><g class="mark">{_MARKS[entry.marker]}</g></svg>'

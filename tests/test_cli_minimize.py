@@ -159,9 +159,12 @@ def test_tolerances_stop_the_run():
 
 
 def test_comparing_needs_no_names():
-    rows = done(*RAVINE, "--steps", "5").splitlines()
-    names = [line.split()[0] for line in rows if " 5 " in line and "▄" in line]
-    assert names == ["RMSprop", "AdaGrad", "Momentum", "Adam"]
+    rows = [line.split()[0] for line in done(*RAVINE, "--steps", "5").splitlines() if line.strip()]
+    assert [name for name in rows if name in ("AdaGrad", "Momentum", "AdamW", "Adam")] == [
+        "AdaGrad",
+        "Momentum",
+        "Adam",
+    ]
     assert "AdamW" in done(*RAVINE, "--steps", "5", "--with", "adamw")
 
 

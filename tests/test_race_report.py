@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from racing import ValleyTask, run
+from rmsprop.optimizers import TABLE
 from rmsprop.race import Folder, Results, get
 from rmsprop.race.margin import margin
 from rmsprop.race.panels import number_log_axis
@@ -217,7 +218,7 @@ def test_the_picture_is_a_png_of_readable_size(digits):
         assert min(picture.size) >= 1000
         colours = picture.convert("RGB").getcolors(maxcolors=2**24)
     assert max(colours)[1] == (255, 255, 255)
-    assert (0x00, 0x87, 0x5F) in {colour for _, colour in colours}
+    assert tuple(bytes.fromhex(TABLE["rmsprop"].light[1:])) in {colour for _, colour in colours}
 
 
 def test_results_json_is_strict_json_with_the_table_and_every_curve(digits):

@@ -350,7 +350,7 @@ def test_a_trace_of_a_command_is_that_of_the_library():
     trace = problem.minimize(chosen("torch")[0]).trace
     assert isinstance(trace, Trace)
     x = np.array(problem.start)
-    optimizer = rmsprop.RMSprop(x, lr=problem.lr, rule=rmsprop.dialect("torch"))
+    optimizer = rmsprop.RMSprop(x, lr=problem.lr, dialect=rmsprop.dialect("torch"))
     for t in range(40):
         assert (trace.x[t] == x).all()
         optimizer.step(problem.function.grad(x))

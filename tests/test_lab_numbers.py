@@ -49,7 +49,7 @@ def loop(experiment: Experiment, setting: dict, noise: np.ndarray | None):
             changes |= {"buffer": "unit"} if changes.get("momentum") else {}
             changes |= {"weight_decay_mode": "l2"} if changes.get("weight_decay") else {}
             rule = Rule(**changes)
-        optimizer = RMSprop(p, lr=setting["lr"], rule=rule)
+        optimizer = RMSprop(p, lr=setting["lr"], dialect=rule)
     else:
         own = {k: v for k, v in setting.items() if k not in ("optimizer", "lr")}
         optimizer = baselines.get(setting["optimizer"])(p, lr=setting["lr"], **own)

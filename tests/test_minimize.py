@@ -39,7 +39,7 @@ def test_minimize_is_a_loop_of_steps(rule, dtype):
     start = np.array([-1.0, 2.0], dtype=dtype)
     run = minimize(bowl, start, jac=slope, lr=0.02, rule=rule, steps=50)
     x = start.copy()
-    optimizer = RMSprop(x, lr=0.02, rule=rule)
+    optimizer = RMSprop(x, lr=0.02, dialect=rule)
     for _ in range(50):
         optimizer.step(slope(x))
     assert np.array_equal(run.x, x)

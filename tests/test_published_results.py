@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmsprop import RMSprop, Rule, baselines, reference
+from rmsprop import RMSprop, Rule, baselines, formula
 from rmsprop.minimize import minimize
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -24,12 +24,12 @@ def example(name):
 
 
 def walk(gradient, start, rule, lr, steps):
-    """The points of a run by `reference.step`, the specification."""
+    """The points of a run by `formula.step`, the specification."""
     x = np.asarray(start, dtype=float)
     buffers = {name: np.full_like(x, rule.init_value) for name in rule.buffers}
     points = [x]
     for _ in range(steps):
-        x, buffers = reference.step(x, np.asarray(gradient(x)), buffers, rule, lr=lr)
+        x, buffers = formula.step(x, np.asarray(gradient(x)), buffers, rule, lr=lr)
         points.append(x)
     return np.array(points)
 
@@ -37,7 +37,7 @@ def walk(gradient, start, rule, lr, steps):
 def test_one_step_on_three_numbers():
     expected = [0.23162277, 0.36837724, 0.56837725]
     theta = np.array([0.2, 0.4, 0.6])
-    RMSprop(theta, lr=0.01, rule=Rule(rho=0.9, eps=1e-8, eps_mode="inside")).step(np.array([-0.5, 0.3, 0.24]))
+    RMSprop(theta, lr=0.01, dialect=Rule(rho=0.9, eps=1e-8, eps_mode="inside")).step(np.array([-0.5, 0.3, 0.24]))
     # Published with eight decimals.
     np.testing.assert_allclose(theta, expected, rtol=0, atol=0.5e-8)
     np.testing.assert_allclose(example("one_gradient").main(), expected, rtol=0, atol=0.5e-8)

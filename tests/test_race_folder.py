@@ -24,6 +24,12 @@ def test_results_come_back_as_they_were_written(document):
     assert curves(again) == curves(Results.from_json(document, where="memory"))
 
 
+def test_results_of_an_earlier_version_are_read(document):
+    old = document.replace('"optimizer": ', '"rival": ').replace('"optimizers": ', '"rivals": ')
+    assert old != document
+    assert Results.from_json(old, where="memory") == Results.from_json(document, where="memory")
+
+
 def _without(document, *path):
     tree = json.loads(document)
     node = tree

@@ -58,9 +58,9 @@ def _maker(setting: Setting) -> str:
         return f"baselines.{baselines.get(setting.optimizer).__name__}(p, lr={setting.lr!r}{own})"
     if setting.dialect is not None:
         changes = ", ".join(f"{name}={value!r}" for name, value in setting.changes.items())
-        rule = f", rule=dialects.get({setting.dialect!r}).resolve({changes})"
+        rule = f", dialect=dialects.get({setting.dialect!r}).resolve({changes})"
     else:
-        rule = f", rule={setting.rule!r}" if _needs_rule(setting) else ""
+        rule = f", dialect={setting.rule!r}" if _needs_rule(setting) else ""
     return f"RMSprop(p, lr={setting.lr!r}{rule})"
 
 

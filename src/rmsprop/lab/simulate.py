@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _step, baselines
+from rmsprop import baselines, formula
 from rmsprop.expression import Expression
 from rmsprop.lab.experiment import Deadline, Experiment, Setting
 from rmsprop.numpy import RMSprop
@@ -79,7 +79,7 @@ def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline
     point = np.array(experiment.start)
     is_baseline = setting.rule is None
     optimizer: Any = (
-        setting.baseline(point) if is_baseline else RMSprop(point, lr=setting.lr, rule=setting.rule, threads=1)
+        setting.baseline(point) if is_baseline else RMSprop(point, lr=setting.lr, dialect=setting.rule, threads=1)
     )
     history = {name: np.empty((steps, 2)) for name in optimizer.buffers}
     kept = [(history[name], arrays[0]) for name, arrays in optimizer.buffers.items()]
@@ -152,7 +152,9 @@ def _used(setting: Setting, optimizer: Any, history: dict[str, Array], done: int
     """Return the statistic and the effective learning rate of every step, from the buffers that the steps left."""
     with np.errstate(all="ignore"):
         if setting.rule is not None:
-            return _step.mean_square(setting.rule, history), _step.effective_lr(setting.rule, history, setting.lr)
+            step = np.arange(1, done + 1)[:, None]
+            rate = formula.effective_lr(setting.rule, history, setting.lr, step=step)
+            return formula.mean_square(history), rate
         name = optimizer.statistic
         statistic = np.full((done, 2), np.nan) if name is None else history[name]
         if not isinstance(optimizer, baselines.Adam):

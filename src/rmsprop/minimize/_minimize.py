@@ -196,7 +196,7 @@ def _engine(optimizer: Any, x: Any, lr: Any, rule: Rule | None) -> Any:
     if optimizer is None or optimizer == "rmsprop":
         from rmsprop.numpy import RMSprop
 
-        return RMSprop(x, lr=lr, rule=rule)
+        return RMSprop(x, lr=lr, dialect=rule)
     if rule is not None:
         raise InputError("rule: it describes RMSprop, but optimizer says to use another one; leave one of them out")
     if isinstance(optimizer, str):

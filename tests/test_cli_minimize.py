@@ -81,7 +81,7 @@ def test_every_switch_reaches_the_step(option, value, switch, expected, tmp_path
     f = expression.parse("x^2 + y^2")
     rule = Switches(**{switch: str(expected) if switch == "init" else expected}).rule()
     assert getattr(rule, switch) == expected
-    trace = minimize(f, [1.0, 0.5], jac=f.grad, lr=0.01, steps=20, rule=rule, trace=True).trace
+    trace = minimize(f, [1.0, 0.5], jac=f.grad, lr=0.01, steps=20, dialect=rule, trace=True).trace
     line = ["minimize", "x^2 + y^2", "--start", "1,0.5", "--lr", "0.01", "--steps", "20", option]
     done(*line, *([] if value is None else [value]), "--csv", str(tmp_path / "run.csv"))
     with open(tmp_path / "run.csv", newline="") as file:
@@ -151,6 +151,14 @@ def test_noise_has_the_deviation_asked_for():
 
 def test_without_noise_nothing_is_random():
     assert done(*CUBIC, "--seed", "1") == done(*CUBIC, "--seed", "2")
+
+
+def test_the_best_point_is_printed_where_it_is_not_the_last():
+    best = minimize("x^2", [1.0], lr=0.3, steps=40)
+    output = done("minimize", "x^2", "--start", "1", "--lr", "0.3", "--steps", "40")
+    assert f"best     {words.write_point(best.x_best)}, f = {best.fun_best:.8g}\n" in output
+    assert "a constant lr keeps RMSprop moving" in output
+    assert "best  " not in done("minimize", "x^2", "--start", "1", "--steps", "3")
 
 
 def test_tolerances_stop_the_run():

@@ -53,7 +53,7 @@ def test_the_swing_around_the_minimum_of_a_cubic():
         return 1 - 3 * x * x
 
     expected = -0.5823286152867089
-    run = minimize(cubic, -1.0, jac=slope, lr=0.01, rule=OUTSIDE, steps=1000, trace=True)
+    run = minimize(cubic, -1.0, jac=slope, lr=0.01, dialect=OUTSIDE, steps=1000, trace=True)
     assert abs(run.x / expected - 1) < 1e-12
     assert abs(walk(slope, [-1.0], OUTSIDE, 0.01, 1000)[-1, 0] / expected - 1) < 1e-12
     away = np.abs(run.trace.x[:, 0] + 0.57735)
@@ -65,7 +65,7 @@ def test_the_cubic_is_near_its_minimum_from_step_57_on():
         # With 3 (x x) the run meets the one double at which the slope is exactly 0, and no swing begins.
         return 1 - 3 * (x * x)
 
-    run = minimize(cubic, -1.0, jac=slope, lr=0.01, rule=OUTSIDE, steps=1000, trace=True)
+    run = minimize(cubic, -1.0, jac=slope, lr=0.01, dialect=OUTSIDE, steps=1000, trace=True)
     away = np.abs(run.trace.x[:, 0] + 0.57735)
     assert away[56] >= 0.01
     assert np.all(away[57:] < 0.01)
@@ -82,7 +82,7 @@ def test_the_tilted_bowl_in_a_column():
         np.array([[1.0], [0.0]]),
         jac=gradient,
         lr=0.01,
-        rule=OUTSIDE,
+        dialect=OUTSIDE,
         steps=1000,
     )
     for end in (points[-1], run.x):

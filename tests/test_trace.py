@@ -71,7 +71,7 @@ def test_the_rows_are_those_of_the_formula():
 
 
 def test_a_centered_rule_records_the_mean_square_too():
-    run = a_run(rule=Rule(centered=True))
+    run = a_run(dialect=Rule(centered=True))
     mean_sq = np.zeros(2)
     for t in range(run.steps):
         mean_sq = 0.9 * mean_sq + 0.1 * run.grad[t] ** 2
@@ -135,8 +135,10 @@ RUNS = {
     "no steps": lambda: a_run(steps=0),
     "a baseline without statistic": lambda: a_run(optimizer="momentum"),
     "many starts": many_starts,
-    "many starts, no steps": lambda: many_starts(rule=Rule(centered=True)).start(2),
-    "a schedule and a rule": lambda: a_run(lr=lambda step: 0.5**step, rule=Rule(rho=0.5, buffer="unit", momentum=0.3)),
+    "many starts, no steps": lambda: many_starts(dialect=Rule(centered=True)).start(2),
+    "a schedule and a rule": lambda: a_run(
+        lr=lambda step: 0.5**step, dialect=Rule(rho=0.5, buffer="unit", momentum=0.3)
+    ),
     "a column": lambda: minimize(lambda x: bowl(x.ravel()), np.ones((2, 1)), steps=3, trace=True).trace,
 }
 

@@ -126,6 +126,8 @@ def _report(problem: Problem, setting: Setting, result: Any, output: Output) -> 
     console.print(words.table(trace, problem.function.variables))
     console.print(f"loss     {words.sparkline(trace.f)}", soft_wrap=True)
     console.print(f"end      {words.write_point(result.x)}, f = {result.fun:.8g}", soft_wrap=True, style="bold")
+    if result.fun_best != result.fun:
+        console.print(f"best     {words.write_point(result.x_best)}, f = {result.fun_best:.8g}", soft_wrap=True)
     console.print(f"stopped  {result.message}", soft_wrap=True)
     told = words.fate(trace, left=_left(problem, [setting], [trace], output)[0], maximize=setting.rule.maximize)
     if told:

@@ -48,28 +48,22 @@ class Problem:
 
     def minimize(self, setting: Setting, **options: Any) -> Any:
         """Run one optimizer; every one meets the same noise."""
-        import numpy as np
-
         from rmsprop.minimize import minimize
 
-        f = self.function
-        lr = self.lr if setting.lr is None else setting.lr
-        shared = {"lr": lr, "steps": self.steps, "trace": True, **options}
-        if setting.rule is not None:
-            shared["rule"] = setting.rule
-        else:
-            shared["optimizer"] = setting.name
+        f, lr = self.function, self.lr if setting.lr is None else setting.lr
+        one = {"optimizer": setting.name} if setting.rule is None else {"dialect": setting.rule}
+        shared = {"lr": lr, "steps": self.steps, "trace": True, **one, **options}
         if not self.noise:
-            return minimize(f, list(self.start), jac=f.grad, **shared)
+            return minimize(f, self.start, **shared)
 
-        def draws() -> Iterator[Any]:
+        def draw() -> Iterator[Any]:
+            import numpy as np
+
             random = np.random.default_rng(self.seed)
             while True:
                 yield self.noise * random.standard_normal(len(self.start))
 
-        return minimize(
-            lambda x, _: f(x), list(self.start), jac=lambda x, noise: f.grad(x) + noise, batches=draws(), **shared
-        )
+        return minimize(lambda x, _: f(x), self.start, jac=lambda x, noise: f.grad(x) + noise, batches=draw(), **shared)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

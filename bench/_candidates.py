@@ -23,9 +23,9 @@ import numpy as np
 
 from rmsprop import Rule
 from rmsprop._tree import flatten, leaves_like
+from rmsprop.baselines import Adam
 from rmsprop.numpy import RMSprop
 from rmsprop.recipes import warm_up_linear
-from rmsprop.rivals import Adam
 
 __all__ = ["ADAM", "ADAM_LINEAR", "CANDIDATES", "PLAIN", "STEADY", "Candidate", "stepper"]
 

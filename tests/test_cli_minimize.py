@@ -166,6 +166,16 @@ def test_tolerances_stop_the_run():
     assert "No element of the gradient is larger than gtol=0.1" in output
 
 
+def test_comparing_needs_no_names():
+    rows = [line.split()[0] for line in done(*RAVINE, "--steps", "5").splitlines() if line.strip()]
+    assert [name for name in rows if name in ("AdaGrad", "Momentum", "AdamW", "Adam")] == [
+        "AdaGrad",
+        "Momentum",
+        "Adam",
+    ]
+    assert "AdamW" in done(*RAVINE, "--steps", "5", "--with", "adamw")
+
+
 def test_comparing_prints_a_row_for_each():
     output = done(*RAVINE, "--with", "adagrad,momentum,adam")
     f = landscapes.get("ravine")
@@ -176,7 +186,7 @@ def test_comparing_prints_a_row_for_each():
         assert f"{expected.fun:.5g}" in row
 
 
-def test_a_rival_may_have_a_rate_of_its_own_and_a_dialect_may_be_a_rival():
+def test_a_baseline_may_have_a_rate_of_its_own_and_a_dialect_may_be_a_baseline():
     runners = chosen("momentum:0.1, sgd, tf1")
     assert [(r.name, r.label, r.lr) for r in runners] == [
         ("momentum", "Momentum (lr 0.1)", 0.1),

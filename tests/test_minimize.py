@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult, rosen, rosen_der
 
-from rmsprop import RMSprop, Rule, dialects, expression, rivals
+from rmsprop import RMSprop, Rule, baselines, dialects, expression
 from rmsprop.minimize import minimize
 
 
@@ -67,11 +67,11 @@ def test_minimize_gives_what_scipy_gives():
     assert "trace" not in run
 
 
-@pytest.mark.parametrize("name", ["rmsprop", *rivals.names()])
-def test_any_rival_can_be_named(name):
+@pytest.mark.parametrize("name", ["rmsprop", *baselines.names()])
+def test_any_baseline_can_be_named(name):
     run = minimize(rosen, [-1.0, 1.0], jac=rosen_der, lr=1e-4, steps=20, optimizer=name)
     x = np.array([-1.0, 1.0])
-    engine = (RMSprop if name == "rmsprop" else rivals.get(name))(x, lr=1e-4)
+    engine = (RMSprop if name == "rmsprop" else baselines.get(name))(x, lr=1e-4)
     for _ in range(20):
         engine.step(rosen_der(x))
     assert np.array_equal(run.x, x)
@@ -79,10 +79,10 @@ def test_any_rival_can_be_named(name):
 
 def test_an_optimizer_may_be_a_function_that_builds_one():
     run = minimize(
-        bowl, [0.0, 0.0], jac=slope, optimizer=lambda x, lr: rivals.Momentum(x, lr=lr, momentum=0.5), steps=9
+        bowl, [0.0, 0.0], jac=slope, optimizer=lambda x, lr: baselines.Momentum(x, lr=lr, momentum=0.5), steps=9
     )
     x = np.zeros(2)
-    momentum = rivals.Momentum(x, lr=0.01, momentum=0.5)
+    momentum = baselines.Momentum(x, lr=0.01, momentum=0.5)
     for _ in range(9):
         momentum.step(slope(x))
     assert np.array_equal(run.x, x)

@@ -108,7 +108,7 @@ BAD_ARGUMENTS = [
     ({"jac": 1.0}, InputError, "jac=1.0"),
     ({"callback": 3}, InputTypeError, "callback: int, expected a function"),
     ({"optimizer": "adm"}, InputError, "unknown optimizer 'adm': did you mean 'adam'"),
-    ({"optimizer": 3}, InputTypeError, "optimizer: int, expected a name or a class of rmsprop.rivals"),
+    ({"optimizer": 3}, InputTypeError, "optimizer: int, expected a name or a class of rmsprop.baselines"),
     ({"optimizer": "adam", "rho": 0.9}, InputError, "rho: it describes RMSprop, but optimizer says"),
     ({"optimizer": "adam", "eps": 0.0}, InputError, "eps: "),
     ({"optimizer": "momentum", "momentum": 0.9}, InputError, "momentum: "),

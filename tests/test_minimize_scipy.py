@@ -73,7 +73,7 @@ def test_display_prints_the_reason(capsys):
     assert capsys.readouterr().out.startswith("All 3 steps were done; no tolerance was set. The gradient is not small")
 
 
-def test_a_trace_and_a_rival_are_options():
+def test_a_trace_and_a_baseline_are_options():
     run = run_scipy(jac=rosen_der, options={"maxiter": 3, "trace": True, "optimizer": "adam"})
     assert run.trace.optimizer == "adam"
     assert len(run.trace) == 3

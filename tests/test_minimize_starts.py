@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rmsprop import Rule, rivals
+from rmsprop import Rule, baselines
 from rmsprop.errors import InputError
 from rmsprop.minimize import Status, minimize
 
@@ -169,8 +169,8 @@ def test_vectorized_may_be_said_outright():
         minimize(lambda x: np.ones(3), np.ones((2, 3)), vectorized=True)
 
 
-@pytest.mark.parametrize("name", rivals.names())
-def test_rivals_run_from_many_starts_too(name):
+@pytest.mark.parametrize("name", baselines.names())
+def test_baselines_run_from_many_starts_too(name):
     run = minimize(valleys, STARTS, jac=slopes, optimizer=name, steps=5, trace=True)
     assert run.trace.x.shape == (6, 4, 2)
     assert run.trace.optimizer == name

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmsprop import RMSprop, Rule, formula, rivals
+from rmsprop import RMSprop, Rule, baselines, formula
 from rmsprop.minimize import minimize
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -101,7 +101,7 @@ def test_one_neuron_learns_while_adagrad_stands():
     assert f"{slow.fun:.2e}" == "5.35e-02"
 
     p = neuron.START.copy()
-    adagrad = rivals.AdaGrad(p, lr=0.1)
+    adagrad = baselines.AdaGrad(p, lr=0.1)
     for _ in range(100):
         adagrad.step(neuron.gradient(p))
     assert f"{neuron.loss(p):.2e}" == "5.35e-02"

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from rmsprop import Rule, rivals
+from rmsprop import Rule, baselines
 from rmsprop.errors import FileError, InputError
 from rmsprop.minimize import minimize
 from rmsprop.trace import Recorder, Trace
@@ -78,8 +78,8 @@ def test_a_centered_rule_records_the_mean_square_too():
         np.testing.assert_allclose(run.mean_sq[t], mean_sq, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", rivals.names())
-def test_a_rival_is_recorded_with_its_own_statistic(name):
+@pytest.mark.parametrize("name", baselines.names())
+def test_a_baseline_is_recorded_with_its_own_statistic(name):
     run = a_run(optimizer=name, lr=0.01)
     assert run.optimizer == name
     assert run.rule is None
@@ -87,7 +87,7 @@ def test_a_rival_is_recorded_with_its_own_statistic(name):
         "adagrad": np.cumsum(run.grad**2, axis=0),
         "adadelta": [0.1 * sum(0.9 ** (t - i) * run.grad[i] ** 2 for i in range(t + 1)) for t in range(25)],
         "adam": [0.001 * sum(0.999 ** (t - i) * run.grad[i] ** 2 for i in range(t + 1)) for t in range(25)],
-    }.get(name, np.full((25, 2), np.nan))
+    }.get(name.removesuffix("w"), np.full((25, 2), np.nan))
     np.testing.assert_allclose(run.mean_sq, expected, rtol=1e-11)
 
 
@@ -133,7 +133,7 @@ RUNS = {
     "plain": a_run,
     "float32": lambda: a_run(np.array([1, 2], dtype=np.float32)),
     "no steps": lambda: a_run(steps=0),
-    "a rival without statistic": lambda: a_run(optimizer="momentum"),
+    "a baseline without statistic": lambda: a_run(optimizer="momentum"),
     "many starts": many_starts,
     "many starts, no steps": lambda: many_starts(dialect=Rule(centered=True)).start(2),
     "a schedule and a rule": lambda: a_run(

@@ -40,13 +40,13 @@ def heat(
         float64, shape (m, n); not finite where the run did not stay finite.
 
     Raises:
-        InputError: The first setting is a rival, or the time is over.
+        InputError: The first setting is a baseline, or the time is over.
         RuleError: A value outside the number's domain.
     """
     deadline = deadline or Deadline()
     rule = experiment.settings[0].rule
     if rule is None:
-        raise InputError("runs[0]: a rival, expected RMSprop: the map varies its rule")
+        raise InputError("runs[0]: a baseline, expected RMSprop: the map varies its rule")
     rows = [rule.replace(**{name: float(value)}) for value in other]
     column = other[:, None, None]
     shape = (len(other), len(lr), 2)
@@ -100,7 +100,7 @@ def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadl
     points[..., 1] = (bottom + (top - bottom) * place)[:, None]
     setting = experiment.settings[0]
     optimizer: Any = (
-        setting.rival(points)
+        setting.baseline(points)
         if setting.rule is None
         else RMSprop(points, lr=setting.lr, dialect=setting.rule, threads=1)
     )

@@ -188,11 +188,11 @@ def _engine(optimizer: Any, x: Any, lr: Any, options: dict[str, Any]) -> Any:
         if value is not None:
             raise InputError(f"{name}: it describes RMSprop, but optimizer says to use another one; leave one out")
     if isinstance(optimizer, str):
-        from rmsprop import rivals
+        from rmsprop import baselines
 
-        optimizer = rivals.get(optimizer)
+        optimizer = baselines.get(optimizer)
     if not callable(optimizer):
-        raise InputTypeError(f"optimizer: {type(optimizer).__name__}, expected a name or a class of rmsprop.rivals")
+        raise InputTypeError(f"optimizer: {type(optimizer).__name__}, expected a name or a class of rmsprop.baselines")
     return optimizer(x, lr=0.01 if lr is None else lr)
 
 

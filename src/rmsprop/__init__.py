@@ -59,13 +59,21 @@ _LAZY = {
 }
 """Name -> the module that it is taken from when first asked for."""
 
+_NEEDS = {"jax": ("jax", "optax"), "keras": ("keras",), "torch": ("torch",)}
 _MODULES = {
-    **dict.fromkeys("checkpoints dialects doctor expression lab landscapes race recipes rivals trace view".split(), ()),
-    "jax": ("jax", "optax"),
-    "keras": ("keras",),
-    "torch": ("torch",),
+    "checkpoints",
+    "dialects",
+    "doctor",
+    "expression",
+    "lab",
+    "landscapes",
+    "race",
+    "recipes",
+    "rivals",
+    "trace",
 }
-"""Modules loaded when first asked for -> the packages that they cannot be loaded without."""
+_MODULES |= {"view", *_NEEDS}
+"""Loaded when first asked for. `_NEEDS`: the packages that a module cannot be loaded without."""
 
 
 class _Package(types.ModuleType):
@@ -80,7 +88,7 @@ sys.modules[__name__].__class__ = _Package
 
 
 def _missing(module: str) -> list[str]:
-    return [package for package in _MODULES[module] if importlib.util.find_spec(package) is None]
+    return [package for package in _NEEDS.get(module, ()) if importlib.util.find_spec(package) is None]
 
 
 def __getattr__(name: str) -> Any:

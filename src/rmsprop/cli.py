@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from rmsprop import __version__
-from rmsprop.errors import RMSpropError
+from rmsprop.errors import InputError, RMSpropError
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -32,6 +32,9 @@ COMMANDS: dict[str, str] = {
     "sensitivity": "rmsprop.commands.sensitivity:sensitivity",
 }
 """Name -> "module:function", or "module:app" for a command with commands of its own."""
+
+SYNONYMS = {"learning_rate": "lr", "alpha": "rho", "decay": "rho", "epsilon": "eps"}
+"""Another library's word for an option -> the word here."""
 
 REFUSED = 2
 
@@ -64,7 +67,13 @@ class _Group(TyperGroup):
         # Known names are looked up before a wrong one is refused, so that the refusal can suggest the nearest.
         for name in COMMANDS if args and args[0] not in COMMANDS else ():
             self.get_command(ctx, name)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        known = {option for parameter in command.params for option in parameter.opts}
+        for option in {arg.partition("=")[0] for arg in rest if arg.startswith("--")} - known:
+            ours = f"--{SYNONYMS.get(option[2:].replace('-', '_'))}"
+            if ours in known:
+                raise InputError(f"No such option: {option}. Did you mean {ours}?")
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -164,7 +164,8 @@ def _picture(problem: Problem, runners: list[Runner], output: Output) -> dict[st
     return {
         "function": problem.drawn,
         "labels": [runner.label for runner in runners],
-        "domain": None if output.domain is None else pairs(output.domain, "--domain"),
+        # One text serves functions of one and of two variables.
+        "domain": None if output.domain is None else pairs(output.domain, "--domain")[: len(problem.start)],
     }
 
 

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "minimize": "rmsprop.commands.minimize:minimize",
     "compare": "rmsprop.commands.minimize:compare",
     "dialects": "rmsprop.commands.dialects:dialects",
+    "recipes": "rmsprop.commands.recipes:recipes",
     "convert": "rmsprop.commands.convert:convert",
     "doctor": "rmsprop.commands.doctor:doctor",
     "tune": "rmsprop.commands.tune:tune",
@@ -123,6 +124,7 @@ def _root(
       rmsprop minimize "x - x^3" --start -1 --animate x.gif
       rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with adagrad,adam --plot paths.png
       rmsprop dialects torch tensorflow1
+      rmsprop recipes dqn-nature    what the DQN paper trained with, and the code for it
       rmsprop doctor run.pt
       rmsprop tune digits           search lr, rho, eps, momentum and centring
       rmsprop sensitivity digits    how wide is the range of learning rates that work

@@ -411,3 +411,9 @@ def test_the_mean_square_is_found_under_optaxs_name():
     np.testing.assert_allclose(optax.tree.get(state, "nu")["w"], 0.4, rtol=1e-6)
     wrapped = optax.chain(optax.clip(1.0), ours.rmsprop(0.1)).init({"w": jnp.zeros(2)})
     assert optax.tree.get(wrapped, "nu")["w"].shape == (2,)
+
+
+def test_a_state_of_optax_names_its_converter():
+    theirs = optax.rmsprop(0.1).init(start("float32"))
+    with pytest.raises(StateError, match=r"rmsprop\.jax\.from_optax\(state, rule\) converts"):
+        ours.rmsprop(0.1).update(gradients(1, "float32")[0], theirs)

@@ -44,3 +44,30 @@ def test_the_suite_passes_on(backend):
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40, done.stdout[-2000:]
+
+
+SAVE = """
+import sys, keras, rmsprop.keras
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile(optimizer=rmsprop.keras.RMSprop(dialect="sb3"), loss="mse")
+model.save(sys.argv[1])
+"""
+LOAD = """
+import sys, keras
+{}
+print(keras.saving.load_model(sys.argv[1]).optimizer)
+"""
+
+
+def test_a_saved_model_loads_in_a_process_that_has_imported_this_front_end(tmp_path):
+    def run(program):
+        environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
+
+    assert run(SAVE).returncode == 0
+    without = run(LOAD.format(""))
+    assert without.returncode == 1
+    assert "Could not locate class 'RMSprop'" in without.stderr
+    with_it = run(LOAD.format("import rmsprop.keras"))
+    assert "RMSprop(dialect='sb3', Rule(rho=0.99" in with_it.stdout, with_it.stderr

@@ -207,6 +207,11 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
         return RMSpropState(jnp.zeros([], jnp.int32), **buffers, lr_max=jnp.zeros([]) if corrected else None)
 
     def update(updates: Tree, state: RMSpropState, params: Tree = None, **_: Any) -> tuple[Tree, RMSpropState]:
+        if not isinstance(state, RMSpropState):
+            raise StateError(
+                f"state: a {type(state).__name__}, expected the RMSpropState that init returned; "
+                "rmsprop.jax.from_optax(state, rule) converts the state of optax.rmsprop"
+            )
         reads = rule.weight_decay_mode != "none"
         if reads and params is None:
             raise InputError(

@@ -1,7 +1,7 @@
 // Foreign arrays as pointers: the only place that knows NumPy's buffers and torch's tensors.
 //
-// NumPy arrays come through the buffer protocol, torch tensors through the DLPack C exchange API (dlpack 1.2), which costs
-// some 25 ns and no copy. Nothing is ever converted: what does not fit is refused.
+// NumPy arrays come through the buffer protocol, torch tensors through the DLPack C exchange API (dlpack 1.2), which
+// costs some 25 ns and no copy. Nothing is ever converted: what does not fit is refused.
 #pragma once
 #include <Python.h>
 

@@ -64,14 +64,15 @@ nb::object step(border::Plan& plan, nb::list grads, nb::object args, bool strict
     static PyObject* const check_finite = PyUnicode_InternFromString("check_finite");
     static PyObject* const seed = PyUnicode_InternFromString("seed");
     static PyObject* const threads = PyUnicode_InternFromString("threads");
-    const border::Args numbers{attribute<double>(args, lr),           attribute<double>(args, lr_max),
-                               attribute<double>(args, scale),        attribute<double>(args, max_norm),
-                               attribute<double>(args, norm_eps),     attribute<bool>(args, check_finite),
-                               attribute<std::uint64_t>(args, seed),  attribute<int>(args, threads)};
+    const border::Args numbers{attribute<double>(args, lr),          attribute<double>(args, lr_max),
+                               attribute<double>(args, scale),       attribute<double>(args, max_norm),
+                               attribute<double>(args, norm_eps),    attribute<bool>(args, check_finite),
+                               attribute<std::uint64_t>(args, seed), attribute<int>(args, threads)};
     return border::step(plan, grads, numbers, strict);
 }
 
-// A hook of a parameter can keep the optimizer alive, and the optimizer the plan: only the collector ends such a circle.
+// A hook of a parameter can keep the optimizer alive, and the optimizer the plan: only the collector ends such a
+// circle.
 int traverse_plan(PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
     return nb::inst_ready(self) ? nb::inst_ptr<border::Plan>(self)->traverse(visit, arg) : 0;

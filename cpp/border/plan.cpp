@@ -50,7 +50,13 @@ bool is_parameter_dtype(Element e) {
 
 Plan::Plan(const Rule& rule, nb::list params, nb::tuple buffers, nb::object steps, nb::object names,
            std::uint64_t first)
-    : rule(rule), params_(params), buffers_(buffers), steps_(steps), names_(names), first_(first), dicts_(false) {
+    : rule(rule),
+      params_(params),
+      buffers_(buffers),
+      steps_(steps),
+      names_(names),
+      first_(first),
+      dicts_(false) {
     const std::size_t count = nb::len(params);
     read_kinds(nb::len(buffers));
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
@@ -69,7 +75,13 @@ Plan::Plan(const Rule& rule, nb::list params, nb::tuple buffers, nb::object step
 }
 
 Plan::Plan(const Rule& rule, nb::list params, nb::list states, nb::tuple keys, nb::object names, std::uint64_t first)
-    : rule(rule), params_(params), buffers_(states), steps_(keys), names_(names), first_(first), dicts_(true) {
+    : rule(rule),
+      params_(params),
+      buffers_(states),
+      steps_(keys),
+      names_(names),
+      first_(first),
+      dicts_(true) {
     const std::size_t count = nb::len(params);
     if (nb::len(states) != count) refuse("InputError", "states: expected one for each of params");
     read_kinds(nb::len(keys) - 1);
@@ -125,7 +137,8 @@ bool Plan::unchanged(std::size_t i) const {
         const Held& held = held_[i * columns_ + c];
         const nb::handle now = find(i, c);
         void* at;
-        if (now.ptr() != held.object.ptr() || !held.view.fits(now.ptr(), true, at) || at != held.view.data) return false;
+        if (now.ptr() != held.object.ptr() || !held.view.fits(now.ptr(), true, at) || at != held.view.data)
+            return false;
     }
     return true;
 }
@@ -332,7 +345,7 @@ Plan::Interval Plan::interval(std::size_t i, std::size_t column) const {
 
 namespace {
 constexpr auto kBefore = [](const auto& a, const auto& b) { return a.begin < b.begin; };
-}
+}  // namespace
 
 void Plan::sort_written() {
     written_.clear();
@@ -361,7 +374,9 @@ void Plan::check_overlap(const Work& work, bool with_grads) const {
         for (std::size_t c = 0; rows_[i].tensor.size > 0 && c <= kinds_.size(); ++c) written.push_back(interval(i, c));
     std::sort(written.begin(), written.end(), kBefore);
     const auto rank = [](const Interval& a) { return std::pair(a.place, a.column == kGrad ? 1 : 2 * a.column); };
-    const auto label = [&](const Interval& a) { return name(a.column == kGrad ? "grads" : list_name(a.column), a.place); };
+    const auto label = [&](const Interval& a) {
+        return name(a.column == kGrad ? "grads" : list_name(a.column), a.place);
+    };
     const auto refuse_pair = [&](const Interval& a, const Interval& b) {
         const bool ordered = rank(a) < rank(b);
         refuse("InputError", label(ordered ? b : a) + ": shares memory with " + label(ordered ? a : b) +

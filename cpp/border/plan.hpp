@@ -56,9 +56,9 @@ struct Work {
 class Plan {
 public:
     /// `buffers`: one list of arrays per name in Rule.buffers, then, for 8-bit states, the block maxima, then, for
-    /// compensated rounding, the lost bits. `steps`: an int64 array with one count per parameter, or a list of arrays of
-    /// one number. `names`: what follows `params` in a message, e.g. "['w']"; None: the place.
-    /// `first`: the first parameter's place among all parameters of the optimizer, for the random bits.
+    /// compensated rounding, the lost bits. `steps`: an int64 array with one count per parameter, or a list of arrays
+    /// of one number. `names`: what follows `params` in a message, e.g. "['w']"; None: the place. `first`: the first
+    /// parameter's place among all parameters of the optimizer, for the random bits.
     Plan(const Rule& rule, nanobind::list params, nanobind::tuple buffers, nanobind::object steps,
          nanobind::object names, std::uint64_t first);
     /// The same with the buffers and, last, the count kept under `keys` in one dict for each parameter. A parameter

@@ -23,12 +23,12 @@ heavyball_NEEDS := heavyball==3.2.1
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four rivals
+demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four baselines
 	$(BIN)/rmsprop race digits
 
 # A page that tells of more tasks than runs/races holds stays as it is: docs/races.py.
 races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE=digits,mnist for some
-	$(BIN)/rmsprop race "$(RACE)," --fetch --resume $(if $(RIVALS),--with $(RIVALS)) --out runs/races; status=$$?; \
+	$(BIN)/rmsprop race "$(RACE)," --fetch --resume $(if $(OPTIMIZERS),--with $(OPTIMIZERS)) --out runs/races; status=$$?; \
 	$(BIN)/python docs/races.py runs/races; exit $$status
 
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time

@@ -23,9 +23,9 @@ import numpy as np
 
 from rmsprop import Rule
 from rmsprop._tree import flatten, leaves_like
+from rmsprop.baselines import Adam
 from rmsprop.numpy import RMSprop
 from rmsprop.recipes import warm_up_linear
-from rmsprop.rivals import Adam
 
 __all__ = ["ADAM", "ADAM_LINEAR", "CANDIDATES", "PLAIN", "STEADY", "Candidate", "stepper"]
 
@@ -137,7 +137,7 @@ class _Loop:
         if candidate.rule is None:
             self.optimizer: Any = Adam(leaves, lr=lr)
         else:
-            self.optimizer = RMSprop(leaves, lr=lr, rule=candidate.rule, threads=1)
+            self.optimizer = RMSprop(leaves, lr=lr, dialect=candidate.rule, threads=1)
         self.mean_sq = [np.zeros_like(leaf) for leaf in leaves] if candidate.gamma else []
 
     def __call__(self, given: Any) -> None:

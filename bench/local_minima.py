@@ -160,7 +160,7 @@ def rmsprop_starts(meter: Meter, *, rule: Rule, lr: float = LR) -> None:
     first = lr * meter.problem.half
     while True:
         rmsprop.minimize(
-            meter.many, meter.start(STARTS), jac=meter.slopes, vectorized=True, steps=STEPS, rule=rule,
+            meter.many, meter.start(STARTS), jac=meter.slopes, vectorized=True, steps=STEPS, dialect=rule,
             lr=lambda t: first * FALL ** (t / STEPS),
         )  # fmt: skip
 
@@ -280,7 +280,7 @@ def lone(problem: Problem, kind: str, seed: int, steps: int = 2_000) -> bool:
 
     with np.errstate(all="ignore"):
         run = rmsprop.minimize(
-            lambda x: float(problem.value(x - shift)), x, jac=slope, steps=steps, rule=rule,
+            lambda x: float(problem.value(x - shift)), x, jac=slope, steps=steps, dialect=rule,
             lr=rate,
         )  # fmt: skip
     return bool(run.fun < CLOSE)

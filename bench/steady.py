@@ -41,6 +41,7 @@ if __package__ in (None, ""):  # run as a file
 
 from bench._candidates import ADAM, ADAM_LINEAR, CANDIDATES, PLAIN, STEADY, stepper
 from rmsprop import recipe
+from rmsprop.optimizers import TABLE
 from rmsprop.race import get
 from rmsprop.race.record import FIRST_TUNING_SEED
 from rmsprop.tune import Setting
@@ -56,9 +57,9 @@ HALVE_AFTER = 3
 POINTS = Path("runs/steady/points.jsonl")
 LR = recipe("steady").lr
 LOOKS: dict[str, dict[str, Any]] = {
-    PLAIN: {"label": "plain RMSprop", "color": "#101216", "linestyle": (0, (4, 2)), "linewidth": 1.5},
-    ADAM: {"label": "Adam", "color": "#302fe8", "linestyle": (0, (1, 1)), "linewidth": 2},
-    STEADY: {"label": 'recipe("steady")', "color": "#008c52", "linewidth": 2.5},
+    PLAIN: {"label": "plain RMSprop", "color": TABLE["rmsprop"].light, "linestyle": (0, (4, 2)), "linewidth": 1.5},
+    ADAM: {"label": "Adam", "color": TABLE["adam"].light, "linestyle": (0, (1, 1)), "linewidth": 2},
+    STEADY: {"label": 'recipe("steady")', "color": TABLE["rmsprop"].light, "linewidth": 2.5},
 }
 
 
@@ -148,7 +149,7 @@ class Points:
 
 def grid(name: str, effort: Effort) -> tuple[range, list[float]]:
     """Return the places of a task's rates, as they are written down, and the rates."""
-    settings = Settings.of(prepared(get(name), quick=effort.short), rivals=("rmsprop",))
+    settings = Settings.of(prepared(get(name), quick=effort.short), optimizers=("rmsprop",))
     places = range(settings.first, settings.last + 1)
     return places, [settings.rate(place) for place in places]
 

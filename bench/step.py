@@ -2,7 +2,7 @@
 
     python -m bench step [--quick]
 
-All contestants of a row run in one process, a few calls each in turn, so that a busy machine slows all of them; a
+All candidates of a row run in one process, a few calls each in turn, so that a busy machine slows all of them; a
 figure is the ratio of medians. Each row shows its target beside it where there is one. The memory limit is
 `_core.move_bytes`: it reads and writes what a step reads and writes, and does two additions per element.
 """
@@ -51,12 +51,12 @@ def against_limit(n: int, threads: int, seconds: float) -> dict[str, Any]:
     plan = _step.core.Plan(_step.handle(Rule()), [param], ([square],), np.zeros(1, np.int64))
     args = _step.StepArgs(1e-6, threads=threads)
     used = threads if n >= 65536 else 1  # below, a step takes one thread whatever was asked
-    contestants = {
+    candidates = {
         "step": lambda: _step.core.step(plan, [grad], args),
         "limit": lambda: _step.core.move_bytes([param], [grad], [square], used),
         "tutorial": lambda: tutorial(param, grad, square),
     }
-    times = interleaved(contestants, per_round=max(1, 20_000 // n), seconds=seconds)
+    times = interleaved(candidates, per_round=max(1, 20_000 // n), seconds=seconds)
     row = {
         "parameters": n,
         "threads": threads,
@@ -90,13 +90,13 @@ def small_arrays(quick: bool) -> list[dict[str, Any]]:
     param, grad, square = arrays(sum(array.size for array in params.values()))
     plan = _step.core.Plan(_step.handle(Rule()), [param], ([square],), np.zeros(1, np.int64))
     args = _step.StepArgs(1e-6)
-    contestants = {
+    candidates = {
         "step": lambda: optimizer.step(grads),
         "kernel": lambda: _step.core.step(plan, [grad], args),  # the same elements in one array
         "tutorial": lambda: [tutorial(params[name], grads[name], cache[name]) for name in params],
     }
     cache = {name: np.ones_like(array) for name, array in params.items()}
-    times = interleaved(contestants, per_round=20, seconds=2 if quick else 8)
+    times = interleaved(candidates, per_round=20, seconds=2 if quick else 8)
     added = 1e6 * (times["step"] - times["kernel"])
     return [
         {

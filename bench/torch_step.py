@@ -2,7 +2,7 @@
 
     python -m bench torch_step [--quick]
 
-All contestants of a table run in one process, a few steps each in turn, so that a busy machine slows all of them; a
+All candidates of a table run in one process, a few steps each in turn, so that a busy machine slows all of them; a
 figure is the ratio of medians. Absolute times are printed for orientation only. A turn is ten steps of the middle
 sizes, whose arrays are in the cache then; with two steps a turn, that is with half of them cold, the memory's time is
 added to everybody's and the ratios are smaller by a fifth to a third.
@@ -44,7 +44,7 @@ TARGETS = {
 
 
 def parameters(shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
-    """Return parameters with gradients, random but the same for every contestant."""
+    """Return parameters with gradients, random but the same for every candidate."""
     generator = torch.Generator().manual_seed(0)
     params = []
     for shape in shapes:
@@ -75,7 +75,7 @@ def against_torch(quick: bool) -> list[dict[str, Any]]:
     """Plain steps, by shape: how many times as long the others take."""
     rows = []
     for name, shapes in SHAPES.items():
-        contestants: dict[str, Callable[[], Any]] = {
+        candidates: dict[str, Callable[[], Any]] = {
             "rmsprop": RMSprop(parameters(shapes), lr=1e-4).step,
             "torch": torch.optim.RMSprop(parameters(shapes), lr=1e-4).step,
             "torch foreach": torch.optim.RMSprop(parameters(shapes), lr=1e-4, foreach=True).step,
@@ -84,9 +84,9 @@ def against_torch(quick: bool) -> list[dict[str, Any]]:
             "memory limit": memory_limit(parameters(shapes)),
         }
         if not quick or name in ("RL network", "30 M"):
-            contestants["torch.compile"] = compiled(torch.optim.RMSprop(parameters(shapes), lr=1e-4, foreach=True))
-        contestants.update(peers(shapes))
-        times = interleaved(contestants, per_round=steps_per_round(shapes), seconds=1.5 if quick else 6)
+            candidates["torch.compile"] = compiled(torch.optim.RMSprop(parameters(shapes), lr=1e-4, foreach=True))
+        candidates.update(peers(shapes))
+        times = interleaved(candidates, per_round=steps_per_round(shapes), seconds=1.5 if quick else 6)
         for other, seconds in times.items():
             rows.append(
                 {

@@ -14,15 +14,15 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
-from rmsprop.race import Folder, Results, contestant, get, names
+from rmsprop.race import Folder, Results, choice, get, names
 from rmsprop.race.record import changes
 from rmsprop.race.run import finished
 from rmsprop.race.task import Task
-from rmsprop.race.verdict import SUBJECT, Row, rows, sentence, standing
+from rmsprop.race.verdict import RMSPROP, Row, rows, sentence, standing
 
 PAGE = Path(__file__).parent / "why" / "races.md"
 
-HEAD = """# Who learns best: RMSprop and its rivals on real data
+HEAD = """# Who learns best: RMSprop and its baselines on real data
 
 Written by `docs/races.py` from the results of races, each by the command beside it; [races](../use/races.md) tells what
 each task is. `make races` runs all with their full budgets, which takes hours; a section says where less was spent.
@@ -49,9 +49,9 @@ REMARKS = {
         "Policies that balance the pole unlearn it here: RMSprop, gradient descent, AdaGrad and AdamW each end low on "
         "one or two seeds of eight. This race ran first with the learning rates 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1: "
         "tuning chose 0.003, one seed of three fell from 500 to 34 in the last epoch, and RMSprop came last with a "
-        "mean of 344.6 ± 269, while four rivals had 500. The rates of the table, 1-2-5 per decade, were set after that "
-        "result. With them RMSprop had 500 on each of three seeds; the five other seeds were run afterwards, to see "
-        "whether that would last, and one of them ended at 146.",
+        "mean of 344.6 ± 269, while four baselines had 500. The rates of the table, 1-2-5 per decade, were set after "
+        "that result. With them RMSprop had 500 on each of three seeds; the five other seeds were run afterwards, to "
+        "see whether that would last, and one of them ended at 146.",
     ),
 }
 """What a reader must know of how a race came about, which its results do not say."""
@@ -106,7 +106,7 @@ def _summary(found: list[tuple[Task, Results]]) -> str:
     ]
     for task, results in found:
         table, metric = rows(task, results), task.metric
-        ours = next((row for row in table if row.rival == SUBJECT), None)
+        ours = next((row for row in table if row.optimizer == RMSPROP), None)
         lines.append(
             f"| [{task.name}](#{task.name}) | {metric.name} | {'–' if ours is None else ours.text(metric)} "
             f"| {_target(task, ours)} | {table[0].label}, {table[0].text(metric)} "
@@ -121,7 +121,7 @@ def _whole(task: Task, results: Results) -> bool:
     return (
         not settings.short
         and settings.epochs == budget.epochs
-        and set(contestant.DEFAULT) <= set(settings.rivals)
+        and set(choice.DEFAULT) <= set(settings.optimizers)
         and set(budget.grid) <= set(settings.grid)
         and len(settings.tuning_seeds) >= budget.tuning_seeds
         and len(settings.seeds) >= SEEDS
@@ -191,13 +191,13 @@ def _sparing(task: Task, results: Results) -> list[str]:
     grid = task.quick.grid if settings.short else budget.grid
     rates = ", ".join(f"{rate:g}" for rate in settings.grid)
     part = set(settings.grid) < set(budget.grid)
-    here = [contestant.get(rival).label for rival in settings.rivals if rival != SUBJECT]
-    rivals = f"{_listed(here)} as the only rival{'s' if len(here) > 1 else ''}" if here else "no rival"
+    here = [choice.get(optimizer).label for optimizer in settings.optimizers if optimizer != RMSPROP]
+    optimizers = f"{_listed(here)} as the only baseline{'s' if len(here) > 1 else ''}" if here else "no baseline"
     seeds = len(settings.seeds)
     threads, usual = _threads(task, results)
     sparing = {
         "a part of the data": settings.short,
-        rivals: not set(contestant.DEFAULT) - {SUBJECT} <= set(settings.rivals),
+        optimizers: not set(choice.DEFAULT) - {RMSPROP} <= set(settings.optimizers),
         f"{seeds} seed{'s' if seeds != 1 else ''} instead of {budget.seeds}": seeds < budget.seeds,
         f"{_counted(settings.epochs)} instead of {budget.epochs}": settings.epochs != budget.epochs,
         f"the learning rates {rates} {'alone' if part else 'instead of its own'}": settings.grid != grid,
@@ -218,7 +218,7 @@ def _command(task: Task, results: Results) -> str:
     settings = results.settings
     threads, usual = _threads(task, results)
     budget = task.quick if settings.short else task.budget
-    words = [f"rmsprop race {task.name} --with {','.join(settings.rivals)}"]
+    words = [f"rmsprop race {task.name} --with {','.join(settings.optimizers)}"]
     if len(settings.seeds) != budget.seeds:
         words.append(f"--seeds {len(settings.seeds)}")
     if settings.epochs != budget.epochs:
@@ -244,7 +244,7 @@ def _line(task: Task, row: Row) -> str:
     metric = task.metric
     worst, best = sorted((min(row.scores), max(row.scores)), key=metric.goodness) if row.scores else (math.nan,) * 2
     cells = (
-        f"**{row.label}**" if row.rival == SUBJECT else row.label,
+        f"**{row.label}**" if row.optimizer == RMSPROP else row.label,
         f"{row.lr:g}{chr(92) + '*' if row.at_edge else ''}",
         row.text(metric),
         f"{metric.text(worst)} to {metric.text(best)}" if row.scores else "–",

@@ -21,12 +21,12 @@ def slope(x):
 
 
 def main():
-    run = rmsprop.minimize(f, -1.0, jac=slope, lr=0.01, rule=RULE, steps=1000, trace=True)
+    run = rmsprop.minimize(f, -1.0, jac=slope, lr=0.01, dialect=RULE, steps=1000, trace=True)
     away = abs(run.trace.x[:, 0] - MINIMUM)
     arrived = int((away < 0.01).argmax())
     print(f"lr = 0.01:   within 0.01 of the minimum at step {arrived}, thrown out to {away[arrived:].max():.4f} later,")
     print(f"             x = {float(run.x)!r} after 1000 steps")
-    falling = rmsprop.minimize(f, -1.0, jac=slope, lr=lambda step: 0.01 * 0.99**step, rule=RULE, steps=1000)
+    falling = rmsprop.minimize(f, -1.0, jac=slope, lr=lambda step: 0.01 * 0.99**step, dialect=RULE, steps=1000)
     print(f"falling lr:  x = {float(falling.x)!r}, the minimum is {MINIMUM!r}")
     return run, falling
 

@@ -19,7 +19,7 @@ def by_hand(theta, grad):
 
 def by_library(theta, grad):
     theta = theta.copy()
-    rmsprop.RMSprop(theta, lr=LR, rule=rmsprop.Rule(rho=RHO, eps=EPS, eps_mode="inside")).step(grad)
+    rmsprop.RMSprop(theta, lr=LR, dialect=rmsprop.Rule(rho=RHO, eps=EPS, eps_mode="inside")).step(grad)
     return theta
 
 

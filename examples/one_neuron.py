@@ -30,7 +30,7 @@ def gradient(p):
 
 def main():
     rule = rmsprop.Rule(rho=0.9, eps=1e-9, eps_mode="inside")
-    fast = rmsprop.minimize(loss, START, jac=gradient, lr=0.1, rule=rule, steps=100, trace=True)
+    fast = rmsprop.minimize(loss, START, jac=gradient, lr=0.1, dialect=rule, steps=100, trace=True)
     slow = rmsprop.minimize(loss, START, jac=gradient, lr=0.1, optimizer="adagrad", steps=100, trace=True)
     for name, run in (("RMSprop", fast), ("AdaGrad", slow)):
         rates = run.trace.effective_lr[:, 0]

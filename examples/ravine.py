@@ -21,7 +21,7 @@ def gradient(x):
 
 def main():
     rule = rmsprop.Rule(rho=0.9, eps=1e-6, eps_mode="inside")
-    run = rmsprop.minimize(f, START, jac=gradient, lr=0.4, rule=rule, steps=20)
+    run = rmsprop.minimize(f, START, jac=gradient, lr=0.4, dialect=rule, steps=20)
     plain = rmsprop.minimize(f, START, jac=gradient, lr=0.4, optimizer="gradient_descent", steps=20)
     print(f"RMSprop:          x1 = {run.x[0]:.4f}, x2 = {run.x[1]:.4f}")
     print(f"gradient descent: x1 = {plain.x[0]:.4f}, x2 = {plain.x[1]:.4f}")

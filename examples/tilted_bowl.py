@@ -22,7 +22,7 @@ def gradient(p):
 
 
 def main():
-    run = rmsprop.minimize(f, np.array([[1.0], [0.0]]), jac=gradient, lr=0.01, rule=RULE, steps=1000)
+    run = rmsprop.minimize(f, np.array([[1.0], [0.0]]), jac=gradient, lr=0.01, dialect=RULE, steps=1000)
     print(f"after {run.nit} steps:\n{run.x}\nf = {run.fun:.6f}")
     return run
 

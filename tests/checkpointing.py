@@ -65,7 +65,7 @@ def numpy_run(run: Run, rule: Any, path: Any, *, start: Any) -> dict[str, np.nda
     import rmsprop
 
     params = {k: p.copy() for k, p in start.items()}
-    optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule)
+    optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule)
     optimizer.load(path)
     for k, p in start.items():
         params[k][...] = p
@@ -87,7 +87,7 @@ def own_file(path: Any, rule: Any, *, dtype: str = "float64", shapes: Any = SHAP
     import rmsprop
 
     params = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    rmsprop.RMSprop(params, lr=0.01, rule=rule).save(path)
+    rmsprop.RMSprop(params, lr=0.01, dialect=rule).save(path)
     return path
 
 

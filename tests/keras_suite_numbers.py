@@ -21,7 +21,7 @@ from kerasing import (
     to_numpy,
     variables,
 )
-from rmsprop import reference
+from rmsprop import formula
 from rmsprop.errors import InputTypeError
 
 OPTIONS = [
@@ -54,7 +54,7 @@ def test_every_rule_is_the_reference(rule):
         lr_max = 0.0
         for t, grads in enumerate(gradients(20)):
             lr_max = max(lr_max, float(np.float32(lr_at(t))))
-            param, buffers = reference.step(
+            param, buffers = formula.step(
                 param, to_numpy(grads[i]), buffers, rule, lr=lr_at(t), step=t + 1, lr_max=lr_max
             )
         np.testing.assert_allclose(got, param, rtol=1e-12, atol=1e-12)
@@ -178,7 +178,7 @@ def test_cpu_variables_take_the_kernel_and_have_the_bits_of_the_numpy_front_end(
     optimizer = ours.RMSprop(0.01, **options)
     mine = run(optimizer, steps=10, dtype="float32")
     params = [to_numpy(v) for v in variables("float32")]
-    numpy_optimizer = rmsprop.RMSprop(params, lr=0.1, rule=optimizer.rule)
+    numpy_optimizer = rmsprop.RMSprop(params, lr=0.1, dialect=optimizer.rule)
     for t, grads in enumerate(gradients(10, "float32")):
         numpy_optimizer.step([to_numpy(g) for g in grads], lr=float(np.float32(lr_at(t))))
     close(mine, params, rtol=0)

@@ -25,7 +25,7 @@ from kerasing import (
     variables,
 )
 from rmsprop import Rule
-from rmsprop.errors import InputTypeError, RuleError, StateError
+from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
 
 # ---- arguments and configuration -------------------------------------------------------------------------------------
 
@@ -35,7 +35,11 @@ def test_the_signature_is_that_of_keras_and_a_dialect():
     theirs = dict(inspect.signature(keras.optimizers.RMSprop.__init__).parameters)
     assert mine.pop("dialect").kind is inspect.Parameter.KEYWORD_ONLY
     theirs.pop("kwargs", None)
-    assert [(p.name, p.default) for p in mine.values()] == [(p.name, p.default) for p in theirs.values()]
+    assert list(mine) == list(theirs)
+    decided = ("learning_rate", "rho", "momentum", "epsilon", "centered", "weight_decay")  # None: by the dialect
+    for name, parameter in mine.items():
+        assert parameter.default == (None if name in decided else theirs[name].default), name
+    assert repr(ours.RMSprop(dialect="sb3")).startswith("RMSprop(dialect='sb3', Rule(rho=0.99")
 
 
 def test_an_argument_that_is_given_changes_the_dialect_and_one_left_out_does_not():
@@ -45,19 +49,45 @@ def test_an_argument_that_is_given_changes_the_dialect_and_one_left_out_does_not
     assert ours.RMSprop().rule == rmsprop.dialect("keras3")
 
 
+VALUES = {
+    **{"learning_rate": 0.25, "rho": 0.5, "momentum": 0.5, "epsilon": 1e-3, "centered": True, "weight_decay": 0.1},
+    **{"clipnorm": 0.5, "clipvalue": 0.5, "global_clipnorm": 0.5, "use_ema": True, "loss_scale_factor": 2.0},
+    **{"gradient_accumulation_steps": 2, "name": "mine", "dialect": "sb3"},
+}
+"""A value for every argument; the two of the moving average act with it only."""
+
+
+def test_the_table_has_every_argument():
+    ema = {"ema_momentum", "ema_overwrite_frequency"}
+    assert set(inspect.signature(ours.RMSprop.__init__).parameters) - {"self"} - ema == set(VALUES)
+
+
+@pytest.mark.parametrize("word", VALUES)
+def test_an_argument_changes_the_configuration(word):
+    assert ours.RMSprop(**{word: VALUES[word]}).get_config() != ours.RMSprop().get_config()
+
+
+def test_a_dialect_brings_its_learning_rate():
+    assert float(ours.RMSprop(dialect="torch").learning_rate) == pytest.approx(0.01)
+    assert float(ours.RMSprop(dialect="tensorflow1").learning_rate) == pytest.approx(0.001)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"rho": 1.5}, "rho=1.5"),
         ({"dialect": "torhc"}, "did you mean"),
         ({"dialect": "mlx", "momentum": 0.9}, "momentum"),
-        ({"dialect": Rule(), "momentum": 0.9}, "needs a buffer"),
+        ({"dialect": Rule(), "momentum": 0.9}, "momentum=0.9 contradicts the given Rule"),
+        ({"dialect": "dqn", "centered": False}, r"pass rmsprop\.dialect\('dqn'\)\.replace\(centered=False\)"),
         ({"dialect": 3}, "dialect: a int"),
+        ({"eps": 1e-8}, "unknown option 'eps'; use 'epsilon'"),
+        ({"epsilon": -1.0}, "epsilon=-1.0, expected a finite number"),
     ],
     ids=str,
 )
 def test_a_rule_that_cannot_be_is_refused(options, message):
-    with pytest.raises(RuleError, match=message):
+    with pytest.raises((RuleError, InputError), match=message):
         ours.RMSprop(**options)
 
 

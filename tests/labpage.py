@@ -150,7 +150,7 @@ def ravine(rule=None, steps=20, lr=0.4):
     """The default scene as a user of the library runs it."""
     f = expression.parse("0.1*x^2 + 2*y^2")
     p = np.array([-5.0, -2.0])
-    optimizer = RMSprop(p, lr=lr, rule=rule)
+    optimizer = RMSprop(p, lr=lr, dialect=rule)
     points = [p.copy()]
     for _ in range(steps):
         optimizer.step(f.grad(p))

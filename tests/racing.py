@@ -124,13 +124,13 @@ def pretend(monkeypatch):
 def one(name, folder, **wanted):
     """Race a task as the command does, RMSprop alone; return the outcome and what was printed."""
     console = Console(file=io.StringIO(), width=120, color_system=None)
-    outcome = conduct.one(name, conduct.Wanted(**{"rivals": ("rmsprop",), **wanted}), folder, console)
+    outcome = conduct.one(name, conduct.Wanted(**{"optimizers": ("rmsprop",), **wanted}), folder, console)
     return outcome, console.file.getvalue()
 
 
-def run(task, *, rivals=("adam", "rmsprop"), seeds=2, epochs=2, **options):
+def run(task, *, optimizers=("adam", "rmsprop"), seeds=2, epochs=2, **options):
     """Run a small race of `task`."""
-    return race(task, Settings.of(task, rivals=rivals, seeds=seeds, epochs=epochs, quick=True), **options)
+    return race(task, Settings.of(task, optimizers=optimizers, seeds=seeds, epochs=epochs, quick=True), **options)
 
 
 def curves(results):

@@ -61,7 +61,7 @@ class Promises:
 
     def test_a_quick_trial_learns(self, loaded):
         task, data = loaded
-        job = Job(phase="final", rival="rmsprop", lr=task.quick.grid[0], seed=0)
+        job = Job(phase="final", optimizer="rmsprop", lr=task.quick.grid[0], seed=0)
         with task.session():
             done = train(task, data, job, epochs=1)
         assert done.diverged is None

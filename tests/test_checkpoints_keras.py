@@ -106,7 +106,7 @@ def test_a_schedule_shifts_every_position_by_one_and_is_read_right_all_the_same(
     with zipfile.ZipFile(file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights_:
         assert weights_["optimizer/vars/1"].shape == (3, 4)  # and not the learning rate
     rule = rmsprop.dialect("keras3", momentum=0.9, centered=True, eps=1e-3)
-    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, rule=rule).save(tmp_path / "f.safetensors")
+    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, dialect=rule).save(tmp_path / "f.safetensors")
     checkpoints.convert(file, tmp_path / "b.safetensors", like=tmp_path / "f.safetensors", names={"0": "w", "1": "b"})
     same_end(numpy_run(run, rule, tmp_path / "b.safetensors", start=stop), end, ulps=1024)
 
@@ -367,7 +367,7 @@ def test_this_librarys_keras_front_end_moves_both_ways_without_loss(tmp_path, op
     changes = {key: value for key, value in options.items() if key != "dialect"}
     dialect = options["dialect"]
     rule = dialect if isinstance(dialect, rmsprop.Rule) else rmsprop.dialect(dialect, **changes)
-    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, rule=rule).save(tmp_path / "f.safetensors")
+    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, dialect=rule).save(tmp_path / "f.safetensors")
     own, names = tmp_path / "b.safetensors", {"0": "w", "1": "b"}
     checkpoints.convert(file, own, like=tmp_path / "f.safetensors", names=names, slots=slots)
     same_end(numpy_run(run, rule, own, start=stop), end)

@@ -22,7 +22,7 @@ RULES = {
 def test_a_recorded_paddle_run_goes_on_here(tmp_path, name):
     run, end = Run.recorded(name)
     params = {k: p.copy() for k, p in run.start.items()}
-    rmsprop.RMSprop(params, lr=0.01, rule=RULES[name]).save(tmp_path / "fresh.safetensors")
+    rmsprop.RMSprop(params, lr=0.01, dialect=RULES[name]).save(tmp_path / "fresh.safetensors")
     names = {f"{name}_{k}": k for k in run.start}
     report = checkpoints.convert(
         RECORDED / f"{name}.pdopt", tmp_path / "b.safetensors", like=tmp_path / "fresh.safetensors", names=names
@@ -36,7 +36,7 @@ def test_an_always_allocated_mean_grad_of_zeros_is_no_mean_grad(tmp_path):
     assert checkpoints.read(RECORDED / "paddle.pdopt").statistics == ("mean_sq", "momentum_buf")
     assert checkpoints.read(RECORDED / "paddle_centered.pdopt").statistics == ("mean_sq", "mean_grad", "momentum_buf")
     rule = RULES["paddle_centered"]
-    rmsprop.RMSprop({k: np.zeros(s, "f4") for k, s in (("w", (3, 4)), ("b", 4))}, lr=0.1, rule=rule).save(
+    rmsprop.RMSprop({k: np.zeros(s, "f4") for k, s in (("w", (3, 4)), ("b", 4))}, lr=0.1, dialect=rule).save(
         tmp_path / "fresh.safetensors"
     )
     with pytest.raises(StateError, match="needs mean_grad, which the source never had"):

@@ -264,7 +264,7 @@ def test_a_tf_keras_run_goes_on_here(tmp_path, kind, legacy):
     assert (found.centered, found.buffer) == (True, "lr")
     weight, bias = sorted(found.parameters, key=lambda p: -p.mean_sq.size)
     rule = rmsprop.dialect("tf-keras", momentum=0.9, centered=True, eps=1e-3)
-    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, rule=rule).save(tmp_path / "f.safetensors")
+    rmsprop.RMSprop({k: p.copy() for k, p in stop.items()}, lr=0.01, dialect=rule).save(tmp_path / "f.safetensors")
     names = {weight.name: "w", bias.name: "b"}
     checkpoints.convert(file, tmp_path / "b.safetensors", like=tmp_path / "f.safetensors", names=names, slots=slots)
     same_end(numpy_run(run, rule, tmp_path / "b.safetensors", start=stop), end, ulps=1024)

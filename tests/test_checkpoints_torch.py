@@ -46,7 +46,7 @@ def test_a_numpy_run_goes_on_in_torch(tmp_path):
     run = Run.make()
     rule = rmsprop.dialect("torch", momentum=0.9)
     params = {k: p.copy() for k, p in run.start.items()}
-    optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule)
+    optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule)
     for t in range(STOP):
         optimizer.step({k: g[t] for k, g in run.grads.items()}, lr=float(run.lrs[t]))
     optimizer.save(tmp_path / "a.safetensors")

@@ -66,7 +66,7 @@ def test_an_unknown_command_suggests_the_nearest():
     [
         (["race", "digitz"], "error: unknown task 'digitz': did you mean 'digits'? known: digits"),
         (["race"], "error: which task? one of: digits, "),
-        (["race", "digits", "--with", "adma"], "error: unknown rival 'adma': did you mean 'adam'?"),
+        (["race", "digits", "--with", "adma"], "error: unknown optimizer 'adma': did you mean 'adam'?"),
         (["race", "digits", "--with", ","], "error: --with names no optimizer"),
         (["race", "digits", "--seeds", "2000"], "error: seeds=2000, expected 1 to 1000"),
     ],
@@ -187,8 +187,8 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path, monkeypatch, rac
     assert result.exit_code == 0
     assert f"{ends} of 12 trials were done before" in result.output
     tree = json.loads((tmp_path / "results.json").read_text())
-    assert [(line["rival"], line["scores"]) for line in tree["table"]] == [
-        (line["rival"], line["scores"]) for line in whole["table"]
+    assert [(line["optimizer"], line["scores"]) for line in tree["table"]] == [
+        (line["optimizer"], line["scores"]) for line in whole["table"]
     ]
 
 
@@ -200,7 +200,7 @@ def test_resume_adds_seeds_and_optimizers(tmp_path):
     assert result.exit_code == 0, result.output
     assert "5 of 12 trials were done before" in result.output
     table = json.loads((tmp_path / "results.json").read_text())["table"]
-    assert {line["rival"]: len(line["scores"]) for line in table} == {"rmsprop": 2, "sgd": 2}
+    assert {line["optimizer"]: len(line["scores"]) for line in table} == {"rmsprop": 2, "sgd": 2}
 
 
 def test_resume_without_an_earlier_race_begins_one(tmp_path):

@@ -49,7 +49,7 @@ def test_two_names_are_compared_in_the_librarys_words():
 def test_the_numbers_are_those_of_two_runs():
     f = landscapes.get("ravine")
     left, right = (
-        minimize(f, list(f.start), jac=f.gradient, lr=0.05, steps=200, rule=dialects.dialect(name), trace=True).trace
+        minimize(f, list(f.start), jac=f.gradient, lr=0.05, steps=200, dialect=dialects.dialect(name), trace=True).trace
         for name in ("torch", "tensorflow1")
     )
     output = done("torch", "tensorflow1")

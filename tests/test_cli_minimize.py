@@ -81,7 +81,7 @@ def test_every_switch_reaches_the_step(option, value, switch, expected, tmp_path
     f = expression.parse("x^2 + y^2")
     rule = Switches(**{switch: str(expected) if switch == "init" else expected}).rule()
     assert getattr(rule, switch) == expected
-    trace = minimize(f, [1.0, 0.5], jac=f.grad, lr=0.01, steps=20, rule=rule, trace=True).trace
+    trace = minimize(f, [1.0, 0.5], jac=f.grad, lr=0.01, steps=20, dialect=rule, trace=True).trace
     line = ["minimize", "x^2 + y^2", "--start", "1,0.5", "--lr", "0.01", "--steps", "20", option]
     done(*line, *([] if value is None else [value]), "--csv", str(tmp_path / "run.csv"))
     with open(tmp_path / "run.csv", newline="") as file:
@@ -153,9 +153,27 @@ def test_without_noise_nothing_is_random():
     assert done(*CUBIC, "--seed", "1") == done(*CUBIC, "--seed", "2")
 
 
+def test_the_best_point_is_printed_where_it_is_not_the_last():
+    best = minimize("x^2", [1.0], lr=0.3, steps=40)
+    output = done("minimize", "x^2", "--start", "1", "--lr", "0.3", "--steps", "40")
+    assert f"best     {words.write_point(best.x_best)}, f = {best.fun_best:.8g}\n" in output
+    assert "a constant lr keeps RMSprop moving" in output
+    assert "best  " not in done("minimize", "x^2", "--start", "1", "--steps", "3")
+
+
 def test_tolerances_stop_the_run():
     output = done("minimize", "x^2", "--start", "1", "--gtol", "0.1", "--lr", "0.1")
     assert "No element of the gradient is larger than gtol=0.1" in output
+
+
+def test_comparing_needs_no_names():
+    rows = [line.split()[0] for line in done(*RAVINE, "--steps", "5").splitlines() if line.strip()]
+    assert [name for name in rows if name in ("AdaGrad", "Momentum", "AdamW", "Adam")] == [
+        "AdaGrad",
+        "Momentum",
+        "Adam",
+    ]
+    assert "AdamW" in done(*RAVINE, "--steps", "5", "--with", "adamw")
 
 
 def test_comparing_prints_a_row_for_each():
@@ -168,7 +186,7 @@ def test_comparing_prints_a_row_for_each():
         assert f"{expected.fun:.5g}" in row
 
 
-def test_a_rival_may_have_a_rate_of_its_own_and_a_dialect_may_be_a_rival():
+def test_a_baseline_may_have_a_rate_of_its_own_and_a_dialect_may_be_a_baseline():
     runners = chosen("momentum:0.1, sgd, tf1")
     assert [(r.name, r.label, r.lr) for r in runners] == [
         ("momentum", "Momentum (lr 0.1)", 0.1),
@@ -340,7 +358,7 @@ def test_a_trace_of_a_command_is_that_of_the_library():
     trace = problem.minimize(chosen("torch")[0]).trace
     assert isinstance(trace, Trace)
     x = np.array(problem.start)
-    optimizer = rmsprop.RMSprop(x, lr=problem.lr, rule=rmsprop.dialect("torch"))
+    optimizer = rmsprop.RMSprop(x, lr=problem.lr, dialect=rmsprop.dialect("torch"))
     for t in range(40):
         assert (trace.x[t] == x).all()
         optimizer.step(problem.function.grad(x))

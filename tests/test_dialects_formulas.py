@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmsprop import dialects, reference
+from rmsprop import dialects, formula
 from rmsprop.dialects import dialect
 
 STEPS = 25
@@ -227,7 +227,7 @@ def _ours(rule, *, ahead=False):
     path = []
     for step, lr in enumerate(lrs):
         point = p - rule.momentum * state["momentum_buf"] if ahead else p
-        p, state = reference.step(p, gradient(step, point), state, rule, lr=lr, step=step + 1)
+        p, state = formula.step(p, gradient(step, point), state, rule, lr=lr, step=step + 1)
         path.append(p)
     return np.array(path)
 

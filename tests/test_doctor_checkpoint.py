@@ -67,7 +67,7 @@ def test_a_floor_under_the_variance_keeps_eps_from_ruling(tmp_path):
 
 def test_this_librarys_own_file_is_judged_by_the_rule_it_holds(tmp_path):
     rule = Rule(rho=0.9, var_floor=4.0, eps=0.0)
-    optimizer = rmsprop.RMSprop({"w": np.ones((3, 3))}, lr=0.1, rule=rule)
+    optimizer = rmsprop.RMSprop({"w": np.ones((3, 3))}, lr=0.1, dialect=rule)
     for _ in range(20):
         optimizer.step({"w": np.full((3, 3), 1e-3)})
     optimizer.save(tmp_path / "run.safetensors")

@@ -81,7 +81,7 @@ def test_json_is_the_looks_and_the_findings(tmp_path):
 
 def test_this_librarys_own_checkpoints_are_read(tmp_path):
     params = {"layer": {"w": np.ones((5, 4)), "b": np.ones(4)}}
-    optimizer = rmsprop.RMSprop(params, lr=0.1, rule=Rule(rho=0.99, bias_correction=True, centered=True))
+    optimizer = rmsprop.RMSprop(params, lr=0.1, dialect=Rule(rho=0.99, bias_correction=True, centered=True))
     rng = np.random.default_rng(0)
     for _ in range(30):
         optimizer.step({"layer": {"w": rng.standard_normal((5, 4)), "b": rng.standard_normal(4)}})
@@ -220,7 +220,7 @@ def test_the_rule_of_a_checkpoint_of_this_library_is_its_own(tmp_path):
         for param in optimizer.param_groups[0]["params"]:
             optimizer.state[param]["square_avg"].mul_(0).add_(1e-8)
     torch.save(optimizer.state_dict(), tmp_path / "own.pt")
-    own = rmsprop.RMSprop({"w": np.ones((3, 3))}, lr=0.1, rule=rule)
+    own = rmsprop.RMSprop({"w": np.ones((3, 3))}, lr=0.1, dialect=rule)
     for _ in range(30):
         own.step({"w": np.full((3, 3), 1e-4)})
     own.save(tmp_path / "own.safetensors")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import rmsprop
 from pages import PAGES, ROOT, Piece, anchors, links, shell_lines, spans
 from rmsprop import cli
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race import task as tasks
 
 PROGRAMS = ("rmsprop", "make", "python", "torchrun", "pip")
@@ -64,8 +64,8 @@ def test_every_rmsprop_command_is_understood(argv):
     task = read.get("task")
     if task and task != "TASK":
         assert {part for part in task.split(",") if part} <= {*tasks.names(), "all"}
-    if task and read.get("rivals"):
-        contestant.chosen(read["rivals"])
+    if task and read.get("baselines"):
+        choice.parse(read["baselines"])
 
 
 @pytest.mark.parametrize("argv", [case for case in of("rmsprop", more_than=2) if case.values[0][0] in QUICK])

@@ -107,7 +107,7 @@ def test_the_examples_in_the_documentation_strings_run(name, tmp_path, monkeypat
 
 def test_there_are_examples_to_run():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for module in (rmsprop.rule, rmsprop.numpy, rmsprop.reference, rmsprop._tree, rmsprop._files):
+    for module in (rmsprop.rule, rmsprop.numpy, rmsprop.formula, rmsprop._tree, rmsprop._files):
         assert any(test.examples for test in finder.find(module)), module.__name__
 
 
@@ -129,7 +129,7 @@ for centered, buffer, eps_mode, bias_correction in switches:
     for dtype, max_norm in itertools.product(("float32", "float64"), (None, 0.5)):
         rng = np.random.default_rng(3)
         params = [rng.standard_normal((5, 7)).astype(dtype), rng.standard_normal(20_000).astype(dtype)]
-        optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule, max_norm=max_norm)
+        optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule, max_norm=max_norm)
         for _ in range(3):
             optimizer.step([rng.standard_normal(p.shape).astype(dtype) for p in params])
         digest.update(np.float64(optimizer.grad_norm).tobytes() if max_norm else b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmsprop import RMSprop, Rule, dialects, expression, landscapes, rivals
+from rmsprop import RMSprop, Rule, baselines, dialects, expression, landscapes
 from rmsprop.errors import InputError, RuleError
 from rmsprop.lab.experiment import HINTON, Deadline, Experiment
 from rmsprop.lab.simulate import simulate
@@ -49,10 +49,10 @@ def loop(experiment: Experiment, setting: dict, noise: np.ndarray | None):
             changes |= {"buffer": "unit"} if changes.get("momentum") else {}
             changes |= {"weight_decay_mode": "l2"} if changes.get("weight_decay") else {}
             rule = Rule(**changes)
-        optimizer = RMSprop(p, lr=setting["lr"], rule=rule)
+        optimizer = RMSprop(p, lr=setting["lr"], dialect=rule)
     else:
         own = {k: v for k, v in setting.items() if k not in ("optimizer", "lr")}
-        optimizer = rivals.get(setting["optimizer"])(p, lr=setting["lr"], **own)
+        optimizer = baselines.get(setting["optimizer"])(p, lr=setting["lr"], **own)
     points, values, rates, squares = [p.copy()], [f(p)], [], []
     for t in range(experiment.steps):
         grad = f.grad(p)
@@ -150,8 +150,8 @@ def test_a_cell_of_the_map_has_the_bits_of_a_run_of_its_own(name, rule):
             np.testing.assert_array_equal(found[row, column], expected)
 
 
-def test_a_map_of_a_rival_is_refused():
-    with pytest.raises(InputError, match=r"runs\[0\]: a rival"):
+def test_a_map_of_a_baseline_is_refused():
+    with pytest.raises(InputError, match=r"runs\[0\]: a baseline"):
         heat(read([{"optimizer": "adam", "lr": 0.1}]), lr=np.ones(2), other=np.ones(2))
 
 

@@ -24,7 +24,7 @@ def read(runs, **more) -> Experiment:
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise["kind"])
-@pytest.mark.parametrize("part", [SETTINGS[:6], SETTINGS[6:]], ids=["rmsprop", "rivals"])
+@pytest.mark.parametrize("part", [SETTINGS[:6], SETTINGS[6:]], ids=["rmsprop", "baselines"])
 def test_the_python_prints_the_labs_digits(part, noise):
     experiment = read(part, noise=noise)
     printed = io.StringIO()

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rmsprop import Rule, expression, landscapes, reference
+from rmsprop import Rule, expression, formula, landscapes
 from rmsprop.errors import InputError
 
 NAMES = landscapes.names()
@@ -23,7 +23,7 @@ def run(land, *, start=None, lr=None, steps=None, rule=None):
     state = {name: np.zeros_like(point) for name in rule.buffers}
     path = [point]
     for t in range(1, (steps or land.steps) + 1):
-        point, state = reference.step(point, land.gradient(point), state, rule, lr=lr or land.lr, step=t)
+        point, state = formula.step(point, land.gradient(point), state, rule, lr=lr or land.lr, step=t)
         path.append(point)
     return np.array(path)
 

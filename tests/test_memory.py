@@ -17,7 +17,7 @@ def peak(n, max_norm):
     params = {"w": np.ones((n // 10, 10), "float32"), "b": [np.ones(n), np.asfortranarray(np.ones((n // 10, 10)))]}
     grads = {"w": np.ones((n // 10, 10), "float32"), "b": [np.ones(n), np.asfortranarray(np.ones((n // 10, 10)))]}
     rule = rmsprop.Rule(centered=True, buffer="lr", momentum=0.9)
-    optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule, max_norm=max_norm)
+    optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule, max_norm=max_norm)
     optimizer.step(grads)
     tracemalloc.start()
     for _ in range(3): optimizer.step(grads)
@@ -33,7 +33,7 @@ def highest(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 n = 8_000_000                                              # 32 MB for each array
 param, grad = np.ones(n, "float32"), np.ones(n, "float32")
 rule = rmsprop.Rule(buffer="unit", momentum=0.9)
-optimizer = rmsprop.RMSprop(param, lr=0.01, rule=rule, max_norm=1.0, check_finite=True)
+optimizer = rmsprop.RMSprop(param, lr=0.01, dialect=rule, max_norm=1.0, check_finite=True)
 optimizer.step(grad)
 before = highest()
 for _ in range(3): optimizer.step(grad)

@@ -56,9 +56,9 @@ def test_the_engine_in_use_gives_the_bits_of_the_specification():
     rng = np.random.default_rng(1)
     param = rng.standard_normal(1000).astype("float32")
     expected, state = param.copy(), {name: np.zeros_like(param) for name in rule.buffers}
-    optimizer = rmsprop.RMSprop(param, lr=0.01, rule=rule)
+    optimizer = rmsprop.RMSprop(param, lr=0.01, dialect=rule)
     for step in range(1, 4):
         grad = rng.standard_normal(1000).astype("float32")
         optimizer.step(grad)
-        expected, state = rmsprop.reference.step(expected, grad, state, rule, lr=0.01, step=step)
+        expected, state = rmsprop.formula.step(expected, grad, state, rule, lr=0.01, step=step)
     assert param.tobytes() == expected.tobytes()

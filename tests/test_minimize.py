@@ -1,10 +1,14 @@
 """Promise: minimize() does RMSprop's steps on any array, however the gradient is given, and counts its calls."""
 
+import functools
+import inspect
+import math
+
 import numpy as np
 import pytest
 from scipy.optimize import OptimizeResult, rosen, rosen_der
 
-from rmsprop import RMSprop, Rule, rivals
+from rmsprop import RMSprop, Rule, baselines, dialects, expression
 from rmsprop.minimize import minimize
 
 
@@ -37,9 +41,9 @@ RULES = [
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_minimize_is_a_loop_of_steps(rule, dtype):
     start = np.array([-1.0, 2.0], dtype=dtype)
-    run = minimize(bowl, start, jac=slope, lr=0.02, rule=rule, steps=50)
+    run = minimize(bowl, start, jac=slope, lr=0.02, dialect=rule, steps=50)
     x = start.copy()
-    optimizer = RMSprop(x, lr=0.02, rule=rule)
+    optimizer = RMSprop(x, lr=0.02, dialect=rule)
     for _ in range(50):
         optimizer.step(slope(x))
     assert np.array_equal(run.x, x)
@@ -63,11 +67,11 @@ def test_minimize_gives_what_scipy_gives():
     assert "trace" not in run
 
 
-@pytest.mark.parametrize("name", ["rmsprop", *rivals.names()])
-def test_any_rival_can_be_named(name):
+@pytest.mark.parametrize("name", ["rmsprop", *baselines.names()])
+def test_any_baseline_can_be_named(name):
     run = minimize(rosen, [-1.0, 1.0], jac=rosen_der, lr=1e-4, steps=20, optimizer=name)
     x = np.array([-1.0, 1.0])
-    engine = (RMSprop if name == "rmsprop" else rivals.get(name))(x, lr=1e-4)
+    engine = (RMSprop if name == "rmsprop" else baselines.get(name))(x, lr=1e-4)
     for _ in range(20):
         engine.step(rosen_der(x))
     assert np.array_equal(run.x, x)
@@ -75,10 +79,10 @@ def test_any_rival_can_be_named(name):
 
 def test_an_optimizer_may_be_a_function_that_builds_one():
     run = minimize(
-        bowl, [0.0, 0.0], jac=slope, optimizer=lambda x, lr: rivals.Momentum(x, lr=lr, momentum=0.5), steps=9
+        bowl, [0.0, 0.0], jac=slope, optimizer=lambda x, lr: baselines.Momentum(x, lr=lr, momentum=0.5), steps=9
     )
     x = np.zeros(2)
-    momentum = rivals.Momentum(x, lr=0.01, momentum=0.5)
+    momentum = baselines.Momentum(x, lr=0.01, momentum=0.5)
     for _ in range(9):
         momentum.step(slope(x))
     assert np.array_equal(run.x, x)
@@ -102,6 +106,100 @@ def test_x_may_have_any_shape(shape):
         assert run.x.shape == run.jac.shape == shape
         np.testing.assert_allclose(run.x, 1.0, atol=0.05)
     assert seen == {shape}
+
+
+CUBIC = {"fun": lambda x: x - x**3, "jac": lambda x: 1 - 3 * x**2}
+
+
+@pytest.mark.parametrize("x0", [-1.0, [-1.0], [[-1.0]], np.float32(-1.0)])
+@pytest.mark.parametrize("jac", [CUBIC["jac"], None, "3-point", "cs"])
+def test_a_function_of_a_plain_number_works_as_it_does_for_scipy(x0, jac):
+    run = minimize(CUBIC["fun"], x0, jac=jac, steps=200)
+    assert run.x.shape == run.jac.shape == run.x_best.shape == np.shape(x0)
+    np.testing.assert_allclose(run.x, -1 / math.sqrt(3), atol=1e-2)
+    both = minimize(lambda x: (CUBIC["fun"](x), CUBIC["jac"](x)), x0, jac=True, steps=200)
+    assert np.array_equal(both.x, minimize(**CUBIC, x0=x0, steps=200).x)
+
+
+@pytest.mark.parametrize(("x0", "kind"), [(-1.0, np.float64), (-1, np.float64), (np.float32(-1.0), np.float32)])
+def test_a_start_that_is_a_number_gives_fun_numbers(x0, kind):
+    @functools.cache
+    def fun(x):
+        assert type(x) is kind
+        return math.sin(x)
+
+    for jac in (math.cos, "2-point"):
+        run = minimize(fun, x0, jac=jac, steps=200)
+        np.testing.assert_allclose(run.x, -math.pi / 2, atol=1e-2)
+
+
+def test_a_typed_function_has_its_exact_gradient():
+    f = expression.parse("0.1x^2 + 2y^2")
+    run = minimize("0.1x^2 + 2y^2", [-5.0, -2.0], lr=0.4, steps=20)
+    expected = minimize(f, [-5.0, -2.0], jac=f.grad, lr=0.4, steps=20)
+    assert np.array_equal(run.x, expected.x)
+    assert np.array_equal(run.jac, f.grad(run.x))
+    assert run.nfev == run.njev == 21
+    assert np.array_equal(minimize(f, [-5.0, -2.0], lr=0.4, steps=20).x, expected.x)
+    assert np.array_equal(minimize(f, [-5.0, -2.0], jac=True, lr=0.4, steps=20).x, expected.x)
+
+
+@pytest.mark.parametrize("x0", [-1.0, [-1.0]])
+def test_a_typed_function_of_x_takes_a_number_too(x0):
+    run = minimize("x - x^3", x0, steps=100)
+    assert run.x.shape == np.shape(x0)
+    assert np.array_equal(run.x, minimize(**CUBIC, x0=x0, steps=100).x)
+
+
+def test_a_typed_function_runs_from_many_starts_and_takes_another_gradient():
+    assert minimize("x^2 + y^2", np.ones((3, 2)), steps=5).xs.shape == (3, 2)
+    assert minimize("x^2", [1.0], jac="3-point", steps=5).nfev == 6 * 3
+    assert minimize("x^2", [1.0], jac=lambda x: -2 * x, steps=5).x > 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rho": 0.5},
+        {"eps": 1e-3},
+        {"momentum": 0.5, "dialect": "torch"},
+        {"centered": True},
+        {"weight_decay": 0.1, "dialect": "torch"},
+        {"dialect": "tensorflow1"},
+        {"dialect": "torch", "rho": 0.5, "eps": 0.1},
+    ],
+)
+def test_plain_options_and_the_dialect_make_the_rule(options):
+    run = minimize(bowl, [3.0, -2.0], jac=slope, lr=0.02, steps=20, trace=True, **options)
+    changes = {name: value for name, value in options.items() if name != "dialect"}
+    name = options.get("dialect")
+    rule = dialects.dialect(name, **changes) if name else Rule(**changes)
+    assert run.trace.rule == rule
+    assert np.array_equal(run.x, minimize(bowl, [3.0, -2.0], jac=slope, lr=0.02, steps=20, dialect=rule).x)
+
+
+def test_the_lr_is_the_dialects_own_where_it_has_one():
+    def rate(**options):
+        return minimize(bowl, [3.0, -2.0], jac=slope, steps=1, trace=True, **options).trace.lr[0]
+
+    assert rate() == rate(dialect=Rule(rho=0.5)) == rate(optimizer="adam") == 0.01
+    assert rate(dialect="keras") == dialects.get("keras").lr == 0.001
+    assert rate(dialect="keras", lr=0.5) == 0.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_best_point_seen_is_in_the_result(sign):
+    options = {"lr": 0.3, "dialect": Rule(maximize=sign < 0)}
+    run = minimize(
+        lambda x: sign * bowl(x), [3.0, -2.0], jac=lambda x: sign * slope(x), steps=57, trace=True, **options
+    )
+    best = int(np.argmin(sign * run.trace.f))
+    assert best < 57
+    assert np.array_equal(run.x_best, run.trace.x[best])
+    assert run.fun_best == run.trace.f[best] != run.fun
+    short = minimize(bowl, [3.0, -2.0], jac=slope, steps=3)
+    assert np.array_equal(short.x, short.x_best)
+    assert short.fun == short.fun_best
 
 
 @pytest.mark.parametrize(
@@ -211,7 +309,7 @@ def test_args_follow_x():
 
 def test_a_maximizing_rule_climbs():
     run = minimize(
-        lambda x: -bowl(x), [0.0, 0.0], jac=lambda x: -slope(x), rule=Rule(maximize=True), lr=0.02, steps=400
+        lambda x: -bowl(x), [0.0, 0.0], jac=lambda x: -slope(x), dialect=Rule(maximize=True), lr=0.02, steps=400
     )
     np.testing.assert_allclose(run.x, [1.0, -0.5], atol=0.02)
 
@@ -230,3 +328,26 @@ def test_a_gradient_may_be_a_list_or_of_another_memory_order_or_dtype():
     start = np.arange(6.0).reshape(2, 3)
     run = minimize(lambda x: np.sum(x**2), start, jac=lambda x: np.asfortranarray(2 * x), steps=5)
     assert np.array_equal(run.x, minimize(lambda x: np.sum(x**2), start, jac=lambda x: 2 * x, steps=5).x)
+
+
+def stop(x):
+    raise StopIteration
+
+
+EVERY_ARGUMENT = {
+    **{"jac": "3-point", "args": (2.0,), "lr": 0.1, "rho": 0.5, "eps": 0.1, "momentum": 0.5, "centered": True},
+    **{"weight_decay": 0.1, "dialect": "tensorflow1", "steps": 5, "batches": [2.0], "callback": stop, "gtol": 1e9},
+    **{"xtol": 1e9, "ftol": 1e9, "patience": 3, "trace": True, "optimizer": "adam", "vectorized": False},
+}
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(minimize).parameters)[2:])
+def test_every_argument_changes_the_run(name):
+    def run(**options):
+        found = minimize(
+            lambda x, a=1.0: a * np.sum(x**4, axis=-1), [[3.0, -2.0]], steps=options.pop("steps", 40), **options
+        )
+        return found.x.tolist(), found.nit, found.nfev, found.fun, found.status, sorted(found)
+
+    others = {"ftol": 1e9} if name == "patience" else {}
+    assert run(**others, **{name: EVERY_ARGUMENT[name]}) != run(**others)

@@ -51,7 +51,7 @@ def test_it_stops_when_the_steps_are_small():
     [
         ([10, 9, 8.95, 9.5, 8.92, 1, 1], 4),
         # Just in time, a step before patience ends, it becomes better by more than ftol.
-        ([10, 9, 8.95, 9.5, 8.8, 8.75, 8.71, 8.8, 1], 7),
+        ([10, 9, 8.95, 9.5, 8.8, 8.75, 8.74, 8.71, 1], 7),
         # A little better at every step is a stall all the same.
         ([1.0, 0.98, 0.96, 0.94, 0.92], 3),
     ],
@@ -59,7 +59,7 @@ def test_it_stops_when_the_steps_are_small():
 def test_it_stops_when_the_best_objective_stalls(sign, values, nit):
     answers = iter(values)
     rule = Rule(maximize=sign < 0)
-    run = minimize(lambda x: sign * next(answers), [1.0], jac=np.ones_like, rule=rule, ftol=0.1, patience=3)
+    run = minimize(lambda x: sign * next(answers), [1.0], jac=np.ones_like, dialect=rule, ftol=0.1, patience=3)
     assert (run.status, run.success, run.nit) == (Status.STALL, True, nit)
     assert run.message == f"The best objective improved by no more than ftol=0.1 in 3 steps, {nit} in all."
 
@@ -68,6 +68,32 @@ def test_steps_that_end_before_a_tolerance_is_met_are_no_success():
     run = minimize(bowl, [1.0, -2.0], jac=slope, steps=3, gtol=1e-9)
     assert (run.status, run.success, run.nit) == (Status.STEPS_USED_UP, False, 3)
     assert run.message == "All 3 steps were done before a tolerance was met."
+
+
+MOVES = " fun_best is better than fun: a constant lr keeps RMSprop moving; let lr fall, or take x_best."
+
+
+def test_the_message_says_that_a_constant_lr_keeps_rmsprop_moving():
+    run = minimize(bowl, [1.0, -2.0], jac=slope, lr=0.3, steps=60)
+    assert run.fun_best < run.fun
+    assert run.message == "All 60 steps were done; no tolerance was set." + MOVES
+    assert minimize(bowl, [1.0, -2.0], jac=slope, lr=0.3, steps=60, gtol=0.0).message.endswith(MOVES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 0.3, "steps": 3},
+        {"lr": lambda step: 0.3, "steps": 60},
+        {"lr": 0.3, "steps": 60, "optimizer": "momentum"},
+        {"lr": 0.3, "steps": 60, "batches": [()]},
+    ],
+    ids=["the last point is the best", "lr is a function", "not RMSprop", "each point has its own objective"],
+)
+def test_the_message_says_so_only_where_it_is_so(options):
+    run = minimize(bowl, [1.0, -2.0], jac=slope, **options)
+    assert MOVES not in run.message
+    assert (run.fun_best < run.fun) == (options["steps"] == 60)
 
 
 def test_the_callback_sees_a_copy_of_x_after_every_step():
@@ -162,10 +188,11 @@ def test_it_stops_at_a_gradient_that_is_not_finite(bad, size):
             g[-1] = bad
         return g
 
-    run = minimize(bowl, np.full(size, 2.0), jac=jac, lr=0.1)
+    run = minimize(bowl, np.full(size, 2.0), jac=jac, lr=0.1, trace=True)
     assert (run.status, run.success) == (Status.NONFINITE_GRADIENT, False)
     assert np.isfinite(run.x).all()
     assert run.fun == bowl(run.x)
+    assert len(run.trace) == run.nit
     assert f"not finite at the point after {run.nit} steps" in run.message
 
 
@@ -177,7 +204,21 @@ def test_a_huge_but_finite_gradient_is_no_reason_to_stop():
 
 @pytest.mark.parametrize("how", ["function", "2-point"])
 def test_a_start_without_a_value_is_said_to_be_one(how):
-    run = minimize(lambda x: math.nan, [1.0, 2.0], jac=slope if how == "function" else how)
+    run = minimize(lambda x: math.nan, [1.0, 2.0], jac=slope if how == "function" else how, trace=True)
     assert (run.status, run.success, run.nit) == (Status.NO_START, False, 0)
-    assert run.x.tolist() == [1.0, 2.0]
+    assert run.x.tolist() == run.x_best.tolist() == [1.0, 2.0]
+    assert len(run.trace) == 0
     assert run.message == "fun(x0) is nan: there is no finite point to start from."
+
+
+def test_a_gradient_written_into_one_array_stays_that_of_the_last_finite_point():
+    out = np.empty((2, 1))
+
+    def jac(x):
+        out[: len(x)] = 2 * x.reshape(-1, 1)
+        return out[: len(x)].reshape(x.shape)
+
+    for start in ([2.0], [[2.0], [9.0]]):
+        run = minimize(lambda x: np.where(x < 1, np.nan, x**2)[..., 0], start, jac=jac, lr=0.1, steps=40)
+        assert run.status == Status.NONFINITE_OBJECTIVE
+        assert np.array_equal(run.jac, 2 * run.x)

@@ -11,7 +11,7 @@ import pytest
 
 import rmsprop
 from cases import COVERING, ULP, leaves, random_arrays, same_bits, tree
-from rmsprop import Rule, reference
+from rmsprop import Rule, formula
 from rmsprop.errors import InputError, InputTypeError
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -22,14 +22,14 @@ def test_a_tree_is_stepped_in_place_leaf_by_leaf(rule):
     params = tree()
     before = leaves(params)
     expected = [(leaf.copy(), {n: np.full_like(leaf, start(rule, n)) for n in rule.buffers}) for leaf in before]
-    optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule)
+    optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule)
     for t in range(1, 6):
         grads = tree(seed=t)
         optimizer.step(grads)
         for k, grad in enumerate(leaves(grads)):
             param, buffers = expected[k]
             with np.errstate(all="ignore"):
-                expected[k] = reference.step(param, grad, buffers, rule, lr=0.01, step=t)
+                expected[k] = formula.step(param, grad, buffers, rule, lr=0.01, step=t)
     assert all(mine is leaf for mine, leaf in zip(leaves(params), before))
     for k, leaf in enumerate(before):
         assert same_bits(leaf, expected[k][0])
@@ -67,7 +67,7 @@ def test_lists_and_tuples_stand_for_each_other():
 def test_a_missing_gradient_leaves_its_parameter_statistics_and_count_alone():
     rule = Rule(bias_correction=True, weight_decay=0.1, weight_decay_mode="decoupled")
     params = {"a": np.ones(2), "b": np.ones(2)}
-    optimizer = rmsprop.RMSprop(params, lr=0.1, rule=rule)
+    optimizer = rmsprop.RMSprop(params, lr=0.1, dialect=rule)
     optimizer.step({"a": np.ones(2), "b": None})
     assert (params["b"] == 1).all()
     assert (optimizer.buffers["mean_sq"][1] == 0).all()
@@ -88,7 +88,7 @@ def test_no_gradient_at_all_is_a_step_that_does_nothing():
 def test_parameters_of_any_dense_layout_are_taken(layout):
     params = layout(np.random.default_rng(0).standard_normal((3, 4, 5)))
     grads = params.copy(order="K") * 2
-    expected, _ = reference.step(params, grads, {"mean_sq": np.zeros_like(params)}, Rule(), lr=0.1)
+    expected, _ = formula.step(params, grads, {"mean_sq": np.zeros_like(params)}, Rule(), lr=0.1)
     rmsprop.RMSprop(params, lr=0.1).step(grads)
     assert same_bits(params, expected)
 
@@ -167,7 +167,7 @@ def test_an_exception_in_the_learning_rate_function_changes_nothing():
 def test_the_corrected_decay_remembers_the_largest_learning_rate():
     rule = Rule(weight_decay=0.5, weight_decay_mode="decoupled_corrected", init="ones")
     param = np.ones(1)
-    optimizer = rmsprop.RMSprop(param, lr=0.0, rule=rule)
+    optimizer = rmsprop.RMSprop(param, lr=0.0, dialect=rule)
     expected = 1.0
     for lr, lr_max in ((0.1, 0.1), (0.4, 0.4), (0.2, 0.4)):
         optimizer.step(np.zeros(1), lr=lr)
@@ -181,8 +181,8 @@ def test_the_corrected_decay_remembers_the_largest_learning_rate():
 def test_clipping_is_clipping_by_hand():
     rule = COVERING["torch"]
     ours, theirs = tree(), tree()
-    clipped = rmsprop.RMSprop(ours, lr=0.01, rule=rule, max_norm=1.5)
-    plain = rmsprop.RMSprop(theirs, lr=0.01, rule=rule)
+    clipped = rmsprop.RMSprop(ours, lr=0.01, dialect=rule, max_norm=1.5)
+    plain = rmsprop.RMSprop(theirs, lr=0.01, dialect=rule)
     for t in range(1, 6):
         grads = tree(seed=t)
         norm = math.sqrt(math.fsum(float(x) ** 2 for leaf in leaves(grads) for x in np.ravel(leaf)))
@@ -228,6 +228,6 @@ def test_random_arrays_of_a_run_agree_between_lists_and_single_arrays():
     rule = COVERING["tensorflow"]
     param, grad, _ = random_arrays(rule, 1000, "float32")
     whole, pieces = param.copy(), [part.copy() for part in np.split(param, 10)]
-    rmsprop.RMSprop(whole, lr=0.1, rule=rule).step(grad)
-    rmsprop.RMSprop(pieces, lr=0.1, rule=rule).step([part.copy() for part in np.split(grad, 10)])
+    rmsprop.RMSprop(whole, lr=0.1, dialect=rule).step(grad)
+    rmsprop.RMSprop(pieces, lr=0.1, dialect=rule).step([part.copy() for part in np.split(grad, 10)])
     assert same_bits(whole, np.concatenate(pieces))

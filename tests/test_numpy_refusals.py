@@ -55,7 +55,7 @@ def test_parameters_that_no_step_could_take_are_refused_at_construction(params, 
 @pytest.mark.parametrize(
     ("option", "error", "message"),
     [
-        ({"rule": "tensorflow1"}, InputTypeError, "rule: a str, expected a rmsprop.Rule"),
+        ({"dialect": 3}, InputTypeError, "dialect: a int, expected a dialect's name or a rmsprop.Rule"),
         ({"max_norm": 0.0}, InputError, "max_norm: 0.0, expected a finite number above 0, or None for no clipping"),
         ({"max_norm": math.inf}, InputError, "max_norm: inf, expected a finite number above 0"),
         ({"max_norm": math.nan}, InputError, "max_norm: nan, expected a finite number above 0"),

@@ -21,7 +21,7 @@ def test_the_effective_learning_rate_is_what_the_gradient_was_multiplied_by(rule
     rule = rule.replace(weight_decay=0.0, weight_decay_mode="none", buffer="none", momentum=0.0, nesterov="none")
     rng = np.random.default_rng(0)
     params = {"w": np.zeros(50)}
-    optimizer = rmsprop.RMSprop(params, lr=0.5, rule=rule)
+    optimizer = rmsprop.RMSprop(params, lr=0.5, dialect=rule)
     for _ in range(4):
         params["w"][...] = 0
         grad = rng.uniform(0.5, 2.0, 50)
@@ -41,14 +41,14 @@ def test_the_effective_learning_rate_is_that_of_the_formula():
 
 
 def test_the_effective_learning_rate_of_a_zero_denominator_is_infinite():
-    optimizer = rmsprop.RMSprop(np.zeros(1), lr=0.1, rule=Rule(eps=0.0))
+    optimizer = rmsprop.RMSprop(np.zeros(1), lr=0.1, dialect=Rule(eps=0.0))
     assert optimizer.effective_lr() == [math.inf]
 
 
 @pytest.mark.parametrize("centered", [False, True])
 def test_the_mean_square_is_the_average_of_squares(centered):
     params = {"w": np.zeros(3)}
-    optimizer = rmsprop.RMSprop(params, lr=0.1, rule=Rule(centered=centered))
+    optimizer = rmsprop.RMSprop(params, lr=0.1, dialect=Rule(centered=centered))
     expected = np.zeros(3)
     for t in range(1, 30):
         grad = np.array([1.0, -2.0, 0.1]) * t
@@ -70,13 +70,13 @@ def test_what_it_tells_is_a_tree_like_the_parameters():
 def test_a_reset_forgets_everything_but_the_parameters(rule):
     grads = [tree(seed=t) for t in range(3)]
     ours, theirs = tree(), tree()
-    optimizer = rmsprop.RMSprop(ours, lr=0.1, rule=rule)
+    optimizer = rmsprop.RMSprop(ours, lr=0.1, dialect=rule)
     for grad in grads:
         optimizer.step(grad)
     for mine, other in zip(leaves(ours), leaves(theirs)):
         other[...] = mine
     optimizer.reset_state()
-    fresh = rmsprop.RMSprop(theirs, lr=0.1, rule=rule)
+    fresh = rmsprop.RMSprop(theirs, lr=0.1, dialect=rule)
     assert (optimizer.step_count, optimizer.steps.tolist()) == (0, [0, 0, 0, 0])
     for grad in grads:
         optimizer.step(grad)
@@ -86,13 +86,13 @@ def test_a_reset_forgets_everything_but_the_parameters(rule):
 
 def test_the_repr_counts_and_names_the_rule():
     optimizer = rmsprop.RMSprop({"w": np.zeros((1000, 2)), "b": np.zeros(2)}, lr=0.001)
-    assert repr(optimizer) == f"RMSprop(2 arrays, 2,002 elements, lr=0.001, {Rule()!r})"
+    assert repr(optimizer) == f"RMSprop(2 arrays, 2,002 elements, lr=0.001, dialect='rmsprop', {Rule()!r})"
     assert "lr=a function" in repr(rmsprop.RMSprop(np.zeros(2), lr=lambda step: 0.1))
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
 def test_a_copy_goes_on_with_the_same_bits_and_shares_nothing(copied):
-    original = rmsprop.RMSprop(tree(), lr=0.1, rule=COVERING["graves"])
+    original = rmsprop.RMSprop(tree(), lr=0.1, dialect=COVERING["graves"])
     original.step(tree(seed=1))
     other = copied(original)
     original.step(tree(seed=2))

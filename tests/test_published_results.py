@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmsprop import RMSprop, Rule, reference, rivals
+from rmsprop import RMSprop, Rule, baselines, formula
 from rmsprop.minimize import minimize
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -24,12 +24,12 @@ def example(name):
 
 
 def walk(gradient, start, rule, lr, steps):
-    """The points of a run by `reference.step`, the specification."""
+    """The points of a run by `formula.step`, the specification."""
     x = np.asarray(start, dtype=float)
     buffers = {name: np.full_like(x, rule.init_value) for name in rule.buffers}
     points = [x]
     for _ in range(steps):
-        x, buffers = reference.step(x, np.asarray(gradient(x)), buffers, rule, lr=lr)
+        x, buffers = formula.step(x, np.asarray(gradient(x)), buffers, rule, lr=lr)
         points.append(x)
     return np.array(points)
 
@@ -37,7 +37,7 @@ def walk(gradient, start, rule, lr, steps):
 def test_one_step_on_three_numbers():
     expected = [0.23162277, 0.36837724, 0.56837725]
     theta = np.array([0.2, 0.4, 0.6])
-    RMSprop(theta, lr=0.01, rule=Rule(rho=0.9, eps=1e-8, eps_mode="inside")).step(np.array([-0.5, 0.3, 0.24]))
+    RMSprop(theta, lr=0.01, dialect=Rule(rho=0.9, eps=1e-8, eps_mode="inside")).step(np.array([-0.5, 0.3, 0.24]))
     # Published with eight decimals.
     np.testing.assert_allclose(theta, expected, rtol=0, atol=0.5e-8)
     np.testing.assert_allclose(example("one_gradient").main(), expected, rtol=0, atol=0.5e-8)
@@ -53,7 +53,7 @@ def test_the_swing_around_the_minimum_of_a_cubic():
         return 1 - 3 * x * x
 
     expected = -0.5823286152867089
-    run = minimize(cubic, -1.0, jac=slope, lr=0.01, rule=OUTSIDE, steps=1000, trace=True)
+    run = minimize(cubic, -1.0, jac=slope, lr=0.01, dialect=OUTSIDE, steps=1000, trace=True)
     assert abs(run.x / expected - 1) < 1e-12
     assert abs(walk(slope, [-1.0], OUTSIDE, 0.01, 1000)[-1, 0] / expected - 1) < 1e-12
     away = np.abs(run.trace.x[:, 0] + 0.57735)
@@ -65,7 +65,7 @@ def test_the_cubic_is_near_its_minimum_from_step_57_on():
         # With 3 (x x) the run meets the one double at which the slope is exactly 0, and no swing begins.
         return 1 - 3 * (x * x)
 
-    run = minimize(cubic, -1.0, jac=slope, lr=0.01, rule=OUTSIDE, steps=1000, trace=True)
+    run = minimize(cubic, -1.0, jac=slope, lr=0.01, dialect=OUTSIDE, steps=1000, trace=True)
     away = np.abs(run.trace.x[:, 0] + 0.57735)
     assert away[56] >= 0.01
     assert np.all(away[57:] < 0.01)
@@ -82,7 +82,7 @@ def test_the_tilted_bowl_in_a_column():
         np.array([[1.0], [0.0]]),
         jac=gradient,
         lr=0.01,
-        rule=OUTSIDE,
+        dialect=OUTSIDE,
         steps=1000,
     )
     for end in (points[-1], run.x):
@@ -101,7 +101,7 @@ def test_one_neuron_learns_while_adagrad_stands():
     assert f"{slow.fun:.2e}" == "5.35e-02"
 
     p = neuron.START.copy()
-    adagrad = rivals.AdaGrad(p, lr=0.1)
+    adagrad = baselines.AdaGrad(p, lr=0.1)
     for _ in range(100):
         adagrad.step(neuron.gradient(p))
     assert f"{neuron.loss(p):.2e}" == "5.35e-02"

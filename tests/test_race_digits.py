@@ -114,7 +114,7 @@ def test_rmsprop_reaches_the_target(digits):
     task, data = digits
     with task.session():
         scores = [
-            train(task, data, Job(phase="final", rival="rmsprop", lr=0.01, seed=seed), epochs=30).score[-1]
+            train(task, data, Job(phase="final", optimizer="rmsprop", lr=0.01, seed=seed), epochs=30).score[-1]
             for seed in range(3)
         ]
     assert np.mean(scores) >= task.metric.target == 0.96

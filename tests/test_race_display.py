@@ -24,7 +24,7 @@ def _shown(task, *, terminal, **options):
 
 def test_a_pipe_gets_a_line_per_choice_and_per_reported_trial():
     task = ValleyTask()
-    _, text = _shown(task, terminal=False, rivals=("adam", "rmsprop"), seeds=2)
+    _, text = _shown(task, terminal=False, optimizers=("adam", "rmsprop"), seeds=2)
     lines = text.splitlines()
     assert "Tuning 2 optimizers, 10 trials in all ..." in lines
     assert sum(line.startswith(("  Adam: lr", "  RMSprop: lr")) for line in lines) == 2
@@ -40,7 +40,7 @@ def test_a_pipe_is_told_what_diverged():
 def test_a_terminal_sees_every_optimizer_and_the_progress(monkeypatch):
     monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_FRAME", 0.0)
     pytest.importorskip("sklearn")
-    _, text = _shown(get("digits"), terminal=True, rivals=("sgd", "rmsprop"), seeds=1)
+    _, text = _shown(get("digits"), terminal=True, optimizers=("sgd", "rmsprop"), seeds=1)
     for word in ("Gradient descent", "RMSprop", "tuning", "racing", "10/10", "tries lr 0.001", "seed 0, epoch 2"):
         assert word in text, word
     assert set(text) & set("▁▂▃▄▅▆▇█")
@@ -66,7 +66,7 @@ def test_a_pipe_hears_of_a_long_race_every_half_minute(monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: float(next(ticks)))
     monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_LINE", 5.0)
-    _, text = _shown(ValleyTask(), terminal=False, rivals=("adam", "rmsprop"), seeds=2)
+    _, text = _shown(ValleyTask(), terminal=False, optimizers=("adam", "rmsprop"), seeds=2)
     told = [line for line in text.splitlines() if " of 10 trials, " in line]
     assert 0 < len(told) < 10
     assert re.fullmatch(r"  \d+ of 10 trials, \d+ s(, about \d+ s left)?", told[0])
@@ -99,7 +99,7 @@ def test_durations_are_written_as_people_say_them(seconds, words):
 
 def test_the_final_table_shows_every_optimizer_within_eighty_columns():
     task = ValleyTask(poison={1: 3})
-    results = run(task, rivals=("sgd", "momentum", "rmsprop"), seeds=3)
+    results = run(task, optimizers=("sgd", "momentum", "rmsprop"), seeds=3)
     console = Console(file=io.StringIO(), width=80, color_system=None)
     console.print(final_table(task, results, rows(task, results)))
     text = console.file.getvalue()
@@ -114,7 +114,7 @@ def test_the_overview_keeps_to_one_line_a_task_in_eighty_columns():
     task = ValleyTask()
     task.name = "digits-speech"  # the longest name there is, and the longest optimizer
     task.metric = dataclasses.replace(task.metric, better="higher", percent=True)
-    results = run(task, rivals=("sgd", "rmsprop"), seeds=3)
+    results = run(task, optimizers=("sgd", "rmsprop"), seeds=3)
     table = rows(task, results)
     console = Console(file=io.StringIO(), width=80, color_system=None)
     console.print(overview([Outcome(task=task, results=results, complete=True)]))

@@ -24,6 +24,12 @@ def test_results_come_back_as_they_were_written(document):
     assert curves(again) == curves(Results.from_json(document, where="memory"))
 
 
+def test_results_of_an_earlier_version_are_read(document):
+    old = document.replace('"optimizer": ', '"rival": ').replace('"optimizers": ', '"rivals": ')
+    assert old != document
+    assert Results.from_json(old, where="memory") == Results.from_json(document, where="memory")
+
+
 def _without(document, *path):
     tree = json.loads(document)
     node = tree
@@ -57,7 +63,7 @@ def _changed(document, value, *path):
         (lambda text: _changed(text, [1.0], "trials", 0, "score"), "curves of different lengths"),
         (lambda text: _changed(text, float("nan"), "trials", 0, "step_seconds"), "not finite"),
         (lambda text: _changed(text, "one", "trials", 0, "seconds"), "not finite"),
-        (lambda text: _changed(text, "adamm", "trials", 0, "rival"), "unknown rival 'adamm'"),
+        (lambda text: _changed(text, "adamm", "trials", 0, "optimizer"), "unknown optimizer 'adamm'"),
         (lambda text: _changed(text, "final?", "trials", 0, "phase"), "unknown phase"),
     ],
 )
@@ -148,7 +154,7 @@ def test_nothing_set_aside_is_ever_replaced(tmp_path):
 
 def test_a_setting_that_was_not_asked_for_is_not_written_so_that_earlier_versions_read_the_file(document):
     assert set(json.loads(document)["settings"]) == {
-        "task", "rivals", "seeds", "tuning_seeds", "epochs", "grid", "device", "short",
+        "task", "optimizers", "seeds", "tuning_seeds", "epochs", "grid", "device", "short",
     }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_a_disk_that_stays_full_keeps_what_was_saved_and_says_what_was_not(tmp_p
     _disk(monkeypatch, lambda: next(tries) >= 3)
     console = Console(file=io.StringIO(), width=120, color_system=None)
     with pytest.raises(FileError, match=r"the disk is full.*Not written: 2 of 5 finished trials, and the report"):
-        conduct.one("valley", Wanted(rivals=("rmsprop",)), tmp_path, console)
+        conduct.one("valley", Wanted(optimizers=("rmsprop",)), tmp_path, console)
     # What was measured is shown all the same, and the saved part can be resumed.
     assert "RMSprop ran alone" in console.file.getvalue()
     assert len(Folder(tmp_path).load().trials) == 3

@@ -9,7 +9,7 @@ import pytest
 
 from racing import ValleyTask, run
 from rmsprop.errors import FileError
-from rmsprop.race import Folder, Settings, contestant, race
+from rmsprop.race import Folder, Settings, choice, race
 from rmsprop.race import task as tasks
 from rmsprop.race.report import document
 from rmsprop.race.verdict import rows, sentence, standing
@@ -37,7 +37,7 @@ def _keep(folder, task, results):
 
 def test_the_page_holds_every_optimizer_and_the_sentence(races, tmp_path):
     task = races.get("valley")
-    results = _keep(tmp_path, task, run(task, rivals=("sgd", "adam", "rmsprop"), seeds=3, epochs=3))
+    results = _keep(tmp_path, task, run(task, optimizers=("sgd", "adam", "rmsprop"), seeds=3, epochs=3))
     text = races.page(tmp_path)
     table = rows(task, results)
     assert f"**{sentence(table, task.metric)}**" in text
@@ -50,12 +50,12 @@ def test_the_page_holds_every_optimizer_and_the_sentence(races, tmp_path):
     assert "Not measured here: gorge." in text
     assert results.environment["date"][:10] in text
     assert results.environment["python"] in text
-    assert "With Gradient descent and Adam as the only rivals: not the task's own budget." in text
+    assert "With Gradient descent and Adam as the only baselines: not the task's own budget." in text
 
 
 def test_a_loss_with_the_whole_budget_is_counted_and_nothing_is_held_against_it(races, tmp_path):
     task = races.get("valley")
-    results = run(task, rivals=contestant.DEFAULT, seeds=3, epochs=3)
+    results = run(task, optimizers=choice.DEFAULT, seeds=3, epochs=3)
     for key, trial in results.trials.items():
         if key[:2] == ("final", "rmsprop"):
             results.trials[key] = dataclasses.replace(trial, score=tuple(score + 9 for score in trial.score))
@@ -73,7 +73,7 @@ def test_a_loss_with_the_whole_budget_is_counted_and_nothing_is_held_against_it(
 def test_a_demonstration_is_shown_and_not_counted(races, tmp_path, monkeypatch):
     monkeypatch.setattr(races, "DEMONSTRATIONS", ("valley",))
     task = races.get("valley")
-    _keep(tmp_path, task, run(task, rivals=contestant.DEFAULT, seeds=3, epochs=3))
+    _keep(tmp_path, task, run(task, optimizers=choice.DEFAULT, seeds=3, epochs=3))
     text = races.page(tmp_path)
     assert "with the whole budget 0: " in text
     assert re.search(r"\| \[valley\].* ° \|", text)
@@ -83,8 +83,8 @@ def test_a_demonstration_is_shown_and_not_counted(races, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"rivals": ("adam", "rmsprop")}, "Adam as the only rival"),
-        ({"rivals": ("rmsprop",)}, "no rival"),
+        ({"optimizers": ("adam", "rmsprop")}, "Adam as the only baseline"),
+        ({"optimizers": ("rmsprop",)}, "no baseline"),
         ({"seeds": 2}, ""),
         ({"seeds": 1}, "1 seed instead of 2"),
         ({"grid": (0.1, 1.0)}, "the learning rates 0.1, 1 alone"),
@@ -94,7 +94,7 @@ def test_a_demonstration_is_shown_and_not_counted(races, tmp_path, monkeypatch):
 )
 def test_a_race_that_spared_something_is_not_counted_and_says_what(races, tmp_path, asked, said):
     task = races.get("valley")
-    whole = {"rivals": contestant.DEFAULT, "seeds": 3, "epochs": 3, "quick": True}
+    whole = {"optimizers": choice.DEFAULT, "seeds": 3, "epochs": 3, "quick": True}
     _keep(tmp_path, task, race(task, Settings.of(task, **{**whole, **asked})))
     text = races.page(tmp_path)
     assert "with the whole budget 0: " in text
@@ -107,12 +107,12 @@ def test_a_race_that_spared_something_is_not_counted_and_says_what(races, tmp_pa
 def test_the_command_of_a_race_has_its_threads_and_its_device(races, tmp_path):
     task = races.get("valley")
     task.threads = 2
-    results = run(task, rivals=contestant.DEFAULT, seeds=2, epochs=3)
+    results = run(task, optimizers=choice.DEFAULT, seeds=2, epochs=3)
     results.environment["threads"] = "1"
     results.settings = dataclasses.replace(results.settings, device="cuda")
     _keep(tmp_path, task, results)
     text = races.page(tmp_path)
-    assert f"    rmsprop race valley --with {','.join(contestant.DEFAULT)} --threads 1 --device cuda\n" in text
+    assert f"    rmsprop race valley --with {','.join(choice.DEFAULT)} --threads 1 --device cuda\n" in text
     assert "With threads: 1 instead of 2: not the task's own budget." in text
 
 
@@ -148,8 +148,8 @@ def test_a_page_that_tells_of_more_tasks_is_not_replaced_by_one_of_fewer(races, 
 
 def test_a_target_missed_or_reached_is_said(races, tmp_path):
     task = races.get("valley")
-    results = _keep(tmp_path, task, run(task, rivals=("sgd", "rmsprop"), seeds=2, epochs=3))
-    ours = next(row for row in rows(task, results) if row.rival == "rmsprop")
+    results = _keep(tmp_path, task, run(task, optimizers=("sgd", "rmsprop"), seeds=2, epochs=3))
+    ours = next(row for row in rows(task, results) if row.optimizer == "rmsprop")
     for target, word in ((ours.mean * 2, "reached"), (ours.mean / 2, "MISSED")):
         task.metric = dataclasses.replace(task.metric, target=target)
         assert f"{task.metric.text(target)}, {word}" in races.page(tmp_path)
@@ -160,14 +160,14 @@ def test_less_than_the_budget_is_said(races, tmp_path):
     results = run(task, seeds=2, epochs=1)
     del results.trials[next(key for key in results.trials if key[0] == "final" and key[3] == 1)]
     _keep(tmp_path, task, results)
-    said = "With Adam as the only rival, 1 epoch instead of 3 and a race that was broken off: not the task's own"
+    said = "With Adam as the only baseline, 1 epoch instead of 3 and a race that was broken off: not the task's own"
     assert f"{said} budget." in races.page(tmp_path)
 
 
 def test_a_diverged_seed_stands_in_the_table(races, tmp_path):
     task = ValleyTask(poison={1: 3})
     task.name = "valley"
-    _keep(tmp_path, task, run(task, rivals=("adam", "rmsprop"), seeds=3, epochs=3))
+    _keep(tmp_path, task, run(task, optimizers=("adam", "rmsprop"), seeds=3, epochs=3))
     assert "| 1 of 3 |" in races.page(tmp_path)
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from racing import ValleyTask, run
+from rmsprop.optimizers import TABLE
 from rmsprop.race import Folder, Results, get
 from rmsprop.race.margin import margin
 from rmsprop.race.panels import number_log_axis
@@ -26,7 +27,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 @pytest.fixture(scope="module")
 def digits():
     task = get("digits")
-    return task, run(task, rivals=("sgd", "adam", "rmsprop"), seeds=2, epochs=2)
+    return task, run(task, optimizers=("sgd", "adam", "rmsprop"), seeds=2, epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_the_json_says_how_far_from_the_best_one_must_be(digits):
     assert first["margin_to_best"] is None
     assert len(others) == len(table) - 1
     for line, row in zip(others, table[1:], strict=True):
-        assert line["margin_to_best"] == margin(table[0].scores, row.scores, rivals=len(table))
+        assert line["margin_to_best"] == margin(table[0].scores, row.scores, optimizers=len(table))
 
 
 def test_trials_of_another_environment_and_the_threads_asked_for_are_shown(digits, html):
@@ -174,8 +175,8 @@ def test_the_learning_curve_drawn_is_the_mean_of_the_curves_kept(digits):
     table = rows(task, results)
     PANELS["score"][0](axes, task, results, table)
     for line, drawn in zip(table, axes.lines, strict=True):
-        lr = best_rate(task, results, line.rival)
-        curves = [results.trials["final", line.rival, lr, seed].score for seed in (0, 1)]
+        lr = best_rate(task, results, line.optimizer)
+        curves = [results.trials["final", line.optimizer, lr, seed].score for seed in (0, 1)]
         assert list(drawn.get_ydata()) == pytest.approx([sum(points) / 2 for points in zip(*curves, strict=True)])
         assert drawn.get_ydata()[-1] == pytest.approx(line.mean)
 
@@ -217,7 +218,7 @@ def test_the_picture_is_a_png_of_readable_size(digits):
         assert min(picture.size) >= 1000
         colours = picture.convert("RGB").getcolors(maxcolors=2**24)
     assert max(colours)[1] == (255, 255, 255)
-    assert (0x00, 0x87, 0x5F) in {colour for _, colour in colours}
+    assert tuple(bytes.fromhex(TABLE["rmsprop"].light[1:])) in {colour for _, colour in colours}
 
 
 def test_results_json_is_strict_json_with_the_table_and_every_curve(digits):
@@ -235,7 +236,7 @@ def test_results_json_is_strict_json_with_the_table_and_every_curve(digits):
         last = [
             trial["score"][-1]
             for trial in tree["trials"]
-            if (trial["phase"], trial["split"], trial["rival"]) == ("final", "test", line["rival"])
+            if (trial["phase"], trial["split"], trial["optimizer"]) == ("final", "test", line["optimizer"])
         ]
         assert last == line["scores"]
         assert line["mean"] == pytest.approx(sum(last) / len(last))
@@ -263,7 +264,7 @@ def test_without_one_finished_seed_only_the_results_are_written(tmp_path):
 
 def test_a_task_with_another_metric_is_reported_alike(tmp_path):
     task = ValleyTask(poison={1: 3})
-    files = write(task, run(task, rivals=("adam", "rmsprop"), seeds=3), Folder(tmp_path))
+    files = write(task, run(task, optimizers=("adam", "rmsprop"), seeds=3), Folder(tmp_path))
     assert [file.name for file in files] == ["results.json", "curves.png", "report.html"]
     text = files[-1].read_text()
     assert "Test distance" in text

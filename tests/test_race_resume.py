@@ -44,17 +44,17 @@ def test_resuming_a_finished_race_trains_nothing():
 
 def test_seeds_and_optimizers_may_be_added_to_a_race():
     task = ValleyTask()
-    small = run(task, rivals=("rmsprop",), seeds=1)
+    small = run(task, optimizers=("rmsprop",), seeds=1)
     ended = []
     run(
         task,
-        rivals=("rmsprop", "sgd"),
+        optimizers=("rmsprop", "sgd"),
         seeds=2,
         earlier=small,
         listener=lambda e: ended.append(e.trial.job) if isinstance(e, Ended) else None,
     )
-    assert {job.seed for job in ended if job.rival == "rmsprop"} == {1}
-    assert {job.seed for job in ended if job.rival == "sgd"} == {0, 1, 1000}
+    assert {job.seed for job in ended if job.optimizer == "rmsprop"} == {1}
+    assert {job.seed for job in ended if job.optimizer == "sgd"} == {0, 1, 1000}
 
 
 def test_a_race_by_other_rules_is_not_resumed():

@@ -5,13 +5,13 @@ import pytest
 
 from racing import ValleyTask
 from rmsprop.errors import InputError
-from rmsprop.race import contestant, get
+from rmsprop.race import choice, get
 from rmsprop.race.memory import measure
 from rmsprop.race.stepper import QUANTILES, NumpyStepper, TorchStepper, quantiles
 
 torch = pytest.importorskip("torch")
 
-IN_TORCH = [name for name in contestant.names() if "torch" in contestant.get(name).hosts]
+IN_TORCH = [name for name in choice.names() if "torch" in choice.get(name).builds]
 GRADIENT = [0.5, -2.0, 0.0, 8.0]
 
 
@@ -19,12 +19,12 @@ def _after_two_steps(framework, name):
     """Two steps with the same gradient from zero; the third entry never has one."""
     if framework == "numpy":
         params = np.zeros(4)
-        step = contestant.get(name).stepper("numpy", params, lr=0.1)
+        step = choice.make_stepper(name, "numpy", params, lr=0.1)
         for _ in range(2):
             step(np.array(GRADIENT))
         return step, params
     param = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
-    step = contestant.get(name).stepper("torch", [param], lr=0.1)
+    step = choice.make_stepper(name, "torch", [param], lr=0.1)
     param.grad = torch.tensor(GRADIENT, dtype=torch.float64)
     for _ in range(2):
         step(None)
@@ -71,12 +71,12 @@ def test_optimizers_with_one_rate_for_all_have_no_effective_rate(framework, name
 
 
 def test_before_any_gradient_there_is_no_effective_rate():
-    assert contestant.get("rmsprop").stepper("numpy", np.zeros(4), lr=0.1).effective_lr() is None
+    assert choice.make_stepper("rmsprop", "numpy", np.zeros(4), lr=0.1).effective_lr() is None
     assert quantiles([(np.array([np.inf]), np.array([1.0]))]) is None
 
 
 @pytest.mark.parametrize("name", [name for name in IN_TORCH if name not in ("rmsprop", "adamw", "torch-rmsprop")])
-def test_a_rival_does_the_same_in_both_frameworks(name):
+def test_a_baseline_does_the_same_in_both_frameworks(name):
     _, ours = _after_two_steps("numpy", name)
     _, theirs = _after_two_steps("torch", name)
     assert theirs == pytest.approx(ours, rel=1e-6, abs=1e-12)
@@ -92,7 +92,7 @@ def test_rmsprop_does_what_torchs_own_does():
 def test_the_settings_shown_for_torch_are_the_optimizers_own(name):
     group = _after_two_steps("torch", name)[0].optimizer.param_groups[0]
     known = {**group, **dict(zip(("beta1", "beta2"), group.get("betas", ())))}
-    for part in contestant.get(name).settings("torch").split(", "):
+    for part in choice.get(name).settings("torch").split(", "):
         word, *number = part.split()
         if word == "plain":
             assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0, False, 0)
@@ -157,10 +157,10 @@ def test_measuring_leaves_the_weights_of_a_trial_alone():
 def test_who_takes_sparse_gradients_takes_them():
     for name in IN_TORCH:
         table = torch.nn.Embedding(5, 2, sparse=True)
-        host = contestant.get(name).host("torch")
+        host = choice.get(name).build("torch")
         if host.sparse is None:
             continue
-        step = contestant.get(name).stepper("torch", [table.weight], lr=0.1, sparse=True)
+        step = choice.make_stepper(name, "torch", [table.weight], lr=0.1, sparse=True)
         before = table.weight.detach().clone()
         with get("ratings").session():
             table(torch.tensor([1, 3])).sum().backward()
@@ -183,12 +183,12 @@ def test_each_framework_has_its_stepper_and_its_wait():
 def test_a_step_on_a_device_waits_for_that_device_and_not_for_the_current_one(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device=None: waited.append(device))
-    wait = contestant._waits_for(torch.empty(1, device="meta"))
+    wait = choice._waits_for(torch.empty(1, device="meta"))
     wait()
     assert waited == [torch.device("meta")]
-    assert contestant._waits_for(torch.empty(1)) is None
+    assert choice._waits_for(torch.empty(1)) is None
 
 
 def test_an_optimizer_of_another_framework_is_refused_by_name():
     with pytest.raises(InputError, match="torch-rmsprop does not run in numpy, only in torch"):
-        contestant.get("torch-rmsprop").stepper("numpy", np.zeros(2), lr=0.1)
+        choice.make_stepper("torch-rmsprop", "numpy", np.zeros(2), lr=0.1)

@@ -36,7 +36,7 @@ def test_every_weight_gets_a_gradient_and_their_number_is_the_one_described(load
 def test_a_trial_trains_a_copy_and_repeats_itself(loaded):
     task, data = loaded
     before = {name: value.clone() for name, value in data.content.transformer.state_dict().items()}
-    job = Job(phase="final", rival="rmsprop", lr=2e-5, seed=0)
+    job = Job(phase="final", optimizer="rmsprop", lr=2e-5, seed=0)
     with task.session():
         first, again = (train(task, data, job, epochs=2) for _ in range(2))
     assert (first.loss, first.train_loss) == (again.loss, again.train_loss)

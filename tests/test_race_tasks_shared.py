@@ -6,7 +6,7 @@ import math
 import pytest
 
 from rmsprop.errors import InputError, MissingDependency
-from rmsprop.race import contestant, get
+from rmsprop.race import choice, get
 from rmsprop.race.record import Diverged, Job
 from rmsprop.race.trial import train
 
@@ -36,10 +36,10 @@ def loaded():
     return load
 
 
-def _trained(task, data, *, rival="rmsprop", seed=0, epochs=1):
+def _trained(task, data, *, optimizer="rmsprop", seed=0, epochs=1):
     with task.session():
-        lr = 0.1 if rival == "sgd" else 0.003
-        return train(task, data, Job(phase="final", rival=rival, lr=lr, seed=seed), epochs=epochs)
+        lr = 0.1 if optimizer == "sgd" else 0.003
+        return train(task, data, Job(phase="final", optimizer=optimizer, lr=lr, seed=seed), epochs=epochs)
 
 
 @pytest.mark.parametrize("name", MINE)
@@ -116,7 +116,7 @@ def test_a_culprit_is_named(loaded, name):
 def test_a_diverging_rate_is_a_result(loaded):
     task, data = loaded("diamonds")
     with task.session():
-        trial = train(task, data, Job(phase="tuning", rival="sgd", lr=1e30, seed=1000), epochs=2)
+        trial = train(task, data, Job(phase="tuning", optimizer="sgd", lr=1e30, seed=1000), epochs=2)
     # The weights of about 1e30 are numbers still; it is the second layer, a sum of their products, that is none.
     assert trial.diverged == Diverged(step=2, tensor="the output of 2 (Linear)")
 
@@ -144,10 +144,10 @@ def test_of_several_weights_that_are_no_numbers_the_one_nearest_to_the_loss_is_n
     assert learner.culprit() == "3.bias"
 
 
-@pytest.mark.parametrize("rival", [name for name in contestant.names() if "torch" in contestant.get(name).hosts])
-def test_every_optimizer_trains_the_sparse_task_and_sees_the_same_gradient(loaded, rival):
+@pytest.mark.parametrize("optimizer", [name for name in choice.names() if "torch" in choice.get(name).builds])
+def test_every_optimizer_trains_the_sparse_task_and_sees_the_same_gradient(loaded, optimizer):
     task, data = loaded("ratings")
-    trial, reference = _trained(task, data, rival=rival), _trained(task, data, rival="sgd")
+    trial, reference = _trained(task, data, optimizer=optimizer), _trained(task, data, optimizer="sgd")
     assert trial.diverged is None
     # Before the first step nobody differs, sparse or dense.
     assert trial.loss[0] == reference.loss[0]

@@ -94,7 +94,7 @@ def test_r2_by_hand(diamonds):
 def test_diamonds_reach_the_target_in_half_the_budget(diamonds):
     task, data = diamonds
     with dataclasses.replace(task, threads=1).session():
-        trial = train(task, data, Job(phase="final", rival="rmsprop", lr=0.001, seed=0), epochs=4)
+        trial = train(task, data, Job(phase="final", optimizer="rmsprop", lr=0.001, seed=0), epochs=4)
     assert trial.score[-1] >= task.metric.target == 0.98
 
 
@@ -193,7 +193,7 @@ def test_a_player_who_leans_with_the_pole_scores_its_length(cartpole):
 def test_the_pole_is_balanced_better_after_training(cartpole):
     task, data = cartpole
     with task.session():
-        trial = train(task, data, Job(phase="final", rival="rmsprop", lr=0.002, seed=0), epochs=2)
+        trial = train(task, data, Job(phase="final", optimizer="rmsprop", lr=0.002, seed=0), epochs=2)
     assert max(trial.score) > 5 * trial.score[0]
     assert trial.steps == 200
 

@@ -17,9 +17,9 @@ from rmsprop.race.verdict import Row, facts, rows, sentence, standing, step_note
 ACCURACY = get("digits").metric
 
 
-def row(rival, *scores, diverged=0):
+def row(optimizer, *scores, diverged=0):
     return Row(
-        rival=rival,
+        optimizer=optimizer,
         lr=0.01,
         at_edge=False,
         scores=scores,
@@ -102,31 +102,31 @@ def test_the_margin_of_two_is_that_of_welchs_t_test():
         first, second = rng.normal(0, 1, 6), rng.normal(0, spread, 4)
         found = stats.ttest_ind(first, second, equal_var=False)
         half = (found.confidence_interval(0.95).high - found.confidence_interval(0.95).low) / 2
-        assert margin(first, second, rivals=2) == pytest.approx(half, rel=5e-3)  # as interpolated
+        assert margin(first, second, optimizers=2) == pytest.approx(half, rel=5e-3)  # as interpolated
 
 
 def test_with_equal_spreads_the_quantile_is_that_of_the_printed_tables():
     # q(0.95; 3, 4) = 5.04, q(0.95; 6, 8) = 5.17 (Pearson and Hartley, Biometrika tables, table 29);
     # s^2 / n is 1/3 and 1/2.
-    assert margin((0, 1, 2), (5, 6, 7), rivals=3) == pytest.approx(5.04 * math.sqrt(1 / 3), rel=1e-3)
+    assert margin((0, 1, 2), (5, 6, 7), optimizers=3) == pytest.approx(5.04 * math.sqrt(1 / 3), rel=1e-3)
     wide = (0, 1, 2, 3, 4)
-    assert margin(wide, wide, rivals=6) == pytest.approx(5.17 * math.sqrt(1 / 2), rel=1e-3)
+    assert margin(wide, wide, optimizers=6) == pytest.approx(5.17 * math.sqrt(1 / 2), rel=1e-3)
 
 
 def test_without_a_second_score_there_is_no_margin():
-    assert math.isnan(margin((0.9,), (0.8, 0.7), rivals=2))
-    assert math.isnan(margin((0.8, 0.7), (), rivals=2))
+    assert math.isnan(margin((0.9,), (0.8, 0.7), optimizers=2))
+    assert math.isnan(margin((0.8, 0.7), (), optimizers=2))
 
 
 @pytest.mark.parametrize(
-    ("rivals", "seeds", "erratic"), [(2, 2, 1), (2, 3, 1), (5, 5, 1), (6, 3, 1), (2, 3, 10), (6, 3, 10), (6, 5, 10)]
+    ("optimizers", "seeds", "erratic"), [(2, 2, 1), (2, 3, 1), (5, 5, 1), (6, 3, 1), (2, 3, 10), (6, 3, 10), (6, 5, 10)]
 )
-def test_equals_are_rarely_told_apart_however_erratic_one_is(rivals, seeds, erratic):
-    rng = np.random.default_rng(rivals * 10 + seeds)
-    names = ("adam", "sgd", "momentum", "adagrad", "adamw", "rmsprop")[-rivals:]
+def test_equals_are_rarely_told_apart_however_erratic_one_is(optimizers, seeds, erratic):
+    rng = np.random.default_rng(optimizers * 10 + seeds)
+    names = ("adam", "sgd", "momentum", "adagrad", "adamw", "rmsprop")[-optimizers:]
     races, told, winners = 1000, Counter(), 0
     for _ in range(races):
-        spreads = [0.01 * erratic, *([0.01] * (rivals - 1))]
+        spreads = [0.01 * erratic, *([0.01] * (optimizers - 1))]
         table = [row(name, *rng.normal(0.9, spread, seeds)) for name, spread in zip(names, spreads)]
         table.sort(key=lambda line: -line.mean)
         told[standing(table).split(",")[0]] += 1
@@ -162,7 +162,7 @@ def test_an_erratic_one_does_not_hide_what_two_steady_ones_differ_in():
     assert ties(table[0], table[2], table)
 
 
-def test_a_diverged_optimizer_does_not_count_as_a_rival():
+def test_a_diverged_optimizer_does_not_count_as_a_baseline():
     table = [row("adam", 0.97, 0.98), row("rmsprop", 0.935, 0.945), row("sgd", 0.1, 0.9, diverged=1)]
     assert not ties(table[0], table[2], table)
     assert standing(table) == "lost, place 2 of 3"
@@ -176,10 +176,10 @@ def test_equal_scores_without_a_spread_are_a_tie():
 
 def test_the_table_is_computed_from_the_last_points_of_the_curves():
     task = ValleyTask()
-    results = run(task, rivals=("sgd", "rmsprop"), seeds=3)
+    results = run(task, optimizers=("sgd", "rmsprop"), seeds=3)
     for line in rows(task, results):
-        lr = best_rate(task, results, line.rival)
-        trials = [results.trials["final", line.rival, lr, seed] for seed in range(3)]
+        lr = best_rate(task, results, line.optimizer)
+        trials = [results.trials["final", line.optimizer, lr, seed] for seed in range(3)]
         assert line.scores == tuple(trial.score[-1] for trial in trials)
         assert line.mean == pytest.approx(statistics.fmean(trial.score[-1] for trial in trials))
         assert line.spread == pytest.approx(statistics.stdev(trial.score[-1] for trial in trials))
@@ -188,20 +188,20 @@ def test_the_table_is_computed_from_the_last_points_of_the_curves():
 
 def test_where_lower_is_better_the_lowest_comes_first():
     task = ValleyTask()
-    means = [line.mean for line in rows(task, run(task, rivals=("rmsprop", "sgd", "adam")))]
+    means = [line.mean for line in rows(task, run(task, optimizers=("rmsprop", "sgd", "adam")))]
     assert means == sorted(means)
 
 
 def test_a_diverged_seed_puts_an_optimizer_last():
     task = ValleyTask(poison={1: 3})
-    results = run(task, rivals=("sgd", "rmsprop"), seeds=3)
-    broken = next(line for line in rows(task, results) if line.rival == "sgd")
+    results = run(task, optimizers=("sgd", "rmsprop"), seeds=3)
+    broken = next(line for line in rows(task, results) if line.optimizer == "sgd")
     assert (broken.diverged, len(broken.scores), broken.seeds) == (1, 2, 3)
 
 
 def test_an_unfinished_race_compares_only_the_seeds_that_all_have_finished():
     task = ValleyTask()
-    results = run(task, rivals=("sgd", "rmsprop"), seeds=3)
+    results = run(task, optimizers=("sgd", "rmsprop"), seeds=3)
     del results.trials["final", "sgd", best_rate(task, results, "sgd"), 2]
     assert {line.seeds for line in rows(task, results)} == {2}
     for seed in (0, 1):
@@ -211,7 +211,7 @@ def test_an_unfinished_race_compares_only_the_seeds_that_all_have_finished():
 
 def test_a_rate_at_the_edge_of_the_grid_is_marked():
     task = ValleyTask()
-    lines = {line.rival: line for line in rows(task, run(task, rivals=("sgd", "rmsprop"), epochs=3))}
+    lines = {line.optimizer: line for line in rows(task, run(task, optimizers=("sgd", "rmsprop"), epochs=3))}
     grid = task.budget.grid
     assert lines["sgd"].at_edge
     assert all(line.at_edge == (line.lr in (grid[0], grid[-1])) for line in lines.values())
@@ -219,14 +219,14 @@ def test_a_rate_at_the_edge_of_the_grid_is_marked():
 
 def test_the_only_rate_of_a_grid_is_at_its_edge():
     task = ValleyTask()
-    settings = Settings.of(task, rivals=("rmsprop",), grid=(0.1,))
+    settings = Settings.of(task, optimizers=("rmsprop",), grid=(0.1,))
     assert all(line.at_edge for line in rows(task, race(task, settings)))
 
 
 def test_the_note_on_time_says_what_is_compiled():
     results = run(ValleyTask())
     results.environment["kernel"] = "compiled"
-    assert "RMSprop is compiled code here and its rivals are plain NumPy lines" in step_note(results)
+    assert "RMSprop is compiled code here and its baselines are plain NumPy lines" in step_note(results)
     results.environment["kernel"] = "plain"
     assert "compiled module was not in use" in step_note(results)
 

@@ -108,7 +108,7 @@ def test_a_recipe_cannot_be_changed():
 
 def test_the_steady_recipe_corrects_the_bias_so_that_its_first_step_is_lr():
     row, p = recipes.get("steady"), np.array([1.0, -2.0])
-    optimizer = rmsprop.RMSprop(p, rule=row.rule, lr=row.lr)
+    optimizer = rmsprop.RMSprop(p, dialect=row.rule, lr=row.lr)
     optimizer.step(np.array([3.0, -0.5]))
     np.testing.assert_allclose(p, [1.0 - row.lr, -2.0 + row.lr], rtol=1e-6)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cases import COVERING, DTYPES, LENGTHS, MANY, edges, every_rule, random_arrays, same_bits
-from rmsprop import Rule, _plain, _step, reference
+from rmsprop import Rule, _plain, _step, formula
 
 core = pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
@@ -44,7 +44,7 @@ def kernel(rule, param, grad, buffers, *, step=1, lr=0.01, lr_max=0.02, **option
 
 def specified(rule, param, grad, buffers, *, step=1, lr=0.01, lr_max=0.02, grad_scale=1.0):
     with np.errstate(all="ignore"):
-        return reference.step(param, grad, buffers, rule, lr=lr, lr_max=lr_max, step=step, grad_scale=grad_scale)
+        return formula.step(param, grad, buffers, rule, lr=lr, lr_max=lr_max, step=step, grad_scale=grad_scale)
 
 
 def assert_same(ours, theirs, note=""):

@@ -58,7 +58,7 @@ def hill(middle, half):
 
 
 def measured(task, **options):
-    return measure(task, Settings.of(task, **{"rivals": ("sgd",), "seeds": 2, "epochs": 1, **options}))
+    return measure(task, Settings.of(task, **{"optimizers": ("sgd",), "seeds": 2, "epochs": 1, **options}))
 
 
 # ---- the arithmetic --------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_a_diverged_trial_is_counted_and_its_rate_is_off_the_plateau():
 
 def test_ctrl_c_keeps_what_is_done_and_resuming_measures_only_the_rest():
     task = CurveTask(hill(0.1, 0.6))
-    settings = Settings.of(task, rivals=("sgd", "adam"), seeds=2, epochs=1)
+    settings = Settings.of(task, optimizers=("sgd", "adam"), seeds=2, epochs=1)
 
     def interrupt(found, point, planned):
         if len(found.points) == 17:
@@ -180,10 +180,10 @@ def test_ctrl_c_keeps_what_is_done_and_resuming_measures_only_the_rest():
 
 def test_resuming_with_fewer_optimizers_or_seeds_loses_none_of_those_before():
     task = CurveTask(hill(0.1, 0.6))
-    first = measured(task, rivals=("sgd", "adam"))
-    second = measure(task, Settings.of(task, rivals=("adagrad",), seeds=1, epochs=1), earlier=first)
-    assert second.settings.rivals == ("sgd", "adam", "adagrad")
-    assert {row.rival for row in rows(task, second)} == {"sgd", "adam", "adagrad"}
+    first = measured(task, optimizers=("sgd", "adam"))
+    second = measure(task, Settings.of(task, optimizers=("adagrad",), seeds=1, epochs=1), earlier=first)
+    assert second.settings.optimizers == ("sgd", "adam", "adagrad")
+    assert {row.optimizer for row in rows(task, second)} == {"sgd", "adam", "adagrad"}
     assert all(len(row.widths) == 2 for row in rows(task, second))
     assert first.points.items() <= second.points.items()
 
@@ -192,7 +192,7 @@ def test_other_rules_or_other_data_are_not_gone_on_with():
     task = CurveTask(hill(0.1, 0.6))
     first = measured(task)
     with pytest.raises(StateError, match="has epochs=1, this one asks for 2"):
-        measure(task, Settings.of(task, rivals=("sgd",), seeds=2, epochs=2), earlier=first)
+        measure(task, Settings.of(task, optimizers=("sgd",), seeds=2, epochs=2), earlier=first)
     first.fingerprint = "other"
     with pytest.raises(StateError, match="other data than curve has now"):
         measure(task, first.settings, earlier=first)
@@ -214,9 +214,13 @@ def test_a_file_that_is_no_measurement_is_refused(text):
         Sensitivity.from_json(text, where="x")
 
 
-def test_no_seed_no_epoch_and_a_rival_of_another_framework_are_refused():
+def test_no_seed_no_epoch_and_a_baseline_of_another_framework_are_refused():
     task = CurveTask(hill(0.1, 0.6))
-    for options, reason in (({"seeds": 0}, "seeds=0"), ({"epochs": 0}, "epochs=0"), ({"rivals": ("adamw",)}, "adamw")):
+    for options, reason in (
+        ({"seeds": 0}, "seeds=0"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"optimizers": ("torch-rmsprop",)}, "torch-rmsprop"),
+    ):
         with pytest.raises(InputError, match=reason):
             measured(task, **options)
 
@@ -243,7 +247,7 @@ def test_the_command_writes_a_table_a_picture_and_the_numbers(valley, tmp_path):
     assert (tmp_path / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
     found = Sensitivity.from_json((tmp_path / "sensitivity.json").read_text(), where="file")
     for entry, row in zip(document["table"], rows(valley, found), strict=True):
-        assert (entry["rival"], entry["decades"]) == (row.rival, row.plateau.decades)
+        assert (entry["optimizer"], entry["decades"]) == (row.optimizer, row.plateau.decades)
         assert row.text in result.output
     widths = [entry["decades"] for entry in document["table"]]
     assert widths == sorted(widths, reverse=True)
@@ -303,8 +307,8 @@ def test_resuming_goes_on_with_the_optimizers_and_seeds_of_before_and_those_name
     more = call(*line, "--resume", "--with", "adam")
     assert more.exit_code == 0, more.output
     assert "3 optimizers" in more.output
-    assert document(tmp_path)["settings"]["rivals"] == ["sgd", "rmsprop", "adam"]
-    assert {entry["rival"] for entry in document(tmp_path)["table"]} == {"sgd", "rmsprop", "adam"}
+    assert document(tmp_path)["settings"]["optimizers"] == ["sgd", "rmsprop", "adam"]
+    assert {entry["optimizer"] for entry in document(tmp_path)["table"]} == {"sgd", "rmsprop", "adam"}
 
 
 def test_a_quick_measurement_has_a_folder_of_its_own(valley, tmp_path, monkeypatch):
@@ -317,7 +321,7 @@ def test_a_quick_measurement_has_a_folder_of_its_own(valley, tmp_path, monkeypat
     assert document(tmp_path / "runs" / "valley-quick-sensitivity")["settings"]["per_decade"] == 2
 
 
-def test_an_unknown_task_or_rival_is_refused_with_the_nearest_name(tmp_path):
+def test_an_unknown_task_or_baseline_is_refused_with_the_nearest_name(tmp_path):
     assert "did you mean 'digits'?" in call("digts").stderr
     result = call("digits", "--with", "adma", "--out", tmp_path)
     assert result.exit_code == 2

@@ -24,7 +24,7 @@ def fresh(rule=None, dtype="float32"):
         "w": rng.standard_normal((3, 4)).astype(dtype),
         "b": [np.asfortranarray(rng.standard_normal((2, 3)).astype(dtype)), np.ones((), dtype), np.ones((0, 2), dtype)],
     }
-    return rmsprop.RMSprop(params, lr=lambda step: 0.1 / (1 + step), rule=rule)
+    return rmsprop.RMSprop(params, lr=lambda step: 0.1 / (1 + step), dialect=rule)
 
 
 def gradients(optimizer, t):

@@ -39,7 +39,7 @@ CONSTRUCTION = {
     "a number beside a Rule": (
         {"dialect": Rule(rho=0.9), "alpha": 0.5},
         InputError,
-        "rho=0.5 beside a dialect=Rule with rho=0.9",
+        "alpha=0.5 contradicts the given Rule, which has rho=0.9",
     ),
     "an unknown rounding": (
         {"param_rounding": "up"},

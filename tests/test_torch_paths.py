@@ -105,7 +105,7 @@ def test_numpy_and_torch_agree_bitwise(name, dtype):
     rule = COVERING[name]
     arrays = [p.detach().numpy().copy() for p in parameters(SHAPES[1:], getattr(torch, dtype))]
     tensors = [torch.nn.Parameter(torch.from_numpy(a.copy())) for a in arrays]
-    numpy_side = rmsprop.RMSprop(arrays, lr=0.02, rule=rule)
+    numpy_side = rmsprop.RMSprop(arrays, lr=0.02, dialect=rule)
     torch_side = RMSprop(tensors, lr=0.02, dialect=rule)
     for step in range(10):
         draw_grads(tensors, step)

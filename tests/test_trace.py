@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from rmsprop import Rule, rivals
+from rmsprop import Rule, baselines
 from rmsprop.errors import FileError, InputError
 from rmsprop.minimize import minimize
 from rmsprop.trace import Recorder, Trace
@@ -71,15 +71,15 @@ def test_the_rows_are_those_of_the_formula():
 
 
 def test_a_centered_rule_records_the_mean_square_too():
-    run = a_run(rule=Rule(centered=True))
+    run = a_run(dialect=Rule(centered=True))
     mean_sq = np.zeros(2)
     for t in range(run.steps):
         mean_sq = 0.9 * mean_sq + 0.1 * run.grad[t] ** 2
         np.testing.assert_allclose(run.mean_sq[t], mean_sq, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", rivals.names())
-def test_a_rival_is_recorded_with_its_own_statistic(name):
+@pytest.mark.parametrize("name", baselines.names())
+def test_a_baseline_is_recorded_with_its_own_statistic(name):
     run = a_run(optimizer=name, lr=0.01)
     assert run.optimizer == name
     assert run.rule is None
@@ -87,7 +87,7 @@ def test_a_rival_is_recorded_with_its_own_statistic(name):
         "adagrad": np.cumsum(run.grad**2, axis=0),
         "adadelta": [0.1 * sum(0.9 ** (t - i) * run.grad[i] ** 2 for i in range(t + 1)) for t in range(25)],
         "adam": [0.001 * sum(0.999 ** (t - i) * run.grad[i] ** 2 for i in range(t + 1)) for t in range(25)],
-    }.get(name, np.full((25, 2), np.nan))
+    }.get(name.removesuffix("w"), np.full((25, 2), np.nan))
     np.testing.assert_allclose(run.mean_sq, expected, rtol=1e-11)
 
 
@@ -133,10 +133,12 @@ RUNS = {
     "plain": a_run,
     "float32": lambda: a_run(np.array([1, 2], dtype=np.float32)),
     "no steps": lambda: a_run(steps=0),
-    "a rival without statistic": lambda: a_run(optimizer="momentum"),
+    "a baseline without statistic": lambda: a_run(optimizer="momentum"),
     "many starts": many_starts,
-    "many starts, no steps": lambda: many_starts(rule=Rule(centered=True)).start(2),
-    "a schedule and a rule": lambda: a_run(lr=lambda step: 0.5**step, rule=Rule(rho=0.5, buffer="unit", momentum=0.3)),
+    "many starts, no steps": lambda: many_starts(dialect=Rule(centered=True)).start(2),
+    "a schedule and a rule": lambda: a_run(
+        lr=lambda step: 0.5**step, dialect=Rule(rho=0.5, buffer="unit", momentum=0.3)
+    ),
     "a column": lambda: minimize(lambda x: bowl(x.ravel()), np.ones((2, 1)), steps=3, trace=True).trace,
 }
 

@@ -16,7 +16,7 @@ optuna = pytest.importorskip("optuna")
 
 
 def bowl(setting):
-    run = rmsprop.minimize(lambda x: x @ x, np.ones(3), lr=setting.lr, rule=setting.rule, steps=20)
+    run = rmsprop.minimize(lambda x: x @ x, np.ones(3), lr=setting.lr, dialect=setting.rule, steps=20)
     return run.fun
 
 

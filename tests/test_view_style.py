@@ -181,7 +181,7 @@ def test_adagrad_is_white_and_rmsprop_green_in_the_dark():
 def test_labels_tell_two_rules_apart():
     from rmsprop import Rule
 
-    both = [run(rule=Rule()), run(rule=Rule(rho=0.99))]
+    both = [run(dialect=Rule()), run(dialect=Rule(rho=0.99))]
     assert [track.label for track in Scene.of(both).tracks] == ["RMSprop", "RMSprop, rho 0.99"]
 
 

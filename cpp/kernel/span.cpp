@@ -1,63 +1,18 @@
 // The arithmetic, compiled once per instruction set (CMakeLists.txt defines RMSPROP_ISA_NAMESPACE and the flags).
 //
-// The loops are plain C++ that the compiler turns into vector code: one source for every instruction set, and one
-// IEEE operation per line of reference.py. Switches that do not change which arrays are touched are numbers (adding 0,
-// multiplying by 1) or selects, which cost nothing beside a division and a square root.
+// The loops are plain C++ that the compiler turns into vector code: one source for every instruction set, around the
+// formula of element.hpp.
 #include "span.hpp"
 
 #include <type_traits>
 
+#include "element.hpp"
 #include "ieee.hpp"
 #include "storage.hpp"
 
 namespace rmsprop {
 namespace RMSPROP_ISA_NAMESPACE {
 namespace {
-
-inline float root_of(float x) { return __builtin_sqrtf(x); }
-inline double root_of(double x) { return __builtin_sqrt(x); }
-inline float magnitude_of(float x) { return __builtin_fabsf(x); }
-inline double magnitude_of(double x) { return __builtin_fabs(x); }
-inline float signed_like(float x, float s) { return __builtin_copysignf(x, s); }
-inline double signed_like(double x, double s) { return __builtin_copysign(x, s); }
-
-template <class T>
-struct Limits;
-template <>
-struct Limits<float> {
-    static constexpr float saturation = 0x1p62f, largest = 0x1.fffffep127f, nudge = 0.75f * 0x1p-23f;
-};
-template <>
-struct Limits<double> {
-    static constexpr double saturation = 0x1p510, largest = 0x1.fffffffffffffp1023, nudge = 0.75 * 0x1p-52;
-};
-
-/// `Numbers`, rounded once to the type of the arithmetic.
-template <class T>
-struct Rounded {
-    T scale, l2, var_floor, eps_inside, eps_outside, eps_floor, in_buffer, momentum, lr_inside, lr_outside, keep;
-    T rho, fresh, first;
-    bool nesterov, use_l2, use_in_buffer;
-
-    Rounded(const Numbers& n, const Tensor& t)
-        : scale(T(n.scale)),
-          l2(T(n.l2)),
-          var_floor(T(n.var_floor)),
-          eps_inside(T(n.eps_inside)),
-          eps_outside(T(n.eps_outside)),
-          eps_floor(T(n.eps_floor)),
-          in_buffer(T(n.in_buffer)),
-          momentum(T(n.momentum)),
-          lr_inside(T(n.lr_inside)),
-          lr_outside(T(n.lr_outside)),
-          keep(T(n.keep)),
-          rho(T(t.rho)),
-          fresh(T(t.fresh)),
-          first(T(t.first)),
-          nesterov(n.nesterov),
-          use_l2(n.use_l2),
-          use_in_buffer(n.use_in_buffer) {}
-};
 
 /// The keys of one block's random bits: each array draws its own.
 struct Keys {
@@ -77,7 +32,6 @@ inline typename Format::Stored narrow(T x, u32 key, u32 i, u16& lost) {
 }
 
 /// One step on n elements; `mean` only when Centered, `buffer` only when Buffered, `lost` only for a compensated Param.
-/// Plain leaves out the operations that `is_plain` has shown to change nothing here.
 template <class T, bool Centered, bool Buffered, bool Plain, class Param, class State>
 void span(typename Param::Stored* __restrict param, const typename Param::Stored* __restrict grad,
           typename State::Square::Stored* __restrict square, typename State::Signed::Stored* __restrict mean,
@@ -87,51 +41,19 @@ void span(typename Param::Stored* __restrict param, const typename Param::Stored
     using Index = std::conditional_t<Param::kBlockwise || State::Square::kBlockwise, i32, std::ptrdiff_t>;
     const Index end = static_cast<Index>(n);
     for (Index i = 0; i < end; ++i) {
+        const u32 at = static_cast<u32>(i);
         u16 rest = 0;
         if constexpr (Param::kCompensated) rest = lost[i];
-        const T p = Param::load(param[i], rest);
-        T g = Param::wide(grad[i]) * c.scale;
-        if constexpr (!Plain) g = c.use_l2 ? g + c.l2 * p : g;
-        const T size = magnitude_of(g);
-        const bool beyond = size > Limits<T>::saturation && size <= Limits<T>::largest;
-        g = beyond ? signed_like(Limits<T>::saturation, g) : g;
-
-        T s = State::Square::load(square[i], 0);
-        if constexpr (Centered) {
-            const T before = State::Signed::load(mean[i], 0);
-            const T deviation = g - before;
-            const T move = c.fresh * deviation;
-            T after = before + move;
-            const T nudge = signed_like(Limits<T>::nudge * magnitude_of(before), move);
-            after = (after == before && move != T(0)) ? before + nudge : after;
-            mean[i] = narrow<typename State::Signed>(after, keys.mean, static_cast<u32>(i), rest);
-            s = c.rho * (s + move * deviation);
-            square[i] = narrow<typename State::Square>(s, keys.square, static_cast<u32>(i), rest);
-            if constexpr (!Plain) s = (c.first != T(0)) ? s + after * after : s;
-        } else {
-            s = c.rho * s + c.fresh * (g * g);
-            square[i] = narrow<typename State::Square>(s, keys.square, static_cast<u32>(i), rest);
-        }
-
-        T u;
-        if constexpr (Plain) {
-            u = g / (root_of(s + c.eps_inside) + c.eps_outside);
-        } else {
-            s = (s < c.var_floor) ? c.var_floor : s;
-            T d = root_of(s + c.eps_inside) + c.eps_outside;
-            d = (d < c.eps_floor) ? c.eps_floor : d;
-            u = (d == T(0)) ? T(0) : g / d;
-            u = c.use_in_buffer ? u + c.in_buffer * p : u;
-        }
-
-        T move = c.lr_inside * u;
-        if constexpr (Buffered) {
-            const T b = c.momentum * State::Signed::load(buffer[i], 0) + move;
-            buffer[i] = narrow<typename State::Signed>(b, keys.buffer, static_cast<u32>(i), rest);
-            move = c.nesterov ? move + c.momentum * b : b;
-            move = c.lr_outside * move;
-        }
-        param[i] = narrow<Param>(c.keep * p - move, keys.param, static_cast<u32>(i), rest);
+        Element<T> e{};
+        e.param = Param::load(param[i], rest);
+        e.square = State::Square::load(square[i], 0);
+        if constexpr (Centered) e.mean = State::Signed::load(mean[i], 0);
+        if constexpr (Buffered) e.buffer = State::Signed::load(buffer[i], 0);
+        step_element<T, Centered, Buffered, Plain>(e, Param::wide(grad[i]), c);
+        square[i] = narrow<typename State::Square>(e.square, keys.square, at, rest);
+        if constexpr (Centered) mean[i] = narrow<typename State::Signed>(e.mean, keys.mean, at, rest);
+        if constexpr (Buffered) buffer[i] = narrow<typename State::Signed>(e.buffer, keys.buffer, at, rest);
+        param[i] = narrow<Param>(e.param, keys.param, at, rest);
         if constexpr (Param::kCompensated) lost[i] = rest;
     }
 }
@@ -152,18 +74,11 @@ void any_span(typename Param::Stored* param, const typename Param::Stored* grad,
     }
 }
 
-/// Whether the guards and the rarer switches are all idle: no floor is set, and no denominator can be 0.
-template <class T>
-bool is_plain(const Rounded<T>& c) {
-    return !c.use_l2 && !c.use_in_buffer && c.first == T(0) && c.var_floor == T(0) && c.eps_floor == T(0) &&
-           (c.eps_inside > T(0) || c.eps_outside > T(0));
-}
-
 template <class T>
 void any_rule(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
               const Rounded<T>& c) {
     const Keys none;
-    if (is_plain(c)) any_span<T, true>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
+    if (c.is_plain()) any_span<T, true>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
     else any_span<T, false>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
 }
 
@@ -253,7 +168,7 @@ void fused_state(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, cons
 /// What is kept in fewer bits than it is computed in.
 void narrow_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
                   const Rounded<float>& c) {
-    if (!is_plain(c) || t.state == Dtype::code8 || t.dtype == Dtype::float16) {
+    if (!c.is_plain() || t.state == Dtype::code8 || t.dtype == Dtype::float16) {
         staged(t, begin, end, numbers, c);
     } else if (t.dtype == Dtype::float32) {
         fused<Direct<float>, BFloat16State>(t, begin, end, numbers, c);

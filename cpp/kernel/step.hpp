@@ -1,10 +1,11 @@
 // One RMSprop step over many tensors: the interface of the kernel.
 //
-// The formula is that of src/rmsprop/rule.py, operation for operation that of src/rmsprop/reference.py. For every
+// The formula is that of src/rmsprop/rule.py; element.hpp has it, operation for operation that of formula.py. For every
 // element, with g the gradient times `scale` (plus `l2` times the parameter):
 //
 //     square <- rho square + fresh g^2                              uncentered: the mean square
-//     e = g - mean;  mean <- mean + fresh e;  square <- rho (square + fresh e^2)       centered: the variance
+//     e = g - mean;  mean <- mean + fresh e;  square <- rho (square + fresh e^2)       centered: the variance,
+//                                             square <- max(square, u g^2)                       u the unit roundoff
 //     d = max(sqrt(max(square, var_floor) + eps_inside) + eps_outside, eps_floor)
 //     u = g / d (0 where d = 0) + in_buffer * param
 //     buffer <- momentum buffer + lr_inside u;   param <- keep param - lr_outside buffer

@@ -16,7 +16,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from rmsprop import errors, reference
+from rmsprop import errors, formula
 from rmsprop._step import compiled, set_threads, threads
 from rmsprop.errors import RMSpropError
 from rmsprop.numpy import RMSprop
@@ -39,9 +39,9 @@ __all__ = [
     "compiled",
     "dialect",
     "errors",
+    "formula",
     "minimize",
     "recipe",
-    "reference",
     "scipy_method",
     "set_threads",
     "threads",

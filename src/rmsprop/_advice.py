@@ -1,7 +1,7 @@
 """Settings that are known to do harm: said once, where an optimizer is built, and again by the doctor.
 
-    largest of the first steps, in units of lr, under a gradient of size 1 that does not change (uncentred):
-    v <- rho_t v + (1 - rho_t);   u = 1 / d(v);   b <- momentum b + u          10 at rho 0.99, 31.6 at 0.999
+    largest of the first steps, in units of lr, under a gradient of size 1 that does not change (uncentered):
+    10 at rho 0.99, 31.6 at 0.999; with momentum more
 
 Two things are said, and no default of any framework and no published recipe says either:
 * "start": the first steps go above 30 lr, and to at least twice what they settle at. 30 lies between the longest start
@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop import formula
 from rmsprop.errors import RMSpropWarning
 from rmsprop.rule import Rule
 
@@ -84,7 +84,7 @@ class Start:
 
 @functools.lru_cache(maxsize=256)
 def start(rule: Rule) -> Start:
-    """Return the length of the first steps under a gradient of size 1 that does not change, as if uncentred.
+    """Return the length of the first steps under a gradient of size 1 that does not change, as if uncentered.
 
     Example:
         >>> from rmsprop import Rule
@@ -92,29 +92,11 @@ def start(rule: Rule) -> Start:
         >>> round(found.first, 1), round(found.largest, 1), found.at, round(found.steady, 1)
         (10.0, 38.9, 18, 15.9)
     """
-    square, buffer, moves = rule.init_value, 0.0, []
-    for step in range(1, _STEPS + 1 if rule.buffer != "none" else 2):
-        rho, fresh = rule.decay(step)
-        square = rho * square + fresh
-        unit = _unit(rule, square)
-        buffer = rule.momentum * buffer + unit
-        moves.append(unit + rule.momentum * buffer if rule.nesterov == "post" else buffer)
-        if moves[-1] < moves[0] / 2:
-            break
+    rule = rule.replace(centered=False)
+    moves = formula.step_lengths(rule, steps=_STEPS if rule.buffer != "none" else 1)
     largest = max(moves)
-    steady = _unit(rule, 1.0) / (1.0 - rule.momentum)
+    steady = formula.steady_length(rule)
     return Start(first=moves[0], largest=largest, at=moves.index(largest) + 1, steady=steady)
-
-
-def _unit(rule: Rule, square: float) -> float:
-    square = max(square, rule.var_floor)
-    root = math.sqrt(square)
-    denominator = {
-        "outside": root + rule.eps,
-        "inside": math.sqrt(square + rule.eps),
-        "max": max(root, rule.eps),
-    }[rule.eps_mode]
-    return 1.0 / denominator if denominator else 0.0
 
 
 def advise(rule: Rule, lr: float | None = None) -> tuple[Advice, ...]:

@@ -1,4 +1,4 @@
-"""The border and the step without a compiled module: checked like in cpp/border, stepped by the reference.
+"""The border and the step without a compiled module: checked like in cpp/border, stepped by `formula.step`.
 
 Used only where the package was installed without a compiler. The results are the kernel's, bit for bit, the global norm
 included; the time and the temporary arrays are NumPy's.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import reference
+from rmsprop import formula
 from rmsprop import rule as _rule
 from rmsprop.errors import InputError, InputTypeError
 
@@ -76,7 +76,7 @@ def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) 
             continue
         # Overflow and NaN arrive in the arrays, as they do from the kernel, which knows no warnings.
         with np.errstate(all="ignore"):
-            param, new = reference.step(
+            param, new = formula.step(
                 params[i],
                 grad,
                 dict(zip(rule.buffers, (arrays[i] for arrays in plan.buffers))),

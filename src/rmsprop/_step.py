@@ -6,10 +6,8 @@ import dataclasses
 import importlib
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop.rule import Rule
@@ -31,7 +29,7 @@ except ImportError:
             stacklevel=2,
         )
 
-__all__ = ["StepArgs", "accept_tensors", "compiled", "effective_lr", "handle", "mean_square"]
+__all__ = ["StepArgs", "accept_tensors", "compiled", "handle", "set_threads", "threads"]
 
 Array = NDArray[Any]
 
@@ -90,30 +88,6 @@ class StepArgs:
         self.lr, self.lr_max = lr, lr_max
         self.scale, self.max_norm, self.norm_eps = scale, max_norm, norm_eps
         self.check_finite, self.seed, self.threads = check_finite, seed, threads
-
-
-def mean_square(rule: Rule, buffers: Mapping[str, Array]) -> Array:
-    """Return the moving average of grad**2 of one parameter: v = s + m^2 where the rule keeps the variance s."""
-    if rule.centered:
-        return buffers["grad_var"] + buffers["mean_grad"] ** 2
-    return buffers["mean_sq"].copy()
-
-
-def effective_lr(rule: Rule, buffers: Mapping[str, Array], lr: float, *, step: int = 0) -> Array:
-    """Return lr / denominator of one parameter after `step` steps: what multiplied the gradient in the last one."""
-    square = buffers["grad_var" if rule.centered else "mean_sq"]
-    if rule.centered and rule.bias_correction and step == 1:
-        square = mean_square(rule, buffers)  # as the first step did: its variance is 0 whatever the gradient
-    square = np.maximum(square, rule.var_floor)
-    match rule.eps_mode:
-        case "outside":
-            denominator = np.sqrt(square) + rule.eps
-        case "inside":
-            denominator = np.sqrt(square + rule.eps)
-        case _:
-            denominator = np.maximum(np.sqrt(square), rule.eps)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return lr / denominator
 
 
 def set_threads(threads: int) -> None:

@@ -108,7 +108,7 @@ def _root(
     Examples:
 
     \b
-      rmsprop race digits           train it beside its rivals on real data
+      rmsprop race digits           train it beside its baselines on real data
       rmsprop race digits --quick   the same in seconds
       rmsprop race --list           what can be raced
       rmsprop minimize "x - x^3" --start -1 --animate x.gif

@@ -1,7 +1,7 @@
 """RMSprop for NumPy arrays and nested dicts, lists and tuples of them.
 
 The formula is that of `rmsprop.rule`; this file gathers arrays and hands them to the compiled step, or to
-`reference.step` where the package was installed without a compiler.
+`formula.step` where the package was installed without a compiler.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _state, _step
+from rmsprop import _state, _step, formula
 from rmsprop._tree import flatten, leaves_like, unflatten
 from rmsprop.errors import InputError, InputTypeError, StateError
 from rmsprop.rule import Rule
+from rmsprop.select import check_option_names, select
 
 __all__ = ["RMSprop"]
 
@@ -26,15 +27,24 @@ LearningRate = float | Callable[[int], float]
 
 
 class RMSprop:
-    """Update arrays in place by the rule of the family that `rule` names.
+    """Update arrays in place by RMSprop, in any dialect.
 
     v <- rho v + (1 - rho) g^2;  p <- p - lr g / sqrt(v + eps), and what the switches of `rmsprop.Rule` add.
 
     Args:
         params: An array, or nested dicts, lists and tuples of arrays; float32 or float64, dense (C or Fortran order or
             any permutation of the axes), writable, none sharing memory with another. Written by every step.
-        lr: Learning rate, at least 0: a number, or a function of the step's number, counted from 0.
-        rule: The member of the family. Default: rho 0.9, eps 1e-8 inside the root, mean_sq from zero.
+        lr: Learning rate, at least 0: a number, or a function of the step's number, counted from 0. None, here and
+            below: the dialect's own (0.01 where the dialect has no default).
+        rho: Decay of the moving averages, in [0, 1]. Without a dialect 0.9.
+        eps: Added to the denominator, at least 0; in units of grad**2 inside the root, else of grad. Without a dialect
+            1e-8 inside the root.
+        momentum: Decay of the momentum buffer, in [0, 1); it brings the dialect's kind of buffer. Without a dialect
+            torch's: lr is applied after the buffer.
+        centered: Divide by the standard deviation of the gradient instead of its root mean square.
+        weight_decay: Strength, at least 0; where it acts is the dialect's. Without a dialect l2, as in torch.
+        dialect: A name of `rmsprop.dialects` ("torch", "tensorflow1", ...) or a `Rule`. An option that the dialect does
+            not have raises, and so does one that contradicts a `Rule`. Default: `Rule()`.
         max_norm: Scale the gradients down to this global norm where theirs is larger; in units of grad.
         check_finite: Refuse gradients with NaN or infinity before anything changes (costs one more read of them).
         threads: Threads of one step. Default: all cores from 65,536 elements on, else one. The bits are the same.
@@ -42,14 +52,17 @@ class RMSprop:
     Attributes:
         params: The tree that was passed.
         rule: The rule. Read only.
+        dialect: Its name: "rmsprop" without a dialect, "custom" for a `Rule`.
         lr: The learning rate or its function; assign to change it.
         steps: Steps done per leaf, int64; a leaf whose gradient was None has done fewer.
         buffers: The statistics, a list of arrays in leaf order for each name in `rule.buffers`.
         grad_norm: Global norm of the last gradients before clipping; NaN unless `max_norm` or `check_finite` asked.
 
     Raises:
-        InputError: An array with gaps, read-only, or sharing memory; an empty tree; a number out of its domain.
-        InputTypeError: A leaf that is no NumPy array, or of another dtype.
+        InputError: An array with gaps, read-only, or sharing memory; an empty tree; a number out of its domain; an
+            option that contradicts a `Rule`.
+        InputTypeError: A leaf that is no NumPy array, or of another dtype; an unknown option.
+        RuleError: An unknown dialect, an option that it does not have, or a rule that cannot exist.
 
     Example:
         >>> import numpy as np, rmsprop
@@ -60,26 +73,32 @@ class RMSprop:
         [0.23162277 0.36837724 0.56837725]
 
     Differs: torch.optim.RMSprop has rho 0.99 and eps outside the root; tf.keras has eps 1e-7; TensorFlow 1 starts
-    mean_sq at one. `rmsprop.dialect(name)` gives the rule of each.
+    mean_sq at one: `dialect="torch"`, `dialect="keras3"`, `dialect="tensorflow1"`.
 
     Source: G. Hinton, "Neural networks for machine learning", lecture 6e; the switches: `rmsprop.dialects`.
     """
 
+    @check_option_names
     def __init__(
         self,
         params: Any,
+        lr: LearningRate | None = None,
+        rho: float | None = None,
+        eps: float | None = None,
+        momentum: float | None = None,
+        centered: bool | None = None,
+        weight_decay: float | None = None,
         *,
-        lr: LearningRate,
-        rule: Rule | None = None,
+        dialect: str | Rule | None = None,
         max_norm: float | None = None,
         check_finite: bool = False,
         threads: int = 0,
     ) -> None:
         self.params = params
-        self.rule = Rule() if rule is None else rule
-        if not isinstance(self.rule, Rule):
-            raise InputTypeError(f"rule: a {type(rule).__name__}, expected a rmsprop.Rule")
-        self.lr = lr
+        options = {"rho": rho, "eps": eps, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
+        selection = select(dialect, options)
+        self.rule, self.dialect = selection.rule, selection.dialect
+        self.lr = selection.lr if lr is None else lr  # type: ignore[assignment] # this front end has a default
         self.max_norm = _norm(max_norm)
         self.check_finite = bool(check_finite)
         self.threads = _count(threads)
@@ -139,14 +158,14 @@ class RMSprop:
         """
         lr = float(self.lr(max(self._count - 1, 0)) if callable(self.lr) else self.lr)
         leaves = [
-            _step.effective_lr(self.rule, buffers, lr, step=int(steps))
+            formula.effective_lr(self.rule, buffers, lr, step=int(steps))
             for buffers, steps in zip(self._per_leaf(), self.steps)
         ]
         return unflatten(self._structure, leaves)
 
     def mean_square(self) -> Any:
         """Return the moving average of grad**2 as a tree like `params`; from variance and mean where centered."""
-        return unflatten(self._structure, [_step.mean_square(self.rule, b) for b in self._per_leaf()])
+        return unflatten(self._structure, [formula.mean_square(b).copy() for b in self._per_leaf()])
 
     def reset_state(self) -> None:
         """Forget all statistics and counts, as if no step had been done; parameters stay."""
@@ -219,7 +238,8 @@ class RMSprop:
     def __repr__(self) -> str:
         elements = sum(leaf.size for leaf in self._leaves)
         lr = "a function" if callable(self.lr) else f"{self.lr:g}"
-        return f"RMSprop({len(self._leaves)} arrays, {elements:,} elements, lr={lr}, {self.rule!r})"
+        size = f"{len(self._leaves)} arrays, {elements:,} elements"
+        return f"RMSprop({size}, lr={lr}, dialect={self.dialect!r}, {self.rule!r})"
 
     def _new_plan(self) -> Any:
         return _step.core.Plan(_step.handle(self.rule), self._leaves, self._buffer_lists, self.steps, self._names)

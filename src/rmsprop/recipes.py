@@ -367,7 +367,7 @@ def warm_up_linear(steps: int, *, warm_up: int = 100) -> Callable[[int], float]:
         >>> [round(factor(t), 4) for t in (0, 99, 199, 398, 399)]
         [0.01, 0.75, 0.5, 0.0025, 0.0]
         >>> x = np.ones(3)
-        >>> optimizer = rmsprop.RMSprop(x, rule=row.rule, lr=lambda t: row.lr * factor(t))
+        >>> optimizer = rmsprop.RMSprop(x, dialect=row.rule, lr=lambda t: row.lr * factor(t))
 
     In torch it is what torch.optim.lr_scheduler.LambdaLR takes, in JAX `lambda t: lr * factor(t)` needs jnp.minimum:
     optax.join_schedules of two linear_schedules is the same.

@@ -21,6 +21,10 @@ recurrence for an exponentially weighted variance (T. Finch, "Incremental calcul
 
     e  <- g - m;   m <- m + (1 - rho) e;   s <- rho (s + (1 - rho) e^2)       s = v - m^2 at every step
 
+Where the gradient hardly changes, this variance fades below what rounding lets be known of it. So it is kept at
+s >= u g^2, u the unit roundoff of the arithmetic (2^-24, in float64 2^-53; g^2 is v there, nearly), and no step is
+longer than lr |g| / (sqrt(u) |g| + eps).
+
 `bias_correction` divides v and m by 1 - rho^t in the literature. Dividing the recurrence instead gives the same numbers
 with one decay per step, rho_t = 1 - (1 - rho) / (1 - rho^t), so the kept statistics are the corrected ones and no
 element pays for it. With `centered` the first variance is 0 whatever the gradient; that step divides by |g| instead.
@@ -175,17 +179,6 @@ class Rule:
                 return self.eps
             case value:
                 return float(value)
-
-    def decay(self, step: int) -> tuple[float, float]:
-        """Return (rho_t, 1 - rho_t) of step `step` (counted from 1), in double precision.
-
-        Without bias correction that is (rho, 1 - rho) at every step.
-        """
-        fresh = 1.0 - self.rho
-        if not self.bias_correction:
-            return self.rho, fresh
-        fresh = fresh / (1.0 - self.rho**step)
-        return 1.0 - fresh, fresh
 
     def replace(self, **changes: Any) -> Rule:
         """Return a copy with some switches changed; validated like a new one.

@@ -53,8 +53,8 @@ class Trace:
         update: What the step added to x, shape (steps, n).
         effective_lr: What the step multiplied the gradient (or its average) by, shape (steps, n).
         lr: The learning rate of each step, shape (steps,).
-        optimizer: Its name: "rmsprop" or one of `rmsprop.rivals.names()`.
-        rule: RMSprop's rule; None for a rival.
+        optimizer: Its name: "rmsprop" or one of `rmsprop.baselines.names()`.
+        rule: RMSprop's rule; None for a baseline.
         shape: The shape that one point had before it was flattened.
 
     Raises:

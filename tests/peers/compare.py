@@ -60,7 +60,7 @@ def rule_of(case: Case) -> rmsprop.Rule:
 def own_path(rule: rmsprop.Rule, dtype: str = "float64") -> np.ndarray:
     """Run the course with this library; return the parameters before the first step and after every step."""
     param = START.astype(dtype)
-    optimizer = rmsprop.RMSprop(param, lr=float(LRS[0]), rule=rule)
+    optimizer = rmsprop.RMSprop(param, lr=float(LRS[0]), dialect=rule)
     rows = [param.copy()]
     for grad, lr in zip(GRADS.astype(dtype), LRS):
         optimizer.step(grad, lr=float(lr))
@@ -112,7 +112,7 @@ def _steps(case: Case, rule: rmsprop.Rule, path: Path_, dtype: str) -> list[floa
 def _one_step(case: Case, rule: rmsprop.Rule, t: int, before: Path_ | None, after: Path_, dtype: str) -> float:
     param = START.astype(dtype) if before is None else before["param"].copy()
     start = param.astype(np.float64)
-    optimizer = rmsprop.RMSprop(param, lr=float(LRS[0]), rule=rule)
+    optimizer = rmsprop.RMSprop(param, lr=float(LRS[0]), dialect=rule)
     optimizer.lr_max = float(LRS[0])
     optimizer.steps[:] = t - 1
     if before is not None:

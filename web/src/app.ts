@@ -3,7 +3,7 @@ import * as api from "./api";
 import { clamp } from "./dom";
 import { type Height, heightOf } from "./height";
 import * as states from "./state";
-import type { Catalogue, Result, Run, Scene, State, Surface } from "./types";
+import type { Catalogue, Optimizer, Result, Run, Scene, State, Surface } from "./types";
 
 type Event = "state" | "result" | "surface" | "time" | "hover" | "theme" | "message" | "playing" | "tab" | "error";
 
@@ -182,12 +182,15 @@ export function at(run: Run, time: number): [number, number] {
   return part === 0 ? [run.x[2 * low]!, run.x[2 * low + 1]!] : [mix(0), mix(1)];
 }
 
+export const optimizerOf = (name: string): Optimizer | undefined =>
+  app.catalogue.optimizers.find((each) => each.name === name);
+
 /** A run's name among its fellows: RMSprop, RMSprop (TensorFlow 1), Adam 2. */
 export function nameOf(index: number): string {
   const runs = app.state.runs;
   const run = runs[index];
   if (!run) return "";
-  const title = app.catalogue.optimizers.find((each) => each.name === run.optimizer)?.title ?? run.optimizer;
+  const title = optimizerOf(run.optimizer)?.label ?? run.optimizer;
   const full = (each: (typeof runs)[number]) => `${each.optimizer} ${each.dialect ?? ""}`;
   const same = runs.filter((each) => full(each) === full(run));
   const number =

@@ -18,7 +18,7 @@ export function controls(root: HTMLElement): void {
     "select",
     { id: "add", "aria-label": "Add an optimizer" },
     h("option", { value: "" }, "Add an optimizer…"),
-    ...app.catalogue.optimizers.map((each) => h("option", { value: each.name }, each.title)),
+    ...app.catalogue.optimizers.map((each) => h("option", { value: each.name }, each.label)),
   );
   add.addEventListener("change", () => {
     const { runs } = app.state;
@@ -138,7 +138,7 @@ function card(run: RunSetting, i: number): HTMLElement {
     h(
       "div",
       { class: "card-body" },
-      ...(run.optimizer === "rmsprop" ? rmspropFields(run, i, rate, own, change) : [rate, ...rivalFields(run, own)]),
+      ...(run.optimizer === "rmsprop" ? rmspropFields(run, i, rate, own, change) : [rate, ...baselineFields(run, own)]),
       h(
         "div",
         { class: "card-tools" },
@@ -181,7 +181,7 @@ function card(run: RunSetting, i: number): HTMLElement {
   return details;
 }
 
-function rivalFields(run: RunSetting, own: (name: string, value: Switch) => void): HTMLElement[] {
+function baselineFields(run: RunSetting, own: (name: string, value: Switch) => void): HTMLElement[] {
   return Object.entries(run.own).map(([name, value]) => {
     const scale = name === "eps" ? logarithmic(1e-12, 1, true) : name === "momentum" ? linear(0, 0.99, 2) : memory;
     return numberField(name, Number(value), scale, (to) => own(name, to));

@@ -1,17 +1,8 @@
 // Who looks how: a colour on the dark stage, a colour on the page, and a shape, so that colour is never alone.
 
-import { app } from "./app";
+import { app, optimizerOf } from "./app";
 import { flat } from "./dom";
 
-const OWN: Record<string, [string, string]> = {
-  rmsprop: ["#3ddc84", "#0b8a4f"],
-  gradient_descent: ["#4cc9f0", "#067a9e"],
-  momentum: ["#ff6ac1", "#bb2678"],
-  nesterov: ["#ffa26b", "#b9541a"],
-  adagrad: ["#ffffff", "#6b7280"],
-  adadelta: ["#c3b5fd", "#7353d9"],
-  adam: ["#6c9dff", "#2b5fd9"],
-};
 const MORE: [string, string][] = [
   ["#f5c542", "#946c00"],
   ["#ff8a73", "#c0432b"],
@@ -21,7 +12,7 @@ const MORE: [string, string][] = [
   ["#f7a8d8", "#a83c86"],
   ["#b7c4d6", "#56657a"],
 ];
-const SHAPES = ["circle", "square", "triangle", "diamond", "cross", "down", "star", "bar"] as const;
+const SHAPES = ["o", "s", "^", "D", "P", "v", "X", "p", "*", "_"] as const;
 export type Shape = (typeof SHAPES)[number];
 
 export const dark = (): boolean => document.documentElement.dataset.theme === "dark";
@@ -33,13 +24,22 @@ export function colourOf(index: number, where: "stage" | "page" = "page"): strin
   if (!run) return "#888888";
   const before = runs.slice(0, index);
   const repeated = before.filter((each, i) => before.slice(0, i).some((other) => other.optimizer === each.optimizer));
-  const pair = before.some((each) => each.optimizer === run.optimizer)
-    ? MORE[repeated.length % MORE.length]!
-    : (OWN[run.optimizer] ?? MORE[0]!);
-  return pair[where === "stage" || dark() ? 0 : 1];
+  const own = before.some((each) => each.optimizer === run.optimizer) ? undefined : optimizerOf(run.optimizer);
+  const [onDark, onLight] = own ? [own.dark, own.light] : MORE[repeated.length % MORE.length]!;
+  return where === "stage" || dark() ? onDark : onLight;
 }
 
-export const shapeOf = (index: number): Shape => SHAPES[index % SHAPES.length]!;
+/** The optimizer's own marker for its first run; each later run has the next marker that is free. */
+export function shapeOf(index: number): Shape {
+  const runs = app.state.runs;
+  const own = (i: number) => optimizerOf(runs[i]?.optimizer ?? "")?.marker as Shape;
+  const isFirst = (i: number) => runs.findIndex((run) => run.optimizer === runs[i]?.optimizer) === i;
+  if (isFirst(index)) return own(index);
+  const firsts = runs.flatMap((_, i) => (isFirst(i) ? [own(i)] : []));
+  const free = SHAPES.filter((shape) => !firsts.includes(shape));
+  const later = runs.slice(0, index).filter((_, i) => !isFirst(i)).length;
+  return free[later % free.length]!;
+}
 
 /** Trace a marker of radius r around (x, y) as a path. */
 export function trace(context: CanvasRenderingContext2D, shape: Shape, x: number, y: number, r: number): void {
@@ -52,11 +52,11 @@ export function trace(context: CanvasRenderingContext2D, shape: Shape, x: number
     context.closePath();
   };
   switch (shape) {
-    case "circle":
+    case "o":
       context.beginPath();
       context.arc(x, y, r, 0, 2 * Math.PI);
       break;
-    case "square":
+    case "s":
       corners([
         [-0.88, -0.88],
         [0.88, -0.88],
@@ -64,21 +64,21 @@ export function trace(context: CanvasRenderingContext2D, shape: Shape, x: number
         [-0.88, 0.88],
       ]);
       break;
-    case "triangle":
+    case "^":
       corners([
         [0, -1.15],
         [1.05, 0.8],
         [-1.05, 0.8],
       ]);
       break;
-    case "down":
+    case "v":
       corners([
         [0, 1.15],
         [1.05, -0.8],
         [-1.05, -0.8],
       ]);
       break;
-    case "diamond":
+    case "D":
       corners([
         [0, -1.25],
         [1.1, 0],
@@ -86,7 +86,7 @@ export function trace(context: CanvasRenderingContext2D, shape: Shape, x: number
         [-1.1, 0],
       ]);
       break;
-    case "cross":
+    case "P":
       corners([
         [-0.4, -1.1],
         [0.4, -1.1],
@@ -102,7 +102,24 @@ export function trace(context: CanvasRenderingContext2D, shape: Shape, x: number
         [-0.4, -0.4],
       ]);
       break;
-    case "star":
+    case "X":
+      corners(
+        Array.from({ length: 12 }, (_, i) => {
+          const [radius, turn] = i % 3 ? [1.17, i % 3 === 1 ? 0.443 : 1.128] : [0.57, 0];
+          const angle = Math.floor(i / 3) * (Math.PI / 2) + turn;
+          return [radius * Math.sin(angle), -radius * Math.cos(angle)];
+        }),
+      );
+      break;
+    case "p":
+      corners(
+        Array.from({ length: 5 }, (_, i) => [
+          1.15 * Math.sin((i * 2 * Math.PI) / 5),
+          -1.15 * Math.cos((i * 2 * Math.PI) / 5),
+        ]),
+      );
+      break;
+    case "*":
       corners(
         Array.from({ length: 10 }, (_, i) => {
           const radius = i % 2 ? 0.55 : 1.25;
@@ -110,7 +127,7 @@ export function trace(context: CanvasRenderingContext2D, shape: Shape, x: number
         }),
       );
       break;
-    case "bar":
+    case "_":
       corners([
         [-1.2, -0.6],
         [1.2, -0.6],

@@ -74,7 +74,7 @@ export function openShare(): void {
         h(
           "p",
           { class: "hint", id: "no-command" },
-          "As one command: for an RMSprop beside rivals at their own defaults and dialects as they are.",
+          "As one command: for an RMSprop beside baselines at their own defaults and dialects as they are.",
         ),
       );
   }

@@ -1,27 +1,19 @@
 // The page's state, and its form in the link: readable keys, every value bounded when it is read.
+import { optimizerOf } from "./app";
 import { clamp } from "./dom";
 import type { Catalogue, Noise, Pair, RunSetting, Scene, State, Switch } from "./types";
 
 const VERSION = "1";
 const FAR = 1e6;
 const TABS = ["curves", "steps", "heat", "basins", "apart", "notes", "table"];
-export const RIVAL_NUMBERS: Record<string, Record<string, number>> = {
-  gradient_descent: {},
-  momentum: { momentum: 0.9 },
-  nesterov: { momentum: 0.9 },
-  adagrad: { eps: 1e-10 },
-  adadelta: { rho: 0.9, eps: 1e-6 },
-  adam: { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
-};
-/** Rates far above 1 / curvature make plain descent diverge; a preset starts it a hundred times lower. */
-const GENTLE: Record<string, number> = { gradient_descent: 0.1, momentum: 0.025, nesterov: 0.025 };
 
 export function setting(optimizer: string, lr: number): RunSetting {
-  return { optimizer, lr, dialect: null, own: { ...(RIVAL_NUMBERS[optimizer] ?? {}) } };
+  return { optimizer, lr, dialect: null, own: { ...optimizerOf(optimizer)?.hyperparameters } };
 }
 
 export function ofScene(scene: Scene, runs?: RunSetting[]): State {
-  const gentle = (name: string) => Number((scene.lr * (GENTLE[name] ?? 1)).toPrecision(3));
+  // Rates far above 1 / curvature make plain descent diverge.
+  const gentle = (name: string) => Number((scene.lr * (optimizerOf(name)?.lr_scale ?? 1)).toPrecision(3));
   const usual = ["rmsprop", "adagrad", "momentum", "adam"].map((name) => setting(name, gentle(name)));
   return {
     text: scene.text,
@@ -92,7 +84,7 @@ const KNOWN_TEXT = /^[a-z_]{1,24}$/;
 function readRun(text: string, catalogue: Catalogue): RunSetting {
   const [optimizer = "", ...parts] = text.split(",");
   if (!catalogue.optimizers.some((each) => each.name === optimizer)) throw new Broken(`optimizer "${optimizer}"`);
-  const known = optimizer === "rmsprop" ? catalogue.rule : (RIVAL_NUMBERS[optimizer] ?? {});
+  const known = optimizer === "rmsprop" ? catalogue.rule : (optimizerOf(optimizer)?.hyperparameters ?? {});
   const run: RunSetting = { optimizer, lr: Number.NaN, dialect: null, own: {} };
   for (const part of parts.slice(0, 24)) {
     const [name = "", value = ""] = part.split("=");

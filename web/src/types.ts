@@ -25,10 +25,21 @@ export interface Dialect {
   rule: Rule;
 }
 
+/** A row of the server's table, rmsprop/optimizers.py: colors, and the marker in matplotlib's words. */
+export interface Optimizer {
+  name: string;
+  label: string;
+  light: string;
+  dark: string;
+  marker: string;
+  lr_scale: number;
+  hyperparameters: Record<string, number>;
+}
+
 export interface Catalogue {
   scenes: Scene[];
   dialects: Dialect[];
-  optimizers: { name: string; title: string }[];
+  optimizers: Optimizer[];
   rule: Rule;
   limits: { steps: number; runs: number; cells: number };
   version: string;
@@ -38,7 +49,7 @@ export interface RunSetting {
   optimizer: string;
   lr: number;
   dialect: string | null;
-  /** RMSprop: switches that differ from the dialect's. A rival: its own numbers. */
+  /** RMSprop: switches that differ from the dialect's. A baseline: its own numbers. */
   own: Record<string, Switch>;
 }
 

@@ -80,6 +80,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _locate(tree: Any, path: Path, at: str | None) -> str:
+    if list(_archive.places(tree, lambda node: "momentum_buf" in node and "count" in node)):
+        raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
     spots = list(_archive.places(tree, lambda node: "nu" in node))
     if at is not None:
         if at not in spots:
@@ -88,8 +90,6 @@ def _locate(tree: Any, path: Path, at: str | None) -> str:
     if len(spots) > 1:
         raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
     if not spots:
-        if list(_archive.places(tree, lambda node: "momentum_buf" in node and "count" in node)):
-            raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
         if list(_archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node)):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")

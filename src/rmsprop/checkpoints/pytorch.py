@@ -214,10 +214,10 @@ def _rule(group: Mapping[str, Any], where: str) -> Rule | None:
     """Return the rule that rmsprop.torch saves in a group; None in torch's own."""
     if not group.get("switches"):
         return None
-    from rmsprop.torch.groups import TORCH_NUMBERS, rule_of
+    from rmsprop.torch.groups import resolve, rule_of
 
     try:
-        return rule_of({**TORCH_NUMBERS, **group})
+        return rule_of({**resolve({}, {}, None), **group})
     except (RuleError, TypeError) as error:
         raise StateError(f"{where}: the rule in its param_groups cannot be one: {error}") from error
 

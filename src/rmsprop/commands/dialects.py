@@ -150,15 +150,15 @@ def _compare(
     from rmsprop import dialects as known
     from rmsprop.commands import words
     from rmsprop.commands.options import Run
-    from rmsprop.commands.problem import Runner, read
+    from rmsprop.commands.problem import Setting, read
     from rmsprop.view.figure import SUFFIXES, check_path
 
     if plot is not None:
         check_path(plot, SUFFIXES)
     console.print(str(known.compare(*rows, **changes)), soft_wrap=True, markup=False)
     problem = read(function, Run(start=start, lr=lr, steps=steps))
-    runners = [Runner(name="rmsprop", label=row.name, rule=row.resolve(**changes)) for row in rows]
-    left, right = (problem.minimize(runner).trace for runner in runners)
+    settings = [Setting(name="rmsprop", label=row.name, rule=row.resolve(**changes)) for row in rows]
+    left, right = (problem.minimize(setting).trace for setting in settings)
     f = problem.function
     console.print(f"\nBoth on f({', '.join(f.variables)}) = {f} from {words.write_point(problem.start)}, lr {lr:g}:")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -184,6 +184,6 @@ def _compare(
         from rmsprop.view import plot as draw
 
         note = f"lr {lr:g}, {steps} steps"
-        labels = [runner.label for runner in runners]
+        labels = [setting.label for setting in settings]
         draw([left, right], plot, function=problem.drawn, labels=labels, note=note, theme=theme)
         console.print(f"written  {plot}", soft_wrap=True, markup=False)

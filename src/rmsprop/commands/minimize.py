@@ -11,7 +11,7 @@ from rmsprop.commands.options import Output, Run, Switches, takes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rmsprop.commands.problem import Problem, Runner
+    from rmsprop.commands.problem import Problem, Setting
 
 __all__ = ["compare", "minimize"]
 
@@ -40,7 +40,7 @@ Examples:
 
 COMPARE = """Run RMSprop and others from one start, and draw them together.
 
-All have the same learning rate unless one is given after a colon. A name may be a rival or a dialect.
+All have the same learning rate unless one is given after a colon. A name may be a baseline or a dialect.
 --csv out.csv writes one file for each: out-adam.csv.
 
 Examples:
@@ -66,16 +66,16 @@ def minimize(  # noqa: D103 (MINIMIZE is the docstring)
     run: Run,
     output: Output,
 ) -> None:
-    from rmsprop.commands.problem import Runner, read
+    from rmsprop.commands.problem import Setting, read
 
     output.files()
     problem = read(function, run, switches)
     rule = switches.rule()
     label = switches.dialect or "RMSprop"
-    runner = Runner(name="rmsprop", label=label, rule=rule)
-    result = problem.minimize(runner, gtol=gtol, xtol=xtol, ftol=ftol)
-    _report(problem, runner, result, output)
-    _write(problem, [runner], [result.trace], output)
+    setting = Setting(name="rmsprop", label=label, rule=rule)
+    result = problem.minimize(setting, gtol=gtol, xtol=xtol, ftol=ftol)
+    _report(problem, setting, result, output)
+    _write(problem, [setting], [result.trace], output)
 
 
 @takes(Switches, Run, Output)
@@ -83,22 +83,22 @@ def compare(  # noqa: D103 (COMPARE is the docstring)
     function: Function,
     others: Annotated[
         str,
-        typer.Option("--with", help="Rivals or dialects, comma-separated, each NAME or NAME:LR.", metavar="A,B,..."),
-    ],
+        typer.Option("--with", help="Baselines or dialects, comma-separated, each NAME or NAME:LR.", metavar="A,B,..."),
+    ] = "adagrad,momentum,adam",
     *,
     switches: Switches,
     run: Run,
     output: Output,
 ) -> None:
-    from rmsprop.commands.problem import Runner, chosen, read
+    from rmsprop.commands.problem import Setting, chosen, read
 
     output.files()
     problem = read(function, run, switches)
-    first = Runner(name="rmsprop", label=switches.dialect or "RMSprop", rule=switches.rule())
-    runners = [first, *chosen(others)]
-    results = [problem.minimize(runner) for runner in runners]
-    _report_all(problem, runners, results, output)
-    _write(problem, runners, [result.trace for result in results], output)
+    first = Setting(name="rmsprop", label=switches.dialect or "RMSprop", rule=switches.rule())
+    settings = [first, *chosen(others)]
+    results = [problem.minimize(setting) for setting in settings]
+    _report_all(problem, settings, results, output)
+    _write(problem, settings, [result.trace for result in results], output)
 
 
 minimize.__doc__, compare.__doc__ = MINIMIZE, COMPARE
@@ -116,23 +116,25 @@ def _heading(console: Console, problem: Problem) -> None:
     console.print(f"from {write_point(problem.start)}, lr {problem.lr:g}, {steps}{noise}", soft_wrap=True)
 
 
-def _report(problem: Problem, runner: Runner, result: Any, output: Output) -> None:
+def _report(problem: Problem, setting: Setting, result: Any, output: Output) -> None:
     from rmsprop.commands import words
 
     console, trace = words.console(), result.trace
-    assert runner.rule is not None
+    assert setting.rule is not None
     _heading(console, problem)
-    console.print(f"{runner.label}: {words.describe(runner.rule)}", soft_wrap=True)
+    console.print(f"{setting.label}: {words.describe(setting.rule)}", soft_wrap=True)
     console.print(words.table(trace, problem.function.variables))
     console.print(f"loss     {words.sparkline(trace.f)}", soft_wrap=True)
     console.print(f"end      {words.write_point(result.x)}, f = {result.fun:.8g}", soft_wrap=True, style="bold")
+    if result.fun_best != result.fun:
+        console.print(f"best     {words.write_point(result.x_best)}, f = {result.fun_best:.8g}", soft_wrap=True)
     console.print(f"stopped  {result.message}", soft_wrap=True)
-    told = words.fate(trace, left=_left(problem, [runner], [trace], output)[0], maximize=runner.rule.maximize)
+    told = words.fate(trace, left=_left(problem, [setting], [trace], output)[0], maximize=setting.rule.maximize)
     if told:
         console.print(told, style="yellow", soft_wrap=True)
 
 
-def _report_all(problem: Problem, runners: list[Runner], results: list[Any], output: Output) -> None:
+def _report_all(problem: Problem, settings: list[Setting], results: list[Any], output: Output) -> None:
     from rich import box
     from rich.table import Table
 
@@ -140,48 +142,48 @@ def _report_all(problem: Problem, runners: list[Runner], results: list[Any], out
 
     console = words.console()
     _heading(console, problem)
-    console.print(f"{runners[0].label}: {words.describe(runners[0].rule)}", soft_wrap=True)  # type: ignore[arg-type]
+    console.print(f"{settings[0].label}: {words.describe(settings[0].rule)}", soft_wrap=True)  # type: ignore[arg-type]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("", "steps", "ends at", "f", "loss"):
         table.add_column(head, justify="left" if head in ("", "loss") else "right", no_wrap=bool(head))
     traces = [result.trace for result in results]
     every = [value for trace in traces for value in words.fit(trace.f, _BARS)]
-    for runner, result in zip(runners, results):
+    for setting, result in zip(settings, results):
         bars = words.sparkline(result.trace.f, _BARS, among=every)
-        table.add_row(runner.label, str(result.nit), words.write_point(result.x, digits=4), f"{result.fun:.5g}", bars)
+        table.add_row(setting.label, str(result.nit), words.write_point(result.x, digits=4), f"{result.fun:.5g}", bars)
     console.print(table)
-    for runner, result, left in zip(runners, results, _left(problem, runners, traces, output)):
-        climbing = runner.rule is not None and runner.rule.maximize
+    for setting, result, left in zip(settings, results, _left(problem, settings, traces, output)):
+        climbing = setting.rule is not None and setting.rule.maximize
         told = words.fate(result.trace, left=left, maximize=climbing)
         if told:
             reason = "" if result.success else f" {result.message}"
-            console.print(f"{runner.label}: {told}{reason}", style="yellow", soft_wrap=True)
+            console.print(f"{setting.label}: {told}{reason}", style="yellow", soft_wrap=True)
 
 
-def _picture(problem: Problem, runners: list[Runner], output: Output) -> dict[str, Any]:
+def _picture(problem: Problem, settings: list[Setting], output: Output) -> dict[str, Any]:
     from rmsprop.commands.options import pairs
 
     return {
         "function": problem.drawn,
-        "labels": [runner.label for runner in runners],
+        "labels": [setting.label for setting in settings],
         "domain": None if output.domain is None else pairs(output.domain, "--domain"),
     }
 
 
-def _left(problem: Problem, runners: list[Runner], traces: list[Any], output: Output) -> list[int | None]:
+def _left(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> list[int | None]:
     """When each run leaves the picture that would be drawn, whether or not it is."""
     from rmsprop.view import Scene
 
-    return [track.left for track in Scene.of(traces, **_picture(problem, runners, output)).tracks]
+    return [track.left for track in Scene.of(traces, **_picture(problem, settings, output)).tracks]
 
 
-def _write(problem: Problem, runners: list[Runner], traces: list[Any], output: Output) -> None:
+def _write(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> None:
     from pathlib import Path
 
     from rmsprop.commands import words
 
     written = []
-    options = {**_picture(problem, runners, output), "theme": output.theme, "dpi": output.dpi}
+    options = {**_picture(problem, settings, output), "theme": output.theme, "dpi": output.dpi}
     if output.size is not None:
         options["size"] = output.size.lower().split("x")
     if output.plot is not None:
@@ -196,9 +198,9 @@ def _write(problem: Problem, runners: list[Runner], traces: list[Any], output: O
         written.append(output.animate)
     if output.csv is not None:
         base = Path(output.csv)
-        for runner, trace in zip(runners, traces):
-            word = "-".join("".join(c if c.isalnum() else " " for c in runner.label.lower()).split())
-            target = base if len(runners) == 1 else base.with_name(f"{base.stem}-{word}{base.suffix}")
+        for setting, trace in zip(settings, traces):
+            word = "-".join("".join(c if c.isalnum() else " " for c in setting.label.lower()).split())
+            target = base if len(settings) == 1 else base.with_name(f"{base.stem}-{word}{base.suffix}")
             trace.to_csv(target)
             written.append(str(target))
     for file in written:

@@ -92,17 +92,9 @@ class Switches(Changes):
 
     def rule(self) -> Rule:
         """Return the rule: the dialect's with these changes, or the library's own."""
-        changes = self.changes
-        if self.dialect is not None:
-            from rmsprop.dialects import dialect
+        from rmsprop.select import select
 
-            return dialect(self.dialect, **changes)
-        # What a momentum or a weight decay brings along in torch.
-        if changes.get("momentum") and "buffer" not in changes:
-            changes["buffer"] = "unit"
-        if changes.get("weight_decay") and "weight_decay_mode" not in changes:
-            changes["weight_decay_mode"] = "l2"
-        return Rule().replace(**changes)
+        return select(self.dialect, self.changes).rule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

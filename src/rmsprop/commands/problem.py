@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rmsprop.landscapes import Landscape
     from rmsprop.rule import Rule
 
-__all__ = ["Problem", "Runner", "chosen", "read"]
+__all__ = ["Problem", "Setting", "chosen", "read"]
 
 LR, STEPS = 0.01, 1000
 
@@ -46,35 +46,29 @@ class Problem:
         """What a picture draws: the landscape, which knows its domain and minima, or the function."""
         return self.landscape or self.function
 
-    def minimize(self, runner: Runner, **options: Any) -> Any:
+    def minimize(self, setting: Setting, **options: Any) -> Any:
         """Run one optimizer; every one meets the same noise."""
-        import numpy as np
-
         from rmsprop.minimize import minimize
 
-        f = self.function
-        lr = self.lr if runner.lr is None else runner.lr
-        shared = {"lr": lr, "steps": self.steps, "trace": True, **options}
-        if runner.rule is not None:
-            shared["rule"] = runner.rule
-        else:
-            shared["optimizer"] = runner.name
+        f, lr = self.function, self.lr if setting.lr is None else setting.lr
+        one = {"optimizer": setting.name} if setting.rule is None else {"dialect": setting.rule}
+        shared = {"lr": lr, "steps": self.steps, "trace": True, **one, **options}
         if not self.noise:
-            return minimize(f, list(self.start), jac=f.grad, **shared)
+            return minimize(f, self.start, **shared)
 
-        def draws() -> Iterator[Any]:
+        def draw() -> Iterator[Any]:
+            import numpy as np
+
             random = np.random.default_rng(self.seed)
             while True:
                 yield self.noise * random.standard_normal(len(self.start))
 
-        return minimize(
-            lambda x, _: f(x), list(self.start), jac=lambda x, noise: f.grad(x) + noise, batches=draws(), **shared
-        )
+        return minimize(lambda x, _: f(x), self.start, jac=lambda x, noise: f.grad(x) + noise, batches=draw(), **shared)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Runner:
-    """One optimizer of a comparison: RMSprop with a rule, or a rival by name; `lr` None is the problem's."""
+class Setting:
+    """One optimizer of a comparison: RMSprop with a rule, or a baseline by name; `lr` None is the problem's."""
 
     name: str
     label: str
@@ -124,46 +118,44 @@ def read(text: str, run: Run, switches: Switches | None = None) -> Problem:
     )
 
 
-def chosen(wanted: str) -> list[Runner]:
-    """Read "adagrad,momentum:0.1,torch": rivals and dialects, each with a learning rate of its own after a colon.
+def chosen(wanted: str) -> list[Setting]:
+    """Read "adagrad,momentum:0.1,torch": baselines and dialects, each with a learning rate of its own after a colon.
 
     Raises:
         InputError: A name that is neither, or no name at all.
     """
-    from rmsprop import dialects, rivals
+    from rmsprop import baselines, dialects
     from rmsprop.commands.options import numbers
     from rmsprop.errors import RuleError
-    from rmsprop.view.scene import name_of
+    from rmsprop.optimizers import TABLE
 
-    runners = []
+    aliases = {row.alias: row.name for row in TABLE.values()} | {"gd": "gradient_descent"}
+    settings = []
     for part in filter(None, (piece.strip() for piece in wanted.split(","))):
         name, _, rate = part.partition(":")
         lr = numbers(rate, "--with")[0] if rate else None
         suffix = f" (lr {lr:g})" if lr is not None else ""
         try:
-            rival = rivals.get(_SHORT.get(name.lower(), name)).name
-            runners.append(Runner(name=rival, label=name_of(rival) + suffix, lr=lr))
+            baseline = baselines.get(aliases.get(name.lower(), name)).name
+            settings.append(Setting(name=baseline, label=TABLE[baseline].label + suffix, lr=lr))
             continue
         except InputError:
             pass
         try:
             row = dialects.get(name)
         except RuleError:
-            known = f"{', '.join(rivals.names())}; or a dialect: see rmsprop dialects"
+            known = f"{', '.join(baselines.names())}; or a dialect: see rmsprop dialects"
             raise InputError(f"--with: unknown optimizer {name!r}{_near(name)}, known are {known}") from None
-        runners.append(Runner(name="rmsprop", label=row.name + suffix, rule=row.resolve(), lr=lr))
-    if not runners:
+        settings.append(Setting(name="rmsprop", label=row.name + suffix, rule=row.resolve(), lr=lr))
+    if not settings:
         raise InputError("--with names no optimizer, expected for example --with adagrad,momentum,adam")
-    return runners
-
-
-_SHORT = {"sgd": "gradient_descent", "gd": "gradient_descent"}
+    return settings
 
 
 def _near(name: str) -> str:
     import difflib
 
-    from rmsprop import dialects, rivals
+    from rmsprop import baselines, dialects
 
-    near = difflib.get_close_matches(name.lower(), [*rivals.names(), *dialects.names()], n=1)
+    near = difflib.get_close_matches(name.lower(), [*baselines.names(), *dialects.names()], n=1)
     return f", did you mean {near[0]!r}?" if near else ""

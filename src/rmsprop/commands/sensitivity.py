@@ -38,7 +38,7 @@ Examples:
 
 def sensitivity(  # noqa: D103 (HELP is the docstring)
     task: Annotated[str, typer.Argument(help="What to train; rmsprop race --list names them.", metavar="TASK")],
-    rivals: Annotated[
+    optimizers: Annotated[
         str | None,
         typer.Option(
             "--with", help="Optimizers, comma-separated. [sgd,momentum,adagrad,adam,rmsprop]", metavar="A,B,..."
@@ -55,7 +55,7 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
     device: Annotated[str | None, typer.Option(help="A torch device. [the task's own]", metavar="D")] = None,
 ) -> None:
     from rmsprop.commands import words
-    from rmsprop.race import contestant
+    from rmsprop.race import choice
     from rmsprop.race import task as tasks
     from rmsprop.race.folder import Folder
     from rmsprop.tune._sensitivity import Sensitivity, Settings
@@ -63,17 +63,17 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
 
     console = words.console()
     chosen = prepared(tasks.get(task), quick=quick, device=device)
-    wanted = None if rivals is None else contestant.chosen(rivals)
+    wanted = None if optimizers is None else choice.parse(optimizers)
     folder = Folder(out or Path("runs") / f"{chosen.name}{'-quick' if quick else ''}-sensitivity")
     file, earlier = folder.path / RESULTS, None
     if resume and file.exists():
         earlier = Sensitivity.from_json(file.read_text(encoding="utf-8", errors="replace"), where=file)
         before = earlier.settings
-        wanted = before.rivals if wanted is None else wanted
+        wanted = before.optimizers if wanted is None else wanted
         seeds, epochs = before.seeds if seeds is None else seeds, before.epochs if epochs is None else epochs
     elif resume:
         console.print(f"Nothing to resume in {folder.path}: a new measurement begins.")
-    settings = Settings.of(chosen, rivals=wanted, seeds=seeds, epochs=epochs, quick=quick)
+    settings = Settings.of(chosen, optimizers=wanted, seeds=seeds, epochs=epochs, quick=quick)
     if earlier is not None:
         settings = settings.joined(earlier.settings)
     elif file.exists():
@@ -104,14 +104,14 @@ def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Fo
         TimeRemainingColumn,
     )
 
-    from rmsprop.race import contestant
+    from rmsprop.race import choice
     from rmsprop.tune._draw_sensitivity import sensitivity_png
     from rmsprop.tune._sensitivity import facts, measure
 
     low, high = settings.rate(settings.first), settings.rate(settings.last)
     console.print(f"{task.title}: {task.model}.", style="dim", soft_wrap=True)
     console.print(
-        f"{len(settings.rivals)} optimizers, lr {low:g} to {high:g}, {settings.per_decade} per decade, "
+        f"{len(settings.optimizers)} optimizers, lr {low:g} to {high:g}, {settings.per_decade} per decade, "
         f"{settings.seeds} seed{'s' if settings.seeds > 1 else ''}, {settings.epochs} epochs."
     )
     progress = Progress(
@@ -127,7 +127,7 @@ def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Fo
             if done:
                 console.print(f"Going on: {done} trials were done before.")
         else:
-            text = f"{contestant.get(point.rival).label}, lr {settings.rate(point.place):g}"
+            text = f"{choice.get(point.optimizer).label}, lr {settings.rate(point.place):g}"
             progress.update(bar, description=text)
             if not console.is_terminal and done % 50 == 0:
                 console.print(f"  {done} of {planned} trials")

@@ -1,11 +1,7 @@
 """How two rules differ, in sentences, and what that does to a step.
 
-Two closed forms carry the numbers; both give a step's length as a multiple of lr, at a parameter of 0, so without
-weight decay. With g the size of the gradient, v0 the start of mean_sq, and d the denominator (`rmsprop.rule`):
-
-    first step             u = g / d(rho v0 + (1 - rho) g^2)      centered: d(rho (v0 + (1 - rho) g^2))
-                           times 1 + momentum for nesterov "post"
-    gradient g for ever    u = g / d(g^2) / (1 - momentum)        centered: d(0), for the variance is gone
+Two numbers carry it: how far the first step goes, and how far every step goes in the end under a gradient that does not
+change; both as a multiple of lr, at a parameter of 0, so without weight decay.
 """
 
 from __future__ import annotations
@@ -15,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from rmsprop import formula
 from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
@@ -87,14 +84,7 @@ def first_step(rule: Rule, *, grad: float = 1.0) -> float:
         >>> round(dialects.first_step(dialects.dialect("tensorflow1")), 3)
         1.0
     """
-    size = _size(grad)
-    rho, fresh = rule.decay(1)
-    square = rho * rule.init_value + fresh * size * size
-    if rule.centered:
-        # The first corrected variance is 0 whatever the gradient; `rmsprop.reference` takes the mean square there.
-        square = size * size if rule.bias_correction else rho * (rule.init_value + fresh * size * size)
-    unit = _unit(rule, size, square)
-    return unit * (1.0 + rule.momentum) if rule.nesterov == "post" else unit
+    return formula.step_lengths(rule, grad=_size(grad))[0]
 
 
 def steady_step(rule: Rule, *, grad: float = 1.0) -> float:
@@ -112,27 +102,13 @@ def steady_step(rule: Rule, *, grad: float = 1.0) -> float:
         >>> round(dialects.steady_step(dialects.dialect("torch", momentum=0.9)), 3)
         10.0
     """
-    size = _size(grad)
-    square = 0.0 if rule.centered else size * size
-    # At rho 1 the averages keep their start for ever.
-    return _unit(rule, size, rule.init_value if rule.rho == 1.0 else square) / (1.0 - rule.momentum)
+    return formula.steady_length(rule, grad=_size(grad))
 
 
 def _size(grad: float) -> float:
     if isinstance(grad, bool) or not isinstance(grad, (int, float)) or not math.isfinite(grad) or grad <= 0:
         raise InputError(f"grad={grad!r}, expected a finite number above 0")
     return float(grad)
-
-
-def _unit(rule: Rule, size: float, square: float) -> float:
-    square = max(square, rule.var_floor)
-    if rule.eps_mode == "outside":
-        denominator = math.sqrt(square) + rule.eps
-    elif rule.eps_mode == "inside":
-        denominator = math.sqrt(square + rule.eps)
-    else:
-        denominator = max(math.sqrt(square), rule.eps)
-    return size / denominator if denominator else 0.0
 
 
 def compare_rules(

@@ -149,7 +149,9 @@ class Dialect:
     def _permit(self, switch: str, value: Any, settings: Mapping[str, Any]) -> None:
         """Raise RuleError unless the host can set `switch` to `value`."""
         if switch in self.refuses:
-            raise RuleError(f"dialect {self.name!r}: {switch}={value!r}, but {self.refuses[switch]}; {self._way_out()}")
+            raise RuleError(
+                f"dialect {self.name!r}: {switch}={value!r}, but {self.refuses[switch]}; {self._way_out(switch, value)}"
+            )
         other = self.needs.get(switch)
         if other is not None and not _is_on(settings[other]):
             raise RuleError(
@@ -163,15 +165,18 @@ class Dialect:
             choices = self.choices.get(switch, (value,))
         else:
             raise RuleError(
-                f"dialect {self.name!r}: {switch}={value!r}, but {self.title} has no such option; {self._way_out()}"
+                f"dialect {self.name!r}: {switch}={value!r}, but {self.title} has no such option; "
+                f"{self._way_out(switch, value)}"
             )
         if value not in choices:
             expected = ", ".join(map(repr, choices))
-            raise RuleError(f"dialect {self.name!r}: {switch}={value!r}, expected one of {expected}; {self._way_out()}")
+            raise RuleError(
+                f"dialect {self.name!r}: {switch}={value!r}, expected one of {expected}; {self._way_out(switch, value)}"
+            )
 
-    def _way_out(self) -> str:
+    def _way_out(self, switch: str, value: Any) -> str:
         offers = f"it offers {', '.join(self.offers)}" if self.offers else "it offers nothing to set"
-        return f"{offers}. For a rule that it never had, change the rule itself: dialect({self.name!r}).replace(...)"
+        return f"{offers}. To change it all the same, pass rmsprop.dialect({self.name!r}).replace({switch}={value!r})"
 
     def _unknown(self, switch: str) -> str:
         if switch in ("lr", "learning_rate"):
@@ -182,8 +187,8 @@ class Dialect:
             )
         ours = next((mine for mine, theirs in self.words.items() if theirs == switch and mine in _SWITCHES), None)
         if ours is not None:
-            return f"dialect {self.name!r}: {switch!r} is the host's word, here it is {ours!r}"
-        return f"dialect {self.name!r}: unknown switch {switch!r}, {nearest(switch, _SWITCHES)}"
+            return f"dialect {self.name!r}: unknown option {switch!r}; use {ours!r}"
+        return f"dialect {self.name!r}: unknown option {switch!r}; {nearest(switch, _SWITCHES)}"
 
 
 def _is_on(value: Any) -> bool:

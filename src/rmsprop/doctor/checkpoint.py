@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import dialects
+from rmsprop import dialects, formula
 from rmsprop.doctor.findings import Finding, History
 from rmsprop.doctor.look import Look, Sample
 from rmsprop.doctor.measure import measure
@@ -162,7 +162,7 @@ def _of_host(snapshot: Snapshot, host: Rule, numbers: Mapping[str, float]) -> Ru
 def _buffers(parameter: Any, rule: Rule) -> dict[str, NDArray[Any]]:
     """Return the statistics as this library keeps them, as matrices of rows, not more than a million elements."""
     square, mean = parameter.mean_sq, parameter.mean_grad
-    weight = 1.0 - rule.rho**parameter.step if rule.bias_correction and parameter.step else 1.0
+    weight = formula.bias_divisor(rule.rho, parameter.step) if rule.bias_correction and parameter.step else 1.0
     arrays = {"mean_sq": square / weight}
     if rule.centered:
         mean = np.zeros_like(square) if mean is None else mean / weight

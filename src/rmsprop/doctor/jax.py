@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import dialects
+from rmsprop import dialects, formula
 from rmsprop.doctor.findings import Finding, History
 from rmsprop.doctor.findings import examine as _examine
 from rmsprop.doctor.measure import Look, Sample, measure
 from rmsprop.doctor.sample import Grid, grid, units_last
 from rmsprop.errors import InputError, StateError
 from rmsprop.jax import RMSpropState
+from rmsprop.jax._state import FIELDS
 from rmsprop.rule import Rule
 
 __all__ = ["examine", "look"]
@@ -176,15 +177,15 @@ def _statistics(found: Any, rule: Rule | None, step: int | None) -> tuple[dict[s
     fields = set(found._fields)
     count = int(found.count) if "count" in fields else int(step or 0)
     own = isinstance(found, RMSpropState)
-    centered = found.mean_grad is not None if own else "mu" in fields
+    centered = found.mu is not None if own else "mu" in fields
     if rule is None:
         rule = dialects.dialect("optax", centered=centered, bias_correction=not own and "count" in fields)
     if rule.centered != centered:
         raise StateError(f"state: {'centered' if centered else 'not centered'}, but the rule is {rule!r}")
     if own:
         kept = ("mean_grad", "grad_var") if centered else ("mean_sq",)
-        return {name: getattr(found, name) for name in kept}, rule, count
-    weight = 1.0 - rule.rho**count if "count" in fields and count else 1.0
+        return {name: getattr(found, FIELDS[name]) for name in kept}, rule, count
+    weight = formula.bias_divisor(rule.rho, count) if "count" in fields and count else 1.0
     if not centered:
         return {"mean_sq": jax.tree.map(lambda v: v / weight, found.nu)}, rule, count
     mean = jax.tree.map(lambda m: m / weight, found.mu)

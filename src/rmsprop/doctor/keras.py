@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _advice, dialects
+from rmsprop import _advice, dialects, formula
 from rmsprop.doctor.findings import Finding, History
 from rmsprop.doctor.look import Look, Sample
 from rmsprop.doctor.measure import measure
@@ -157,7 +157,7 @@ class Watch(keras.callbacks.Callback):
                 param=start,
                 update=None if start is None else param - start,
                 grad=_gradient(rule, step, old, buffers) if whole else None,
-                before=_square(old) if whole else None,
+                before=formula.mean_square(old) if whole else None,
             )
             looks.append(measure(sample))
         self._watching.take(looks)
@@ -219,13 +219,9 @@ def _started(rule: Rule, buffers: dict[str, Array]) -> dict[str, Array]:
     return {name: np.full_like(array, start.get(name, 0.0)) for name, array in buffers.items()}
 
 
-def _square(buffers: dict[str, Array]) -> Array:
-    return buffers["mean_sq"] if "mean_sq" in buffers else buffers["grad_var"] + buffers["mean_grad"] ** 2
-
-
 def _gradient(rule: Rule, step: int, old: dict[str, Array], new: dict[str, Array]) -> Array | None:
     """Return the gradient of the step, for what is not centered without its sign."""
-    rho, fresh = rule.decay(step)
+    rho, fresh = formula.decay(rule.rho, step if rule.bias_correction else None)
     if not fresh:
         return None
     if rule.centered:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _step
+from rmsprop import formula
 from rmsprop.doctor.look import QUANTILES, Look, Sample
 from rmsprop.rule import Rule
 
@@ -58,7 +58,7 @@ def measure(sample: Sample) -> Look:
     """
     rule, lr = sample.rule, sample.lr
     known = {name: np.asarray(value, np.float64) for name, value in sample.buffers.items()}
-    square = _step.mean_square(rule, known)
+    square = formula.mean_square(known)
     start = _remainder(rule, sample.step)
     # What has had no gradient holds rho^t of the start; 1e-3 is more than a thousand float32 roundings of that.
     touched = square > start * 1.001 if start else square > 0
@@ -121,10 +121,11 @@ def _denominator(
 ) -> dict[str, Any]:
     rule = sample.rule
     lr = sample.lr if math.isfinite(sample.lr) else 1.0
-    rate = _step.effective_lr(rule, known, lr, step=sample.step)
+    rate = formula.effective_lr(rule, known, lr, step=sample.step)
     rates = np.sort(rate[touched])
     places = [min(int(q * count), count - 1) for q in QUANTILES]
-    floored = np.maximum(known["grad_var"] if rule.centered else square, rule.var_floor)
+    n = formula.numbers_of(rule, lr=lr)._replace(is_first=sample.step == 1)
+    floored = formula.bounded_square(known, rule, n, xp=np)
     eps = rule.eps * rule.eps if rule.eps_mode != "inside" else rule.eps
     ruled = touched & (floored < eps)
     found = {
@@ -134,7 +135,7 @@ def _denominator(
         "eps_root": _low_root(floored[ruled]),
     }
     if rule.centered:
-        plain = _step.effective_lr(rule.replace(centered=False), {"mean_sq": square}, lr)
+        plain = formula.effective_lr(rule.replace(centered=False), {"mean_sq": square}, lr)
         with np.errstate(invalid="ignore"):
             gone = rate > COLLAPSE * plain
         found["collapsed_share"] = float((touched & gone).sum() / count)
@@ -174,7 +175,7 @@ def _decoupling(sample: Sample, square: Array, start: float) -> float | None:
     if grad is None or step < 2 or rule.rho >= 1.0:
         return None
     fed = float(np.square(grad, dtype=np.float64).sum())
-    rho, fresh = rule.decay(step)
+    rho, fresh = formula.decay(rule.rho, step if rule.bias_correction else None)
     if sample.before is not None:
         held = float(sample.before.sum(dtype=np.float64))
     else:  # v <- rho v + (1 - rho) g^2, backwards; below 1e-5 of v that is rounding
@@ -183,7 +184,7 @@ def _decoupling(sample: Sample, square: Array, start: float) -> float | None:
     if not rule.bias_correction:
         past = start / rule.rho * square.size if rule.rho else 0.0
         held = held - past if held > 1.001 * past else 0.0
-        held /= 1.0 - rule.rho ** (step - 1)
+        held /= formula.bias_divisor(rule.rho, step - 1)
     return _number(fed / held) if held > 0 else None
 
 

@@ -20,55 +20,70 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rmsprop import _advice
-from rmsprop._choice import choose, remember_given
+from rmsprop import _advice, formula
 from rmsprop.errors import InputError, InputTypeError, RuleError, StateError
 from rmsprop.jax._optax import from_optax, to_optax
-from rmsprop.jax._state import RMSpropState, state_dtype
-from rmsprop.jax._step import complex_step, live, real_step
+from rmsprop.jax._state import FIELDS, RMSpropState, state_dtype
+from rmsprop.jax._step import complex_step, real_step
 from rmsprop.rule import Rule
+from rmsprop.select import Selection, check_option_names, select
 
-__all__ = ["RMSpropState", "from_optax", "rmsprop", "to_optax"]
+__all__ = ["RMSpropState", "Transformation", "from_optax", "rmsprop", "scale_by_rms", "scale_by_stddev", "to_optax"]
 
 Array = Any
 Tree = Any
 
-# optax's words for this library's switches, and what stands in for a traced number while a rule is chosen.
 _NUMBERS = {"decay": ("rho", 0.5), "eps": ("eps", 1e-8), "initial_scale": ("init", 0.0), "momentum": ("momentum", 0.5)}
-_FLAGS = ("eps_in_sqrt", "centered", "nesterov", "bias_correction")
+"""optax's word of a number -> this library's, and what stands in for a traced one while the rule is selected."""
+_WORDS = {"rho": "decay", "init": "initial_scale", "eps_mode": "eps_in_sqrt"}
 
 
-@remember_given
-def rmsprop(  # noqa: D417 (`given` is not the caller's)
-    learning_rate: optax.ScalarOrSchedule,
-    decay: Any = 0.9,
-    eps: Any = 1e-8,
-    initial_scale: Any = 0.0,
-    eps_in_sqrt: bool = True,
-    centered: bool = False,
+class Transformation(optax.GradientTransformationExtraArgs):
+    """An optax gradient transformation that knows its rule.
+
+    Attributes:
+        rule: The rule, as far as its numbers are not traced.
+        dialect: The dialect's name, "custom" for a `Rule`.
+    """
+
+    rule: Rule
+    dialect: str
+
+    def __repr__(self) -> str:
+        return f"rmsprop.jax.rmsprop(dialect={self.dialect!r}, {self.rule!r})"
+
+
+@check_option_names
+def rmsprop(
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    decay: Any = None,
+    eps: Any = None,
+    initial_scale: Any = None,
+    eps_in_sqrt: bool | None = None,
+    centered: bool | None = None,
     momentum: Any = None,
-    nesterov: bool = False,
-    bias_correction: bool = False,
+    nesterov: bool | None = None,
+    bias_correction: bool | None = None,
     *,
     dialect: str | Rule | None = None,
-    given: frozenset[str] = frozenset(),
-) -> optax.GradientTransformationExtraArgs:
+) -> Transformation:
     """Return optax.rmsprop, or the RMSprop that `dialect` names, as a gradient transformation.
 
     v <- decay v + (1 - decay) g^2;  update = -lr g / sqrt(v + eps), and what the switches of `rmsprop.Rule` add.
 
     Args:
-        learning_rate: At least 0: a number, a traced scalar, or an optax schedule of the step counted from 0.
-        decay: Decay of the moving averages, in [0, 1].
-        eps: In units of grad**2 inside the root, of grad outside.
-        initial_scale: mean_sq before the first step, in units of grad**2.
-        eps_in_sqrt: Whether eps stands inside the root.
+        learning_rate: At least 0: a number, a traced scalar, or an optax schedule of the step counted from 0. None: the
+            dialect's own, if it has one; "optax" has none.
+        decay: Decay of the moving averages, in [0, 1]. None, here and below: the dialect's own (optax: 0.9).
+        eps: In units of grad**2 inside the root, of grad outside (optax: 1e-8).
+        initial_scale: The mean square before the first step, in units of grad**2 (optax: 0).
+        eps_in_sqrt: Whether eps stands inside the root (optax: True).
         centered: Divide by the standard deviation of the gradient instead of its root mean square.
-        momentum: Decay of the momentum buffer; None for no buffer.
+        momentum: Decay of the momentum buffer (optax: no buffer).
         nesterov: Add momentum * buffer once more.
         bias_correction: Correct the averages for their start at zero.
-        dialect: A name of `rmsprop.dialects` or a `Rule`: what decides every argument that is left out. An argument
-            that is given changes it, and a dialect whose host has no such option refuses. Default: "optax".
+        dialect: A name of `rmsprop.dialects` or a `Rule`: what decides every argument that is None. An option that the
+            dialect does not have raises, and so does one that contradicts a `Rule`. Default: "optax".
 
     Returns:
         `init(params)` -> `RMSpropState`, float32 statistics for 16-bit parameters; `update(grads, state, params=None)`
@@ -94,35 +109,100 @@ def rmsprop(  # noqa: D417 (`given` is not the caller's)
 
     Source: google-deepmind/optax, optax/_src/alias.py, 0.2.8, for the signature; the rules: `rmsprop.dialects`.
     """
-    words = {
-        "decay": decay,
-        "eps": eps,
-        "initial_scale": initial_scale,
-        "momentum": momentum,
-        "eps_in_sqrt": eps_in_sqrt,
+    numbers_ = {"decay": decay, "eps": eps, "initial_scale": initial_scale, "momentum": momentum}
+    switches = {
+        "eps_mode": _choose("eps_in_sqrt", eps_in_sqrt, "inside", "outside"),
         "centered": centered,
-        "nesterov": nesterov,
+        "nesterov": _choose("nesterov", nesterov, "post", "none"),
         "bias_correction": bias_correction,
+        # optax keeps a trace for every momentum but None
+        "buffer": "lr" if momentum is not None and dialect is None else None,
     }
-    if dialect is not None and given >= {*words, "learning_rate"}:
-        raise RuleError(
-            "dialect: every other argument was given too, as optax.inject_hyperparams does, so nothing is left for the "
-            "dialect to decide; give inject_hyperparams a function of what is to be injected: "
-            "lambda learning_rate: rmsprop(learning_rate, dialect=...)"
-        )
-    changes, traced = _changes({word: words[word] for word in words if word in given}, dialect)
-    rule, row = choose(dialect, default="optax", changes=changes)
+    options, traced = _split_traced(numbers_, dialect)
+    selection = select(dialect, {**options, **switches}, default="optax", words=_WORDS)
+    if learning_rate is None and selection.lr is None:
+        raise InputTypeError(f"learning_rate: None, expected a number: dialect {selection.dialect!r} has no default")
+    return _transformation(selection, selection.lr if learning_rate is None else learning_rate, traced)
+
+
+@check_option_names
+def scale_by_rms(
+    decay: Any = None,
+    eps: Any = None,
+    initial_scale: Any = None,
+    eps_in_sqrt: bool | None = None,
+    bias_correction: bool | None = None,
+    *,
+    dialect: str | Rule | None = None,
+) -> Transformation:
+    """Return optax.scale_by_rms: the gradient divided by the root of its mean square, without a learning rate.
+
+    update = g / sqrt(nu + eps). The arguments are those of `rmsprop`; a dialect's momentum and weight decay, which come
+    after the division, raise.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, rmsprop.jax
+        >>> tx = optax.chain(rmsprop.jax.scale_by_rms(decay=0.75), optax.scale(-0.1))
+        >>> updates, _ = tx.update(jnp.array([3.0]), tx.init(jnp.zeros(1)))
+        >>> print(updates)
+        [-0.2]
+
+    Source: google-deepmind/optax, optax/_src/transform.py, 0.2.8.
+    """
+    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
+                            dialect=dialect), "scale_by_rms")  # fmt: skip
+
+
+@check_option_names
+def scale_by_stddev(
+    decay: Any = None,
+    eps: Any = None,
+    initial_scale: Any = None,
+    eps_in_sqrt: bool | None = None,
+    bias_correction: bool | None = None,
+    *,
+    dialect: str | Rule | None = None,
+) -> Transformation:
+    """Return optax.scale_by_stddev: the gradient divided by its standard deviation, without a learning rate.
+
+    As `scale_by_rms`, with centered=True.
+    """
+    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
+                            dialect=dialect), "scale_by_stddev")  # fmt: skip
+
+
+def _scaling(transformation: Transformation, name: str) -> Transformation:
+    """Turn a step down of length 1 into the scaled gradient."""
+    rule = transformation.rule
+    if rule.buffer != "none" or rule.weight_decay or rule.maximize:
+        raise InputError(f"dialect: {rule!r} has more than {name} does; use rmsprop.jax.rmsprop")
+
+    def update(updates: Tree, state: RMSpropState, params: Tree = None, **extra: Any) -> tuple[Tree, RMSpropState]:
+        updates, state = transformation.update(updates, state, params, **extra)
+        return jax.tree.map(jnp.negative, updates), state
+
+    return _named(transformation.init, update, rule, transformation.dialect)
+
+
+def _named(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
+    transformation = Transformation(init, update)
+    transformation.rule, transformation.dialect = rule, dialect
+    return transformation
+
+
+def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, Array]) -> Transformation:
+    rule, row = selection.rule, selection.row
     lr = learning_rate if callable(learning_rate) else _checked_lr(learning_rate)
     complex_fits = row is None or row.complex == "abs2"
     if isinstance(lr, float) and not traced:
-        _advice.warn(_advice.advise(rule, lr), stacklevel=3)
+        _advice.warn(_advice.advise(rule, lr), stacklevel=4)
 
     def init(params: Tree) -> RMSpropState:
         def zeros(buffer: str) -> Callable[[Array], Array]:
             start = traced.get("init", rule.init_value) if buffer in ("mean_sq", "grad_var") else 0.0
             return lambda param: jnp.full_like(param, start, dtype=state_dtype(param, buffer))
 
-        buffers = {name: jax.tree.map(zeros(name), params) for name in rule.buffers}
+        buffers = {FIELDS[name]: jax.tree.map(zeros(name), params) for name in rule.buffers}
         corrected = rule.weight_decay_mode == "decoupled_corrected"
         return RMSpropState(jnp.zeros([], jnp.int32), **buffers, lr_max=jnp.zeros([]) if corrected else None)
 
@@ -138,7 +218,7 @@ def rmsprop(  # noqa: D417 (`given` is not the caller's)
         lr_max = None if state.lr_max is None else jnp.maximum(state.lr_max, now)
 
         paths, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=lambda leaf: leaf is None)
-        kept = [_like(structure, getattr(state, name), f"state.{name}") for name in rule.buffers]
+        kept = [_like(structure, getattr(state, FIELDS[name]), f"state.{FIELDS[name]}") for name in rule.buffers]
         leaves = _like(structure, params, "params") if reads else [None] * len(paths)
         deltas, news = [], []
         for (path, grad), param, *arrays in zip(paths, leaves, *kept):
@@ -149,39 +229,40 @@ def rmsprop(  # noqa: D417 (`given` is not the caller's)
                     _check_complex(name, rule, complex_fits)
                 _check_grad(name, grad, param, buffers)
                 dtype = buffers[rule.buffers[0]].dtype
-                numbers_ = {"lr": _cast(now, dtype), "step": count, "lr_max": _cast(lr_max, dtype)}
-                now_rule = live(rule, {name: _cast(value, dtype) for name, value in traced.items()})
-                if jnp.iscomplexobj(grad):
-                    delta, buffers = complex_step(grad, param, buffers, now_rule, numbers_)
-                else:
-                    delta, buffers = real_step(grad, param, buffers, now_rule, numbers_)
+                live = {name: _cast(value, dtype) for name, value in traced.items() if name != "init"}
+                n = formula.numbers_of(rule, lr=_cast(now, dtype), step=count, lr_max=_cast(lr_max, dtype), **live)
+                step = complex_step if jnp.iscomplexobj(grad) else real_step
+                delta, buffers = step(grad, param, buffers, rule, n)
             deltas.append(None if grad is None else delta.astype(grad.dtype))
             news.append(buffers)
-        trees = {name: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
+        trees = {FIELDS[name]: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
         return structure.unflatten(deltas), RMSpropState(count, **trees, lr_max=lr_max)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return _named(init, update, rule, selection.dialect)
 
 
-def _changes(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Translate optax's words into switches to choose the rule by, and the traced numbers to put in their place."""
-    changes: dict[str, Any] = {}
+def _choose(word: str, flag: bool | None, on: str, off: str) -> str | None:
+    """Return the switch that a flag of optax's stands for."""
+    if flag not in (None, True, False):
+        raise RuleError(f"{word}={flag!r}, expected True or False")
+    return None if flag is None else on if flag else off
+
+
+def _split_traced(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return numbers to select the rule by, in this library's words, and the traced ones that replace them."""
+    options: dict[str, Any] = {}
     traced: dict[str, Array] = {}
     for word, (switch, stand_in) in _NUMBERS.items():
-        value = given.get(word)
-        if value is None:
-            continue
-        if isinstance(value, jax.Array):
-            traced[switch], value = value, stand_in
-        changes[switch] = value
-    if "momentum" in changes and dialect is None:
-        changes["buffer"] = "lr"  # optax keeps a trace for every momentum but None
-    if "eps_in_sqrt" in given:
-        changes["eps_mode"] = "inside" if given["eps_in_sqrt"] else "outside"
-    if "nesterov" in given:
-        changes["nesterov"] = "post" if given["nesterov"] else "none"
-    changes |= {word: given[word] for word in ("centered", "bias_correction") if word in given}
-    return changes, traced
+        value = given[word]
+        if isinstance(value, jax.core.Tracer):
+            traced[switch] = value
+            value = getattr(dialect, switch) if isinstance(dialect, Rule) else stand_in
+        elif isinstance(value, jax.Array):
+            value = value.item()
+        options[switch] = value
+    if "momentum" in traced and isinstance(dialect, Rule) and dialect.buffer == "none":
+        raise InputError("momentum: traced, but the given Rule keeps no momentum buffer")
+    return options, traced
 
 
 def _checked_lr(lr: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from rmsprop.errors import StateError
+from rmsprop.formula import bias_divisor
 from rmsprop.jax._state import RMSpropState, state_dtype
 from rmsprop.rule import Rule
 
@@ -21,7 +22,8 @@ Tree = Any
 def to_optax(state: RMSpropState, rule: Rule, *, schedule: bool = False) -> tuple[Any, ...]:
     """Return the state that optax.rmsprop would hold: (nu and mu, count of a schedule, trace).
 
-    nu = mean_sq or grad_var + mean_grad**2, without the correction for the start; trace = -momentum_buf.
+    nu and mu are those of the state (centered: nu = grad_var + mu**2), without the correction for the start;
+    trace = -momentum_buf.
 
     Args:
         state: A state of this transformation. Read.
@@ -41,13 +43,13 @@ def to_optax(state: RMSpropState, rule: Rule, *, schedule: bool = False) -> tupl
     _check_buffer(rule)
     raw = _raw(rule, state.count)
     if rule.centered:
-        mu = jax.tree.map(lambda m: m * raw, state.mean_grad)
-        nu = jax.tree.map(lambda s, m: (s + m * m) * raw, state.grad_var, state.mean_grad)
+        mu = jax.tree.map(lambda m: m * raw, state.mu)
+        nu = jax.tree.map(lambda s, m: (s + m * m) * raw, state.grad_var, state.mu)
         scale = optax.scale_by_stddev
         statistics = {"mu": mu, "nu": nu}
     else:
         scale = optax.scale_by_rms
-        statistics = {"nu": jax.tree.map(lambda v: v * raw, state.mean_sq)}
+        statistics = {"nu": jax.tree.map(lambda v: v * raw, state.nu)}
     if rule.bias_correction:
         statistics["count"] = state.count
     # The classes of the states with a count have no public name.
@@ -96,12 +98,12 @@ def from_optax(state: tuple[Any, ...], rule: Rule, *, count: int | None = None) 
 
     buffers: dict[str, Tree] = {}
     if rule.centered:
-        buffers["mean_grad"] = jax.tree.map(lambda m: wide(m) / raw, first.mu)
+        buffers["mu"] = jax.tree.map(lambda m: wide(m) / raw, first.mu)
         buffers["grad_var"] = jax.tree.map(
-            lambda v, m: jnp.maximum(wide(v) / raw - m * m, 0.0), first.nu, buffers["mean_grad"]
+            lambda v, m: jnp.maximum(wide(v) / raw - m * m, 0.0), first.nu, buffers["mu"]
         )
     else:
-        buffers["mean_sq"] = jax.tree.map(lambda v: wide(jnp.real(v)) / raw, first.nu)
+        buffers["nu"] = jax.tree.map(lambda v: wide(jnp.real(v)) / raw, first.nu)
     if rule.buffer != "none":
         buffers["momentum_buf"] = jax.tree.map(lambda t: -t.astype(state_dtype(t, "momentum_buf")), last.trace)
     return RMSpropState(steps, **buffers)
@@ -119,4 +121,4 @@ def _check_buffer(rule: Rule) -> None:
 
 def _raw(rule: Rule, count: Array) -> Any:
     """1 - rho**t, which optax divides by and this library has divided by already; 1 without bias correction."""
-    return 1.0 - rule.rho**count if rule.bias_correction else 1.0
+    return bias_divisor(rule.rho, count) if rule.bias_correction else 1.0

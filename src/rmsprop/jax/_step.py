@@ -1,8 +1,7 @@
-"""One step of one leaf, in the form that XLA compiles without a temporary array."""
+"""One step of one leaf by the stages of `rmsprop.formula`, in the form that XLA compiles without a temporary array."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -10,39 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rmsprop import reference
+from rmsprop import formula
+from rmsprop.formula import Numbers
 from rmsprop.rule import Rule
 
-__all__ = ["complex_step", "live", "real_step"]
+__all__ = ["complex_step", "real_step"]
 
 Array = Any
 
-
-def live(rule: Rule, traced: Mapping[str, Array]) -> Rule:
-    """The rule with traced numbers in their places; they were checked by nothing, as in optax."""
-    if not traced:
-        return rule
-    changed = copy.copy(rule)
-    for name, value in traced.items():
-        object.__setattr__(changed, name, value)
-    return changed
-
-
-# The namespace of `reference.step` for gradients that `real_step` has cut: none is beyond the limit.
-_CUT = SimpleNamespace(
-    abs=jnp.abs,
-    astype=lambda array, dtype: array.astype(dtype),
-    isfinite=lambda array: False,
-    sign=jnp.sign,
-    sqrt=jnp.sqrt,
-    where=jnp.where,
-)
+_JAX = SimpleNamespace(abs=jnp.abs, sign=jnp.sign, sqrt=jnp.sqrt, where=jnp.where)
 
 
 def real_step(
-    grad: Array, param: Array | None, buffers: Mapping[str, Array], rule: Rule, numbers_: Mapping[str, Any]
+    grad: Array, param: Array | None, buffers: Mapping[str, Array], rule: Rule, n: Numbers
 ) -> tuple[Array, dict[str, Array]]:
-    """`reference.step`, as the difference of the parameter, in a form that XLA compiles without a temporary array.
+    """Return `formula.step`'s change of the parameter (None: of 0), and the new buffers.
 
     XLA on a CPU writes one array per loop. A value that two loops need is computed twice if it is a chain of operations
     with one array each, else it is written to fresh memory, which takes longer than the step. So:
@@ -50,48 +31,41 @@ def real_step(
     * with `centered` the update reads the new variance from memory, and the mean waits for it (var - var), so that no
       donated array is overwritten while it is still needed.
     """
-    square = rule.buffers[0] if not rule.centered else "grad_var"
-    dtype = buffers[square].dtype
+    dtype = buffers[rule.buffers[0]].dtype
     start = jnp.zeros_like(grad, dtype=dtype) if param is None else param.astype(dtype)
-    if rule.weight_decay_mode == "l2":  # the gradient to cut is known after the decay only
-        new, out = reference.step(start, grad, buffers, rule, **numbers_, xp=jnp)
-        return new - start, out
-    grad = grad.astype(dtype)
+    grad = formula.scale_grad(start, grad.astype(dtype), rule, n)
     infinite = grad - grad
-    limit = reference._SATURATION[str(dtype)]
+    limit = formula.LIMIT[str(dtype)]
     grad = jnp.clip(grad, -limit, limit)
-    if not rule.centered or rule.bias_correction:
-        fed = {**buffers, square: buffers[square] + infinite}
-        new, out = reference.step(start, grad, fed, rule, **numbers_, xp=_CUT)
+    new = formula.statistics(grad, buffers, rule, n, xp=_JAX)
+    if rule.centered:
+        new["grad_var"] = new["grad_var"] + infinite
+        new["mean_grad"] = new["mean_grad"] + (new["grad_var"] - new["grad_var"])
     else:
-        _, out = reference.step(start, grad, buffers, rule, **numbers_, xp=_CUT)
-        variance = out["grad_var"] + infinite
-        mean = out["mean_grad"] + (variance - variance)
-        # rho = 1: the statistic is given, and stays as it is.
-        given = live(rule, {"rho": 1.0, "centered": False})
-        new, out = reference.step(start, grad, {**buffers, "mean_sq": variance}, given, **numbers_, xp=_CUT)
-        del out["mean_sq"]
-        out = {"mean_grad": mean, "grad_var": variance, **out}
-    return (new if param is None else new - start), out
+        new["mean_sq"] = new["mean_sq"] + infinite
+    divisor = formula.denominator(new, rule, n, xp=_JAX)
+    moved, momentum = formula.apply(start, grad, divisor, buffers, rule, n, xp=_JAX)
+    return (moved if param is None else moved - start), {**new, **momentum}
 
 
 def complex_step(
-    grad: Array, param: Array | None, buffers: Mapping[str, Array], rule: Rule, numbers_: Mapping[str, Any]
+    grad: Array, param: Array | None, buffers: Mapping[str, Array], rule: Rule, n: Numbers
 ) -> tuple[Array, dict[str, Array]]:
-    """A step by |g|**2: the magnitude is preconditioned like a real gradient, then both parts share the result."""
+    """Return what `real_step` does, by |g|**2: real and imaginary part share the denominator."""
+    grad = grad * n.grad_scale
     size = jnp.abs(grad).astype(buffers["mean_sq"].dtype)
-    bare = live(rule, {"buffer": "none", "momentum": 0.0, "nesterov": "none", "weight_decay_mode": "none"})
-    moved, out = real_step(size, None, {"mean_sq": buffers["mean_sq"]}, bare, {**numbers_, "lr": 1.0})
-    unit = jnp.where(size == 0, 0.0, grad / jnp.where(size == 0, 1.0, size)) * -moved
-    # What follows the division acts on each part alone: a rule whose denominator is 1.
-    after = live(rule, {"rho": 1.0, "eps_mode": "max", "eps": 1.0, "var_floor": 0.0, "bias_correction": False})
-    parts = []
-    for part in (jnp.real, jnp.imag):
-        kept = {"mean_sq": jnp.zeros_like(size)}
-        if "momentum_buf" in buffers:
-            kept["momentum_buf"] = part(buffers["momentum_buf"])
-        parts.append(real_step(part(unit), None if param is None else part(param), kept, after, numbers_))
-    (real, real_out), (imag, imag_out) = parts
-    if "momentum_buf" in buffers:
-        out["momentum_buf"] = jax.lax.complex(real_out["momentum_buf"], imag_out["momentum_buf"])
-    return jax.lax.complex(real, imag), out
+    limit = formula.LIMIT[str(size.dtype)]
+    grad = jnp.where(size > limit, grad / jnp.where(size > limit, size, 1.0) * limit, grad)
+    new = formula.statistics(jnp.clip(size, 0, limit), buffers, rule, n, xp=_JAX)
+    divisor = formula.denominator(new, rule, n, xp=_JAX)
+    start = jnp.zeros_like(grad) if param is None else param.astype(grad.dtype)
+    parts = [
+        formula.apply(
+            part(start), part(grad), divisor, {name: part(array) for name, array in buffers.items()}, rule, n, xp=_JAX
+        )
+        for part in (jnp.real, jnp.imag)
+    ]
+    (real, real_momentum), (imag, imag_momentum) = parts
+    moved = jax.lax.complex(real, imag)
+    momentum = {name: jax.lax.complex(real_momentum[name], imag_momentum[name]) for name in real_momentum}
+    return (moved if param is None else moved - start), {**new, **momentum}

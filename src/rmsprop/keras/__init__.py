@@ -3,7 +3,7 @@
     model.compile(optimizer=rmsprop.keras.RMSprop(1e-3), ...)                        Keras's own, word for word
     model.compile(optimizer=rmsprop.keras.RMSprop(2.5e-4, dialect="tensorflow1"))    TensorFlow 1, number for number
 
-The arithmetic is `rmsprop.reference` in Keras's operations; on the torch backend, variables on the CPU take the
+The arithmetic is `rmsprop.formula` in Keras's operations; on the torch backend, variables on the CPU take the
 compiled step. Statistics are float32, also for 16-bit variables, or float64.
 
 Variables, in Keras's order and under Keras's names: `<w>_velocity` (mean_sq), `<w>_momentum` and
@@ -20,12 +20,12 @@ from typing import Any
 
 import keras
 
-from rmsprop import _advice, reference
-from rmsprop._choice import choose, remember_given
+from rmsprop import _advice, formula
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
 from rmsprop.keras._saving import Saved, decayed
 from rmsprop.rule import Rule
+from rmsprop.select import check_option_names, select
 
 __all__ = ["RMSprop"]
 
@@ -40,10 +40,11 @@ class RMSprop(Saved):
 
     Args:
         learning_rate: A float, at least 0, a `keras.optimizers.schedules.LearningRateSchedule`, or a function without
-            arguments. A dialect does not change the default.
-        rho: Decay of the moving averages, in [0, 1].
+            arguments. None, here and below: the dialect's own (0.001 where the dialect has no default). Without a
+            dialect these are Keras's defaults.
+        rho: Decay of the moving averages, in [0, 1] (Keras: 0.9).
         momentum: Decay of the momentum buffer, in [0, 1).
-        epsilon: In units of grad**2 inside the root, of grad outside (the dialect decides where).
+        epsilon: In units of grad**2 inside the root, of grad outside; the dialect decides where (Keras: 1e-7).
         centered: Divide by the standard deviation of the gradient instead of its root mean square.
         weight_decay: Strength; where it acts is the dialect's (Keras: times the learning rate, off the weight).
         clipnorm: Clip each gradient to this norm.
@@ -56,8 +57,8 @@ class RMSprop(Saved):
         gradient_accumulation_steps: Batches whose gradients are averaged for one step.
         name: Name of the optimizer.
         dialect: A name of `rmsprop.dialects` or a `Rule`: what decides rho, momentum, epsilon, centered and
-            weight_decay where they are left out. One that is given changes it, and a dialect whose host has no such
-            option refuses. Default: "keras3".
+            weight_decay where they are None. An option that the dialect does not have raises, and so does one that
+            contradicts a `Rule`. Default: "keras3".
 
     Attributes:
         rule: The member of the family. Read only, with `rho`, `momentum`, `epsilon` and `centered`.
@@ -81,14 +82,14 @@ class RMSprop(Saved):
     Source: keras-team/keras, keras/src/optimizers/rmsprop.py, 3.15.1, for the signature; the rules: `rmsprop.dialects`.
     """
 
-    @remember_given
+    @check_option_names
     def __init__(
         self,
-        learning_rate: Any = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
+        learning_rate: Any = None,
+        rho: float | None = None,
+        momentum: float | None = None,
+        epsilon: float | None = None,
+        centered: bool | None = None,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -101,13 +102,10 @@ class RMSprop(Saved):
         name: str | None = None,
         *,
         dialect: str | Rule | None = None,
-        given: frozenset[str] = frozenset(),
     ) -> None:
-        words = {"rho": rho, "momentum": momentum, "epsilon": epsilon, "centered": centered}
-        changes = {{"epsilon": "eps"}.get(word, word): value for word, value in words.items() if word in given}
-        if weight_decay is not None:
-            changes["weight_decay"] = weight_decay
-        rule, row = choose(dialect, default="keras3", changes=changes)
+        options = {"rho": rho, "momentum": momentum, "eps": epsilon, "centered": centered, "weight_decay": weight_decay}
+        rule, dialect, row, lr = select(dialect, options, default="keras3", words={"eps": "epsilon"})
+        learning_rate = lr if learning_rate is None else learning_rate
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=rule.weight_decay or None,
@@ -121,11 +119,13 @@ class RMSprop(Saved):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        self._rule = rule
-        self._dialect = "" if row is None else row.name
+        self._rule, self._dialect = rule, dialect
         self._lazy = row is not None and row.sparse == "lazy"
         if isinstance(learning_rate, (int, float)):
             _advice.warn(_advice.advise(rule, float(learning_rate)), stacklevel=3)
+
+    def __repr__(self) -> str:
+        return f"RMSprop(dialect={self._dialect!r}, {self.rule!r})"
 
     rho = property(lambda self: self._rule.rho)
     momentum = property(lambda self: self._rule.momentum)
@@ -237,7 +237,7 @@ class RMSprop(Saved):
         dtype = keras.backend.standardize_dtype(next(iter(kept.values())).dtype)
         rule = self._rule_of(variable)
         corrected = rule.weight_decay_mode == "decoupled_corrected"
-        new, statistics = reference.step(
+        new, statistics = formula.step(
             ops.convert_to_tensor(variable),
             ops.convert_to_tensor(gradient),
             buffers,

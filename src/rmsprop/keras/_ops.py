@@ -1,4 +1,4 @@
-"""What `reference.step` needs of an array namespace, in Keras's own operations, for all backends."""
+"""What `rmsprop.formula` needs of an array namespace, in Keras's own operations, for all backends."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from rmsprop.errors import StateError
+from rmsprop.formula import bias_divisor
 from rmsprop.rule import Rule
 
 __all__ = ["Saved", "decayed"]
@@ -43,7 +44,11 @@ class Saved(keras.optimizers.Optimizer):
         """Return what `from_config` needs for the same optimizer without its state."""
         rule = self.rule
         words = {"rho": rule.rho, "momentum": rule.momentum, "epsilon": rule.eps, "centered": rule.centered}
-        return {**super().get_config(), **words, "dialect": self._dialect or rule.to_json()}
+        return {
+            **super().get_config(),
+            **words,
+            "dialect": rule.to_json() if self._dialect == "custom" else self._dialect,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -103,7 +108,7 @@ class Saved(keras.optimizers.Optimizer):
         rule, steps = self._rule, int(keras.ops.convert_to_numpy(self.iterations))
         if not rule.centered and not (rule.bias_correction and steps):
             return
-        raw = 1.0 - rule.rho**steps if rule.bias_correction and steps else 1.0
+        raw = bias_divisor(rule.rho, steps) if rule.bias_correction and steps else 1.0
         put = put or (lambda variable, array: variable.assign(array))
         for i, square in enumerate(self._squares):
             if square is None:

@@ -8,7 +8,7 @@
     wire         arrays as bytes
     page/        the built page; its source is web/
 
-Nothing here computes an update: `rmsprop.RMSprop`, `rmsprop.rivals` and `rmsprop.reference` do.
+Nothing here computes an update: `rmsprop.RMSprop`, `rmsprop.baselines` and `rmsprop.formula` do.
 """
 
 from __future__ import annotations

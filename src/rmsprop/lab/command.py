@@ -16,7 +16,7 @@ def lab(
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Open the lab, a local web page: watch RMSprop and its rivals, scrub through time, change every number.
+    """Open the lab, a local web page: watch RMSprop and its baselines, scrub through time, change every number.
 
     Everything is computed on this machine, and no other one is asked for anything. Ctrl-C ends it.
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import dialects, expression, rivals
+from rmsprop import baselines, dialects, expression
 from rmsprop.errors import InputError
 from rmsprop.expression import Expression
+from rmsprop.optimizers import TABLE
 from rmsprop.rule import Rule
 
 __all__ = [
@@ -39,14 +40,6 @@ SECONDS = 5.0
 FAR = 1e6
 """The largest coordinate of a start or a picture."""
 
-_OWN = {
-    "gradient_descent": {},
-    "momentum": {"momentum": 0.9},
-    "nesterov": {"momentum": 0.9},
-    "adagrad": {"eps": 1e-10},
-    "adadelta": {"rho": 0.9, "eps": 1e-6},
-    "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-}
 _NOISES = ("none", "gauss", "hinton")
 HINTON = np.array([0.1] * 9 + [-0.9])
 """The mini-batch gradients of lecture 6e: nine of +0.1 and one of -0.9, which together are 0."""
@@ -110,10 +103,10 @@ class Setting:
     """One optimizer and its numbers.
 
     Attributes:
-        optimizer: "rmsprop" or one of `rivals.names()`.
+        optimizer: "rmsprop" or one of `baselines.names()`.
         lr: Learning rate, above 0.
-        rule: RMSprop's rule; None for a rival.
-        own: A rival's own numbers; empty for RMSprop.
+        rule: RMSprop's rule; None for a baseline.
+        own: A baseline's own numbers; empty for RMSprop.
         dialect: The host whose rule this is, or None.
         changes: What was changed in the host's rule, or in `Rule()`.
     """
@@ -127,7 +120,7 @@ class Setting:
 
     @classmethod
     def read(cls, asked: Any, path: str) -> Setting:
-        """Check a JSON object: {"optimizer", "lr", "dialect", "rule": {switch: value}} or a rival's own numbers.
+        """Check a JSON object: {"optimizer", "lr", "dialect", "rule": {switch: value}} or a baseline's own numbers.
 
         Raises:
             InputError: An unknown optimizer or number, or one out of its domain.
@@ -148,18 +141,19 @@ class Setting:
                 raise InputError(f"{path}.dialect: a {type(dialect).__name__}, expected a name")
             resolved = dialects.get(dialect).resolve(**rule)
             return cls(optimizer=name, lr=lr, rule=resolved, dialect=dialect, changes=dict(rule))
-        if name not in _OWN:
-            raise InputError(f"{path}.optimizer: {name!r}, expected one of rmsprop, {', '.join(_OWN)}")
-        fields = _object(asked, path, ("optimizer", "lr", *_OWN[name]))
+        if name not in baselines.names():
+            raise InputError(f"{path}.optimizer: {name!r}, expected one of rmsprop, {', '.join(baselines.names())}")
+        defaults = TABLE[name].hyperparameters
+        fields = _object(asked, path, ("optimizer", "lr", *defaults))
         lr = number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
-        own = {key: number(fields.get(key, usual), f"{path}.{key}", 0.0, 1e6) for key, usual in _OWN[name].items()}
+        own = {key: number(fields.get(key, usual), f"{path}.{key}", 0.0, 1e6) for key, usual in defaults.items()}
         setting = cls(optimizer=name, lr=lr, own=own)
-        setting.rival(np.zeros(1))  # the rival's own refusals, before any run begins
+        setting.baseline(np.zeros(1))  # the baseline's own refusals, before any run begins
         return setting
 
-    def rival(self, params: NDArray[np.float64]) -> Any:
-        """Return the rival over `params`, which it will update in place."""
-        return rivals.get(self.optimizer)(params, lr=self.lr, **self.own)
+    def baseline(self, params: NDArray[np.float64]) -> Any:
+        """Return the baseline over `params`, which it will update in place."""
+        return baselines.get(self.optimizer)(params, lr=self.lr, **self.own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,18 +12,9 @@ from numpy.typing import NDArray
 
 from rmsprop.lab.experiment import Experiment, Setting
 from rmsprop.lab.simulate import Path
+from rmsprop.optimizers import TABLE
 
 __all__ = ["Note", "exit_of", "notes", "title"]
-
-TITLES = {
-    "rmsprop": "RMSprop",
-    "gradient_descent": "Gradient descent",
-    "momentum": "Momentum",
-    "nesterov": "Nesterov",
-    "adagrad": "AdaGrad",
-    "adadelta": "Adadelta",
-    "adam": "Adam",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +34,7 @@ class Note:
 
 def title(setting: Setting) -> str:
     """Return the optimizer's name as people write it."""
-    return TITLES[setting.optimizer]
+    return TABLE[setting.optimizer].label
 
 
 def exit_of(path: Path, domain: tuple[tuple[float, float], tuple[float, float]]) -> int | None:

@@ -6,21 +6,12 @@ import dataclasses
 import shlex
 from typing import Any
 
-from rmsprop import dialects
+from rmsprop import baselines, dialects
 from rmsprop.expression import parse
 from rmsprop.lab.experiment import Experiment, Setting
 from rmsprop.rule import Rule
 
 __all__ = ["command", "python"]
-
-_CLASSES = {
-    "gradient_descent": "GradientDescent",
-    "momentum": "Momentum",
-    "nesterov": "Nesterov",
-    "adagrad": "AdaGrad",
-    "adadelta": "Adadelta",
-    "adam": "Adam",
-}
 
 
 def python(experiment: Experiment) -> str:
@@ -29,7 +20,7 @@ def python(experiment: Experiment) -> str:
     names = ["RMSprop"] if any(s.rule is not None for s in experiment.settings) else []
     names += ["Rule"] if any(s.rule is not None and _needs_rule(s) for s in experiment.settings) else []
     names += ["dialects"] if any(s.dialect for s in experiment.settings) else []
-    names += ["rivals"] if any(s.rule is None for s in experiment.settings) else []
+    names += ["baselines"] if any(s.rule is None for s in experiment.settings) else []
     noise, use = _noise(experiment)
     return "\n".join(
         [
@@ -64,12 +55,12 @@ def _needs_rule(setting: Setting) -> bool:
 def _maker(setting: Setting) -> str:
     if setting.rule is None:
         own = "".join(f", {name}={value!r}" for name, value in setting.own.items())
-        return f"rivals.{_CLASSES[setting.optimizer]}(p, lr={setting.lr!r}{own})"
+        return f"baselines.{baselines.get(setting.optimizer).__name__}(p, lr={setting.lr!r}{own})"
     if setting.dialect is not None:
         changes = ", ".join(f"{name}={value!r}" for name, value in setting.changes.items())
-        rule = f", rule=dialects.get({setting.dialect!r}).resolve({changes})"
+        rule = f", dialect=dialects.get({setting.dialect!r}).resolve({changes})"
     else:
-        rule = f", rule={setting.rule!r}" if _needs_rule(setting) else ""
+        rule = f", dialect={setting.rule!r}" if _needs_rule(setting) else ""
     return f"RMSprop(p, lr={setting.lr!r}{rule})"
 
 
@@ -87,8 +78,8 @@ def _noise(experiment: Experiment) -> tuple[list[str], str]:
 def command(experiment: Experiment) -> str | None:
     """Return one `rmsprop compare` (or `minimize`) that draws these runs, or None where it has no words for them.
 
-    The command has one RMSprop with every switch; beside it stand rivals with their own defaults and dialects as they
-    are, each with a learning rate of its own.
+    The command has one RMSprop with every switch; beside it stand baselines with their own defaults and dialects as
+    they are, each with a learning rate of its own.
     """
     first = next((s for s in experiment.settings if s.rule is not None), None)
     draw, text = experiment.noise.draw(1) is not None, experiment.function.text

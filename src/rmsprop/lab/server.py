@@ -37,11 +37,12 @@ from rmsprop import __version__, dialects, landscapes
 from rmsprop.errors import ExpressionError, InputError, RMSpropError
 from rmsprop.lab import experiment as ask
 from rmsprop.lab.experiment import Deadline, Experiment
-from rmsprop.lab.notes import TITLES, exit_of, notes, title
+from rmsprop.lab.notes import exit_of, notes, title
 from rmsprop.lab.script import command, python
 from rmsprop.lab.simulate import simulate
 from rmsprop.lab.sweep import basins, heat
 from rmsprop.lab.wire import pack
+from rmsprop.optimizers import TABLE
 from rmsprop.rule import Rule
 
 __all__ = ["PAGE", "application"]
@@ -161,6 +162,9 @@ async def _scenes(request: Request) -> Response:
     return Response(_catalogue(), media_type="application/json")
 
 
+_OPTIMIZER = ("name", "label", "light", "dark", "marker", "lr_scale", "hyperparameters")
+
+
 @cache
 def _catalogue() -> bytes:
     scenes: list[dict[str, Any]] = []
@@ -173,10 +177,11 @@ def _catalogue() -> bytes:
     for name in SHOWN:
         host = dialects.get(name)
         hosts.append({"name": name, "title": host.title, "lr": host.lr, "rule": dataclasses.asdict(host.rule)})
+    rows = [row for row in TABLE.values() if "numpy" in row.builds]
     content: dict[str, Any] = {
         "scenes": scenes,
         "dialects": hosts,
-        "optimizers": [{"name": name, "title": text} for name, text in TITLES.items()],
+        "optimizers": [{key: getattr(row, key) for key in _OPTIMIZER} for row in rows],
         "rule": dataclasses.asdict(Rule()),
         "limits": {"steps": ask.MAX_STEPS, "runs": ask.MAX_RUNS, "cells": ask.MAX_CELLS},
         "version": __version__,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import _step, rivals
+from rmsprop import baselines, formula
 from rmsprop.expression import Expression
 from rmsprop.lab.experiment import Deadline, Experiment, Setting
 from rmsprop.numpy import RMSprop
@@ -77,15 +77,17 @@ def _remembered(experiment: Experiment, setting: Setting, noise: Array | None, d
 def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline: Deadline) -> Path:
     steps = experiment.steps
     point = np.array(experiment.start)
-    is_rival = setting.rule is None
-    optimizer: Any = setting.rival(point) if is_rival else RMSprop(point, lr=setting.lr, rule=setting.rule, threads=1)
+    is_baseline = setting.rule is None
+    optimizer: Any = (
+        setting.baseline(point) if is_baseline else RMSprop(point, lr=setting.lr, dialect=setting.rule, threads=1)
+    )
     history = {name: np.empty((steps, 2)) for name in optimizer.buffers}
     kept = [(history[name], arrays[0]) for name, arrays in optimizer.buffers.items()]
     x, f, grads = np.empty((steps + 1, 2)), np.empty(steps + 1), np.empty((steps, 2))
     x[0] = point
     done, broken = 0, None
     evaluate = _evaluator(experiment.function)
-    advance = _advance(optimizer, point) if is_rival else optimizer.step
+    advance = _advance(optimizer, point) if is_baseline else optimizer.step
     finite = math.isfinite
     grad = np.empty(2)
     with np.errstate(all="ignore"):
@@ -132,7 +134,7 @@ def _evaluator(function: Expression) -> Any:
 
 
 def _advance(optimizer: Any, point: Array) -> Any:
-    """Return one step of a rival without its checks: the arrays are this file's own."""
+    """Return one step of a baseline without its checks: the arrays are this file's own."""
     buffers = [optimizer.buffers[name][0] for name in optimizer.buffer_names]
     update, lr, steps = optimizer._update, optimizer.lr, optimizer.steps
     count = 0
@@ -150,10 +152,12 @@ def _used(setting: Setting, optimizer: Any, history: dict[str, Array], done: int
     """Return the statistic and the effective learning rate of every step, from the buffers that the steps left."""
     with np.errstate(all="ignore"):
         if setting.rule is not None:
-            return _step.mean_square(setting.rule, history), _step.effective_lr(setting.rule, history, setting.lr)
+            step = np.arange(1, done + 1)[:, None]
+            rate = formula.effective_lr(setting.rule, history, setting.lr, step=step)
+            return formula.mean_square(history), rate
         name = optimizer.statistic
         statistic = np.full((done, 2), np.nan) if name is None else history[name]
-        if not isinstance(optimizer, rivals.Adam):
+        if not isinstance(optimizer, baselines.Adam):
             rate = optimizer._factor(*history.values(), lr=setting.lr, t=done)
             return statistic, np.broadcast_to(np.asarray(rate, np.float64), (done, 2))
         # Adam's corrections differ from step to step; its own powers, not an array's, which may differ in the last bit.

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop import reference
+from rmsprop import formula
 from rmsprop.errors import InputError
 from rmsprop.lab.experiment import Deadline, Experiment
 from rmsprop.numpy import RMSprop
-from rmsprop.rule import Rule
 
 __all__ = ["basins", "heat"]
 
@@ -23,27 +22,6 @@ _BLOCK = 16
 _NEAR = 0.03
 """Two ends nearer than this share of the picture's diagonal belong to one basin."""
 _MOST_BASINS = 12
-
-
-class _Grid:
-    """A rule some of whose numbers are arrays, one for each cell; `reference.step` takes it like any other."""
-
-    def __init__(self, rule: Rule, name: str, values: Array) -> None:
-        self._rule = rule
-        self._rows = [rule.replace(**{name: float(value)}) for value in values]
-        setattr(self, name, values[:, None, None])
-        self._decay = self._decays(1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._rule, name)
-
-    def decay(self, step: int) -> tuple[Any, Any]:
-        return self._decays(step) if self._rule.bias_correction else self._decay
-
-    def _decays(self, step: int) -> tuple[Any, Any]:
-        """One pair for each row, by `Rule.decay`: an array's powers may differ from a number's in the last bit."""
-        pairs = np.array([row.decay(step) for row in self._rows])
-        return pairs[:, 0, None, None], pairs[:, 1, None, None]
 
 
 def heat(
@@ -62,20 +40,21 @@ def heat(
         float64, shape (m, n); not finite where the run did not stay finite.
 
     Raises:
-        InputError: The first setting is a rival, or the time is over.
+        InputError: The first setting is a baseline, or the time is over.
         RuleError: A value outside the number's domain.
     """
     deadline = deadline or Deadline()
     rule = experiment.settings[0].rule
     if rule is None:
-        raise InputError("runs[0]: a rival, expected RMSprop: the map varies its rule")
-    grid: Any = _Grid(rule, name, other)
+        raise InputError("runs[0]: a baseline, expected RMSprop: the map varies its rule")
+    rows = [rule.replace(**{name: float(value)}) for value in other]
+    column = other[:, None, None]
     shape = (len(other), len(lr), 2)
     points = np.empty(shape)
     points[...] = experiment.start
     buffers = {key: np.zeros(shape) for key in rule.buffers}
     first = "grad_var" if rule.centered else "mean_sq"
-    buffers[first][...] = other[:, None, None] if rule.init == "eps" and name == "eps" else rule.init_value
+    buffers[first][...] = column if rule.init == "eps" and name == "eps" else rule.init_value
     noise = experiment.noise.draw(experiment.steps)
     with np.errstate(all="ignore"):
         for t in range(experiment.steps):
@@ -84,9 +63,14 @@ def heat(
             grad = experiment.function.grad(points)
             if noise is not None:
                 grad = grad + noise[t]
-            points, buffers = reference.step(
-                points, grad, buffers, grid, lr=lr[None, :, None], step=t + 1, xp=np, lr_max=lr[None, :, None]
-            )
+            n = formula.numbers_of(rule, lr=lr[None, :, None], step=t + 1)._replace(**{name: column})
+            if name == "rho" and (t == 0 or rule.bias_correction):
+                # Row by row: an array's powers may differ from a number's in the last bit.
+                pairs = [formula.decay(row.rho, t + 1 if rule.bias_correction else None) for row in rows]
+                decays = np.array(pairs).T[:, :, None, None]
+            if name == "rho":
+                n = n._replace(rho=decays[0], one_minus_rho=decays[1])
+            points, buffers = formula.step_with(points, grad, buffers, rule, n, xp=np)
         values: Array = np.asarray(experiment.function(points))
     return values
 
@@ -116,7 +100,9 @@ def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadl
     points[..., 1] = (bottom + (top - bottom) * place)[:, None]
     setting = experiment.settings[0]
     optimizer: Any = (
-        setting.rival(points) if setting.rule is None else RMSprop(points, lr=setting.lr, rule=setting.rule, threads=1)
+        setting.baseline(points)
+        if setting.rule is None
+        else RMSprop(points, lr=setting.lr, dialect=setting.rule, threads=1)
     )
     noise = experiment.noise.draw(experiment.steps)
     tail = max(1, experiment.steps // 10)

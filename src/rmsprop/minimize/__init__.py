@@ -1,7 +1,6 @@
-"""Minimize a function of an array with RMSprop or a rival, with SciPy's calling form and SciPy's result.
+"""Minimize a function of a number or an array with RMSprop or a baseline, with SciPy's calling form and result.
 
-One step costs the calls of `fun` and `jac` and little else: whatever was not asked for (tolerances, callback, trace) is
-not looked at. Objective and gradient are evaluated at the same point and batch, x[0] to x[steps], so a run of `steps`
+Objective and gradient are evaluated at the same point and batch, x[0] to x[steps], so a run of `steps`
 steps calls each of them steps + 1 times, and the result's `fun` and `jac` are those of the result's `x`.
 """
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rmsprop.errors import InputError
 from rmsprop.minimize._minimize import minimize
+from rmsprop.minimize._stopping import Status
+from rmsprop.select import describe_unknown
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 __all__ = ["scipy_method"]
 
-_OPTIONS = ("lr", "rule", "batches", "gtol", "xtol", "ftol", "patience", "trace", "optimizer")
+_OWN = ("fun", "x0", "jac", "args", "steps", "callback", "vectorized")
+_OPTIONS = [name for name in inspect.signature(minimize).parameters if name not in _OWN]
+_GTOL = 1e-5
 
 
 def scipy_method(
@@ -36,23 +43,25 @@ def scipy_method(
 ) -> OptimizeResult:
     """Run `rmsprop.minimize` as `scipy.optimize.minimize(..., method=rmsprop.scipy_method)`.
 
-    SciPy hands on its own arguments; `options` holds the rest.
+    SciPy hands on its own arguments; `options` holds the rest. Without a tolerance all steps are done, and success
+    means that no element of the gradient is larger than 1e-5 max(1, |fun|) at the end.
 
     Args:
-        fun: See `scipy.optimize.minimize`.
-        x0: See there; one axis.
-        args: See there.
-        jac: See there. SciPy keeps "3-point" and "cs" from foreign methods: use the option `differences` for them.
-        hess: Ignored with a warning, as SciPy's own first-order methods do.
-        hessp: Likewise.
-        bounds: Refused.
-        constraints: Refused.
-        callback: See there.
+        fun: See `scipy.optimize.minimize`, as for x0, args, jac and callback.
+        x0: One axis.
+        args: See `fun`.
+        jac: SciPy keeps "3-point" and "cs" from foreign methods: use the option `differences` for them.
+        hess: Ignored with a warning, as SciPy's own first-order methods do; `hessp` too.
+        hessp: See `hess`.
+        bounds: Raises, as `constraints` do: RMSprop has none.
+        constraints: See `bounds`.
+        callback: See `fun`.
         tol: The option `gtol` where that is not given.
         maxiter: How many steps at most.
         disp: Print the message at the end.
         differences: How to compute the gradient if `jac` is not given: "2-point", "3-point" or "cs".
-        **options: lr, rule, batches, gtol, xtol, ftol, patience, trace and optimizer of `rmsprop.minimize`.
+        **options: lr, rho, eps, momentum, centered, weight_decay, dialect, batches, gtol, xtol, ftol, patience, trace
+            and optimizer of `rmsprop.minimize`.
 
     Raises:
         InputError: Bounds, constraints, an unknown option, or what `rmsprop.minimize` refuses.
@@ -70,18 +79,19 @@ def scipy_method(
     # A single constraint may be a dict or an object, neither of which is an empty sequence.
     if not (isinstance(constraints, (tuple, list)) and len(constraints) == 0):
         raise InputError("constraints: RMSprop has none; use a method such as SLSQP or trust-constr")
-    unknown = sorted(set(options) - set(_OPTIONS))
-    if unknown:
-        known = ", ".join((*_OPTIONS, "maxiter", "disp", "differences"))
-        raise InputError(f"unknown option {unknown[0]!r}, expected one of {known}")
+    for name in sorted(set(options) - set(_OPTIONS)):
+        raise InputError(describe_unknown(name, [*_OPTIONS, "maxiter", "disp", "differences"]))
     for name, given in (("hess", hess), ("hessp", hessp)):
         if given is not None:
             warnings.warn(f"RMSprop does not use {name}", RuntimeWarning, stacklevel=3)
     if tol is not None:
         options.setdefault("gtol", tol)
-    result = minimize(
-        fun, x0, jac=differences if jac is None else jac, args=args, steps=maxiter, callback=callback, **options
-    )
+    jac = differences if jac is None else jac
+    result = minimize(fun, x0, jac=jac, args=args, steps=maxiter, callback=callback, **options)
+    largest = np.abs(result.jac).max()
+    if result.status == Status.STEPS_DONE and not largest <= _GTOL * max(1.0, abs(result.fun)):
+        result.update(status=int(Status.STEPS_USED_UP), success=False)
+        result.message += f" The gradient is not small: its largest element is {largest:.3g}."
     if disp:
         print(f"{result.message} fun={result.fun:g}, nit={result.nit}, nfev={result.nfev}, njev={result.njev}")
     return result

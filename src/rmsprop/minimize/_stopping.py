@@ -7,8 +7,6 @@ import enum
 import math
 import numbers
 
-import numpy as np
-
 from rmsprop.errors import InputError
 
 __all__ = ["Status", "Tolerances", "message"]
@@ -34,6 +32,24 @@ class Status(enum.IntEnum):
     NO_START = -5
 
 
+_MESSAGES = {
+    Status.STEPS_DONE: "All {nit} steps were done; no tolerance was set.",
+    Status.GRADIENT: "No element of the gradient is larger than gtol={t.gtol:g} after {nit} steps.",
+    Status.STEP_SIZE: "No element of x moved by more than xtol={t.xtol:g} in step {nit}.",
+    Status.STALL: "The best objective improved by no more than ftol={t.ftol:g} in {t.patience} steps, {nit} in all.",
+    Status.BATCHES_ENDED: "The batches ended after {nit} steps.",
+    Status.STEPS_USED_UP: "All {nit} steps were done before a tolerance was met.",
+    Status.CALLBACK: "The callback raised StopIteration after {nit} steps.",
+    Status.NONFINITE_OBJECTIVE: (
+        "Step {next} led to a point where fun is {bad}; x is the last point where it is finite."
+    ),
+    Status.NONFINITE_GRADIENT: (
+        "The gradient is not finite at the point after {nit} steps, although fun is; x is that point."
+    ),
+    Status.NO_START: "fun(x0) is {bad}: there is no finite point to start from.",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Tolerances:
     """When to stop before the last step; None never stops."""
@@ -44,14 +60,9 @@ class Tolerances:
     patience: int
 
     def __post_init__(self) -> None:
-        for name in ("gtol", "xtol", "ftol"):
-            value = getattr(self, name)
-            if value is not None and not (
-                isinstance(value, (float, int, np.number))
-                and not isinstance(value, bool)
-                and math.isfinite(value)
-                and value >= 0
-            ):
+        for name, value in (("gtol", self.gtol), ("xtol", self.xtol), ("ftol", self.ftol)):
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 <= value < math.inf):
                 raise InputError(f"{name}={value!r}, expected a finite number, at least 0, or None")
         if isinstance(self.patience, bool) or not isinstance(self.patience, numbers.Integral) or self.patience < 1:
             raise InputError(f"patience={self.patience!r}, expected a whole number, at least 1")
@@ -62,26 +73,6 @@ class Tolerances:
         return not (self.gtol is None and self.xtol is None and self.ftol is None)
 
 
-def message(status: Status, *, nit: int, tolerances: Tolerances, bad: object = None) -> str:
+def message(status: Status, *, nit: int, tolerances: Tolerances, bad: object) -> str:
     """Say in a sentence why the run ended. `bad` is the value that was not finite."""
-    t = tolerances
-    match status:
-        case Status.STEPS_DONE:
-            return f"All {nit} steps were done; no tolerance was set."
-        case Status.GRADIENT:
-            return f"No element of the gradient is larger than gtol={t.gtol:g} after {nit} steps."
-        case Status.STEP_SIZE:
-            return f"No element of x moved by more than xtol={t.xtol:g} in step {nit}."
-        case Status.STALL:
-            return f"The best objective improved by no more than ftol={t.ftol:g} in {t.patience} steps, {nit} in all."
-        case Status.BATCHES_ENDED:
-            return f"The batches ended after {nit} steps."
-        case Status.STEPS_USED_UP:
-            return f"All {nit} steps were done before a tolerance was met."
-        case Status.CALLBACK:
-            return f"The callback raised StopIteration after {nit} steps."
-        case Status.NONFINITE_OBJECTIVE:
-            return f"Step {nit + 1} led to a point where fun is {bad}; x is the last point where it is finite."
-        case Status.NONFINITE_GRADIENT:
-            return f"The gradient is not finite at the point after {nit} steps, although fun is; x is that point."
-    return f"fun(x0) is {bad}: there is no finite point to start from."
+    return _MESSAGES[status].format(nit=nit, next=nit + 1, t=tolerances, bad=bad)

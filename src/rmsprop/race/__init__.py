@@ -1,10 +1,10 @@
-"""Races: train a real task with RMSprop and its rivals side by side, and say honestly who won.
+"""Races: train a real task with RMSprop and its baselines side by side, and say honestly who won.
 
 `rmsprop race digits` is the way in for most; the same in Python:
 
     >>> from rmsprop.race import Settings, get, race
     >>> digits = get("digits")
-    >>> results = race(digits, Settings.of(digits, rivals=("adam", "rmsprop"), seeds=2, epochs=1, quick=True))
+    >>> results = race(digits, Settings.of(digits, optimizers=("adam", "rmsprop"), seeds=2, epochs=1, quick=True))
     >>> len(results.trials)
     12
 """

@@ -14,7 +14,7 @@ __all__ = ["race"]
 
 ALL = "all"
 
-HELP = """Train a real task with RMSprop and its rivals, and say who won.
+HELP = """Train a real task with RMSprop and its baselines, and say who won.
 
 Every optimizer gets the same initial weights, the same batches and the same budget for choosing its learning rate.
 Writes report.html, curves.png and results.json. Ctrl-C keeps what is done; --resume goes on.
@@ -40,7 +40,7 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
             help="What to train; --list names them, all, or A,B, is each in turn.", show_default=False, metavar="[TASK]"
         ),
     ] = None,
-    rivals: Annotated[
+    optimizers: Annotated[
         str | None,
         typer.Option(
             "--with", help="Optimizers, comma-separated. [sgd,momentum,adagrad,adam,rmsprop]", metavar="A,B,..."
@@ -54,7 +54,10 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         str | None,
         typer.Option(help="Learning rates to choose from, comma-separated. [the task's own]", metavar="A,B,..."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results. [runs/TASK]", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results. [runs/TASK; with --quick runs/TASK-quick]", metavar="DIR"),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="Where torch tasks train, such as cuda. [cpu]", metavar="DEVICE")
     ] = None,
@@ -63,7 +66,9 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
     ] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the data first, if they are not here.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in that folder.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates: seconds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates, in its own folder.")
+    ] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the tasks and the optimizers.")] = False,
 ) -> None:
     from rich.console import Console
@@ -73,13 +78,13 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         _list(console)
         return
     from rmsprop.errors import InputError
-    from rmsprop.race import conduct, contestant
+    from rmsprop.race import choice, conduct
     from rmsprop.race import task as tasks
 
     if task is None:
         raise InputError(f"which task? one of: {', '.join(tasks.names())}, or all; for example: rmsprop race digits")
     wanted = conduct.Wanted(
-        rivals=None if rivals is None else contestant.chosen(rivals),
+        optimizers=None if optimizers is None else choice.parse(optimizers),
         seeds=seeds,
         epochs=epochs,
         rates=None if rates is None else conduct.rates(rates),
@@ -107,7 +112,7 @@ race.__doc__ = HELP
 
 
 def _list(console: Console) -> None:
-    from rmsprop.race import contestant
+    from rmsprop.race import choice
     from rmsprop.race import task as tasks
 
     console.print("Tasks", style="bold")
@@ -116,9 +121,9 @@ def _list(console: Console) -> None:
         console.print(f"  {name:<15}{task.title}: {task.model}", soft_wrap=True)
         console.print(f"  {'':<15}{task.source}. {task.licence}", style="dim", soft_wrap=True)
     console.print("Optimizers", style="bold")
-    for name in contestant.names():
-        runner = contestant.get(name)
-        mark = "" if name in contestant.DEFAULT else " (on request: --with)"
-        told = "; ".join(f"{framework}: {host.settings}" for framework, host in runner.hosts.items())
-        console.print(f"  {name:<15}{runner.label}{mark}", soft_wrap=True)
+    for name in choice.names():
+        entry = choice.get(name)
+        mark = "" if name in choice.DEFAULT else " (on request: --with)"
+        told = "; ".join(f"{framework}: {entry.settings(framework)}" for framework in entry.builds)
+        console.print(f"  {name:<15}{entry.label}{mark}", soft_wrap=True)
         console.print(f"  {'':<15}{told}", style="dim", soft_wrap=True)

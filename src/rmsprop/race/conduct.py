@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmsprop.errors import InputError, MissingDependency, RMSpropError
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race import task as tasks
 from rmsprop.race.folder import Folder
-from rmsprop.race.record import Results, Settings
+from rmsprop.race.record import Outcome, Results, Settings
 from rmsprop.race.task import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Outcome", "Wanted", "every", "one", "rates"]
+__all__ = ["Wanted", "every", "one", "rates"]
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
 FAILED = 1
-QUICK_RIVALS = ("sgd", "adam", "rmsprop")
+QUICK_OPTIMIZERS = ("sgd", "adam", "rmsprop")
 """Who runs where every task is raced quickly and nobody is named: a smoke test needs no more."""
 
 
@@ -30,7 +30,7 @@ QUICK_RIVALS = ("sgd", "adam", "rmsprop")
 class Wanted:
     """What the command line asked for; None leaves it to the task, or to the race that is resumed."""
 
-    rivals: tuple[str, ...] | None = None
+    optimizers: tuple[str, ...] | None = None
     seeds: int | None = None
     epochs: int | None = None
     rates: tuple[float, ...] | None = None
@@ -65,45 +65,24 @@ def rates(wanted: str) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a task's race ended.
-
-    Attributes:
-        task: As it was raced.
-        results: None if it could not begin.
-        complete: Every trial was run.
-        reason: Why it could not, or not to its end.
-        absent: The reason is that its data or a package is not here.
-        interrupted: Ctrl-C ended it.
-    """
-
-    task: Task
-    results: Results | None
-    complete: bool
-    reason: str = ""
-    absent: bool = False
-    interrupted: bool = False
-
-
 def one(name: str, wanted: Wanted, out: Path | None, console: Console) -> Outcome:
     """Race one task and write its folder.
 
     Args:
         name: The task's.
         wanted: Options.
-        out: Folder of the results; None is runs/NAME.
+        out: Folder of the results; None is runs/NAME, or runs/NAME-quick for a quick one.
         console: For the progress, the table and the verdict.
 
     Raises:
         RMSpropError: What the library refuses.
     """
     task = tasks.get(name)
-    for rival in wanted.rivals or ():
-        contestant.get(rival).host(task.framework)
+    for optimizer in wanted.optimizers or ():
+        choice.get(optimizer).build(task.framework)
     if wanted.fetch:
         _fetch(task, console)
-    folder = Folder(out or Path("runs") / task.name)
+    folder = Folder(out or Path("runs") / _folder_name(name, wanted))
     earlier = folder.load() if wanted.resume else None
     if wanted.resume and earlier is None:
         console.print(f"Nothing to resume in {folder.path}: a new race begins.")
@@ -134,7 +113,7 @@ def every(wanted: Wanted, out: Path | None, console: Console, *, names: tuple[st
     names = tasks.names() if names is None else names
     for place, name in enumerate(names, 1):
         console.print(f"\n[{place} of {len(names)}] {name}", style="bold", markup=False)
-        outcome = _attempt(name, wanted, (out or Path("runs")) / name, console)
+        outcome = _attempt(name, wanted, (out or Path("runs")) / _folder_name(name, wanted), console)
         outcomes.append(outcome)
         # A race that began has said it itself.
         if outcome.reason and outcome.results is None:
@@ -153,20 +132,25 @@ def every(wanted: Wanted, out: Path | None, console: Console, *, names: tuple[st
     return FAILED if failed or not raced else 0
 
 
+def _folder_name(task: str, wanted: Wanted) -> str:
+    """Quick results have a folder of their own: they neither replace nor join those of a full run."""
+    return f"{task}-quick" if wanted.quick else task
+
+
 def _attempt(name: str, wanted: Wanted, out: Path, console: Console) -> Outcome:
     task = tasks.get(name)
-    rivals = wanted.rivals or (QUICK_RIVALS if wanted.quick else contestant.DEFAULT)
-    here = tuple(rival for rival in rivals if task.framework in contestant.get(rival).hosts)
+    optimizers = wanted.optimizers or (QUICK_OPTIMIZERS if wanted.quick else choice.DEFAULT)
+    here = tuple(name for name in optimizers if task.framework in choice.get(name).builds)
     if not here:
-        reason = f"none of {', '.join(rivals)} runs in {task.framework}"
+        reason = f"none of {', '.join(optimizers)} runs in {task.framework}"
         return Outcome(task=task, results=None, complete=False, reason=reason)
-    if missing := [rival for rival in rivals if rival not in here]:
+    if missing := [optimizer for optimizer in optimizers if optimizer not in here]:
         console.print(f"Without {', '.join(missing)}: not in {task.framework}.", style="dim")
     # A race that has begun knows its optimizers.
     begun = wanted.resume and (out / Folder.results_name).exists()
     asked = dataclasses.replace(
         wanted,
-        rivals=here if wanted.rivals or not begun else None,
+        optimizers=here if wanted.optimizers or not begun else None,
         device=wanted.device if hasattr(task, "device") else None,
         threads=wanted.threads if hasattr(task, "asked_threads") else None,
     )
@@ -216,7 +200,7 @@ def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folde
     """What is not said comes from the race that is resumed; optimizers and seeds may be added to it."""
     asked = Settings.of(
         task,
-        rivals=wanted.rivals,
+        optimizers=wanted.optimizers,
         seeds=wanted.seeds,
         epochs=wanted.epochs,
         grid=wanted.rates,
@@ -228,7 +212,7 @@ def _settings(task: Task, earlier: Results | None, wanted: Wanted, folder: Folde
     kept = dataclasses.replace(
         old if not wanted.quick else asked,
         task=task.name,
-        rivals=tuple(dict.fromkeys((*old.rivals, *(wanted.rivals or ())))),
+        optimizers=tuple(dict.fromkeys((*old.optimizers, *(wanted.optimizers or ())))),
         seeds=old.seeds if wanted.seeds is None else tuple(sorted({*old.seeds, *asked.seeds})),
         epochs=old.epochs if wanted.epochs is None else wanted.epochs,
         grid=(old if wanted.rates is None and not wanted.quick else asked).grid,

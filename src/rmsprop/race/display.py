@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -19,14 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rmsprop.race import contestant
-from rmsprop.race.record import Job, Results
+from rmsprop.race import choice
+from rmsprop.race.record import Job, Outcome, Results
 from rmsprop.race.run import Began, Chosen, Ended, Epoch, Event, Stepped
 from rmsprop.race.task import Task
-from rmsprop.race.verdict import SUBJECT, Row, rows, standing, step_note
-
-if TYPE_CHECKING:
-    from rmsprop.race.conduct import Outcome
+from rmsprop.race.verdict import RMSPROP, Row, rows, standing, step_note
 
 __all__ = ["Display", "final_table", "overview"]
 
@@ -65,7 +61,7 @@ class Display:
             speed_estimate_period=_SECONDS_REMEMBERED,
         )
         self._bar = self._progress.add_task("tuning", total=None)
-        self._rivals: tuple[str, ...] = ()
+        self._optimizers: tuple[str, ...] = ()
         self._stage: dict[str, str] = {}
         self._rate: dict[str, str] = {}
         self._curve: dict[str, list[float]] = {}
@@ -87,45 +83,45 @@ class Display:
         """Take note of an event and draw, if the last drawing is long enough ago."""
         match event:
             case Began(settings, trials, done, changes):
-                self._rivals = settings.rivals
+                self._optimizers = settings.optimizers
                 self._told = time.monotonic()
-                self._stage = dict.fromkeys(settings.rivals, "waits")
+                self._stage = dict.fromkeys(settings.optimizers, "waits")
                 self._progress.update(self._bar, total=trials, completed=done)
                 if done:
                     self._console.print(f"Going on: {done} of {trials} trials were done before.")
                     if changes:
                         self._console.print(f"Not as before: {'; '.join(changes)}. Both are recorded.", soft_wrap=True)
                 elif self._live is None:
-                    self._console.print(f"Tuning {len(settings.rivals)} optimizers, {trials} trials in all ...")
+                    self._console.print(f"Tuning {len(settings.optimizers)} optimizers, {trials} trials in all ...")
             case Stepped(job, epoch, steps):
-                self._stage[job.rival] = f"{_doing(job)}, epoch {epoch}, step {steps}"
+                self._stage[job.optimizer] = f"{_doing(job)}, epoch {epoch}, step {steps}"
                 if self._live is None:
                     return
             case Epoch(job, epoch, score, _):
-                rival = job.rival
+                optimizer = job.optimizer
                 if epoch == 1:
-                    self._curve[rival] = []
-                self._curve[rival].append(score)
-                self._stage[rival] = f"{_doing(job)}, epoch {epoch}"
-            case Chosen(rival, lr):
-                self._rate[rival] = f"{lr:g}"
-                self._stage[rival] = "tuned"
+                    self._curve[optimizer] = []
+                self._curve[optimizer].append(score)
+                self._stage[optimizer] = f"{_doing(job)}, epoch {epoch}"
+            case Chosen(optimizer, lr):
+                self._rate[optimizer] = f"{lr:g}"
+                self._stage[optimizer] = "tuned"
                 self._progress.update(self._bar, description="racing")
                 if self._live is None:
-                    self._console.print(f"  {contestant.get(rival).label}: lr {lr:g}")
+                    self._console.print(f"  {choice.get(optimizer).label}: lr {lr:g}")
             case Ended(trial):
                 self._progress.advance(self._bar)
                 self._tell()
                 if trial.job.phase == "final":
-                    self._end(trial.job.rival, trial.job.seed, None if trial.diverged else trial.score[-1])
+                    self._end(trial.job.optimizer, trial.job.seed, None if trial.diverged else trial.score[-1])
         self._draw()
 
-    def _end(self, rival: str, seed: int, score: float | None) -> None:
+    def _end(self, optimizer: str, seed: int, score: float | None) -> None:
         if score is not None:
-            self._finals.setdefault(rival, []).append(score)
+            self._finals.setdefault(optimizer, []).append(score)
         if self._live is None:
             reached = "diverged" if score is None else self._task.metric.text(score)
-            self._console.print(f"  seed {seed}, {contestant.get(rival).label}: {reached}")
+            self._console.print(f"  seed {seed}, {choice.get(optimizer).label}: {reached}")
 
     def _tell(self) -> None:
         """Write how far the race is, where nothing is drawn and the last such line is long enough ago."""
@@ -148,15 +144,15 @@ class Display:
         table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
         for heading in ("optimizer", "now", "this trial", "lr", f"test {self._task.metric.name}"):
             table.add_column(heading, no_wrap=True, ratio=1 if heading == "this trial" else None)
-        for rival in self._rivals:
-            runner = contestant.get(rival)
-            scores = self._finals.get(rival, [])
+        for optimizer in self._optimizers:
+            entry = choice.get(optimizer)
+            scores = self._finals.get(optimizer, [])
             mean = f"{self._task.metric.text(sum(scores) / len(scores))} ({len(scores)})" if scores else ""
             table.add_row(
-                Text(runner.label, style=f"bold {runner.dark}"),
-                self._stage[rival],
-                Text(self._spark(self._curve.get(rival, [])), style=runner.dark),
-                self._rate.get(rival, ""),
+                Text(entry.label, style=f"bold {entry.dark}"),
+                self._stage[optimizer],
+                Text(self._spark(self._curve.get(optimizer, [])), style=entry.dark),
+                self._rate.get(optimizer, ""),
                 mean,
             )
         return Group(self._progress, table)
@@ -232,7 +228,7 @@ def overview(outcomes: Sequence[Outcome]) -> RenderableType:
         if not table:
             drawn.add_row(name, "-", "-", "left out" if outcome.absent else "failed or broken off")
             continue
-        ours = next((row for row in table if row.rival == SUBJECT), None)
+        ours = next((row for row in table if row.optimizer == RMSPROP), None)
         drawn.add_row(
             name,
             "-" if ours is None else ours.text(metric),

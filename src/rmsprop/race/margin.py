@@ -26,16 +26,16 @@ LEVEL = 0.05
 """About the part of the races of equals in which two would be called different."""
 
 
-def margin(first: Sequence[float], second: Sequence[float], *, rivals: int) -> float:
+def margin(first: Sequence[float], second: Sequence[float], *, optimizers: int) -> float:
     """Return how far apart the means of two optimizers must lie, in units of the metric; NaN with a score alone.
 
     Args:
         first: The scores of one, over its seeds. Read.
         second: Those of the other. Read.
-        rivals: How many optimizers are compared with each other, at least 2.
+        optimizers: How many optimizers are compared with each other, at least 2.
 
     Example:
-        >>> round(margin((0.97, 0.98), (0.90, 0.91), rivals=2), 4)
+        >>> round(margin((0.97, 0.98), (0.90, 0.91), optimizers=2), 4)
         0.0304
     """
     if len(first) < 2 or len(second) < 2:
@@ -47,21 +47,21 @@ def margin(first: Sequence[float], second: Sequence[float], *, rivals: int) -> f
     # At least the smaller n - 1, which rounding must not pass.
     freedom = total**2 / math.fsum(e**2 / (len(scores) - 1) for e, scores in zip(errors, (first, second)))
     freedom = max(freedom, min(len(first), len(second)) - 1.0)
-    return _quantile(rivals, freedom) * math.sqrt(total / 2)
+    return _quantile(optimizers, freedom) * math.sqrt(total / 2)
 
 
-def _quantile(rivals: int, freedom: float) -> float:
+def _quantile(optimizers: int, freedom: float) -> float:
     """Return q: between whole degrees of freedom log q goes with 1 / f, which is right to 3 %, from 2 on to 0.5 %."""
     below, above = math.floor(freedom), math.ceil(freedom)
     if below == above:
-        return _integrated(rivals, below)
+        return _integrated(optimizers, below)
     share = (1 / freedom - 1 / above) / (1 / below - 1 / above)
-    return _integrated(rivals, below) ** share * _integrated(rivals, above) ** (1 - share)
+    return _integrated(optimizers, below) ** share * _integrated(optimizers, above) ** (1 - share)
 
 
 @functools.cache
-def _integrated(rivals: int, freedom: int) -> float:
+def _integrated(optimizers: int, freedom: int) -> float:
     from scipy.stats import studentized_range
 
     # A tenth of a second and more.
-    return float(studentized_range.ppf(1 - LEVEL, rivals, freedom))
+    return float(studentized_range.ppf(1 - LEVEL, optimizers, freedom))

@@ -8,61 +8,34 @@ code takes for itself, outside of the framework, is not seen; this library's ker
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 from typing import Any
 
+from rmsprop.race.record import Memory
 from rmsprop.race.stepper import Stepper
 from rmsprop.race.task import Data, Task
+from rmsprop.race.trial import prepared
 
-__all__ = ["Memory", "measure"]
+__all__ = ["measure"]
 
 STEPS_BEFORE = 3
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Memory:
-    """One optimizer's memory.
-
-    Attributes:
-        parameters: How many numbers it updates.
-        state_bytes: What it keeps from step to step.
-        step_bytes: What one step takes besides; None where that cannot be measured.
-    """
-
-    parameters: int
-    state_bytes: int
-    step_bytes: int | None
-
-    @property
-    def state_per_parameter(self) -> float:
-        """Bytes kept per parameter."""
-        return self.state_bytes / max(self.parameters, 1)
-
-    @property
-    def step_per_parameter(self) -> float | None:
-        """Bytes taken in a step per parameter."""
-        return None if self.step_bytes is None else self.step_bytes / max(self.parameters, 1)
-
-
-def measure(task: Task, data: Data, rival: str, *, lr: float, seed: int) -> Memory:
+def measure(task: Task, data: Data, optimizer: str, *, lr: float, seed: int) -> Memory:
     """Train a few steps and look at the last of them.
 
     Args:
         task: What to train.
         data: What `task.load` returned.
-        rival: The optimizer's name.
+        optimizer: The optimizer's name.
         lr: Its learning rate.
         seed: Of the weights and batches.
 
     Raises:
         InputError: The optimizer does not exist in the task's framework.
     """
-    # record.py, which trial.py imports, knows Memory.
-    from rmsprop.race.trial import prepared
-
-    learner, step = prepared(task, data, rival, lr=lr, seed=seed)
+    learner, step = prepared(task, data, optimizer, lr=lr, seed=seed)
     grads = None
     # A task with fewer batches in an epoch goes on with the next.
     feed = (batch for epoch in itertools.count(1) for batch in learner.batches(epoch))

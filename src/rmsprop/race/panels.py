@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.record import Results, Trial
 from rmsprop.race.task import Task
-from rmsprop.race.verdict import SUBJECT, Row
+from rmsprop.race.verdict import RMSPROP, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,19 +25,19 @@ Panel = Callable[["Axes", Task, Results, Sequence[Row]], None]
 
 def _finals(results: Results, row: Row) -> list[Trial]:
     """The reported trials of a row that ran to the end."""
-    trials = (results.trials.get(("final", row.rival, row.lr, seed)) for seed in results.settings.seeds)
+    trials = (results.trials.get(("final", row.optimizer, row.lr, seed)) for seed in results.settings.seeds)
     return [trial for trial in trials if trial is not None and trial.diverged is None]
 
 
-def line_style(rival: str) -> dict[str, Any]:
+def line_style(optimizer: str) -> dict[str, Any]:
     """RMSprop is drawn thicker and above the others."""
-    runner, first = contestant.get(rival), rival == SUBJECT
+    entry, first = choice.get(optimizer), optimizer == RMSPROP
     return {
-        "color": runner.light,
-        "linestyle": runner.dash,
+        "color": entry.light,
+        "linestyle": entry.dash,
         "linewidth": 2.6 if first else 1.7,
         "zorder": 4 if first else 3,
-        "marker": runner.marker,
+        "marker": entry.marker,
         "markersize": 5.5 if first else 5,
     }
 
@@ -51,10 +51,10 @@ def draw_score(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
             continue
         mean = [statistics.fmean(points) for points in zip(*curves, strict=True)]
         epochs = range(len(mean))
-        ax.plot(epochs, mean, markevery=_every(len(mean)), **line_style(row.rival))
-        if row.rival == SUBJECT and len(curves) > 1:
+        ax.plot(epochs, mean, markevery=_every(len(mean)), **line_style(row.optimizer))
+        if row.optimizer == RMSPROP and len(curves) > 1:
             low, high = zip(*((min(p), max(p)) for p in zip(*curves, strict=True)), strict=True)
-            ax.fill_between(epochs, low, high, color=contestant.get(row.rival).light, alpha=0.16, linewidth=0)
+            ax.fill_between(epochs, low, high, color=choice.get(row.optimizer).light, alpha=0.16, linewidth=0)
         # The steep beginning leaves the picture; what is worth comparing is what follows.
         shown += mean[max(1, len(mean) // 8) :]
     _frame(ax, task, shown)
@@ -69,7 +69,7 @@ def draw_train_loss(ax: Axes, task: Task, results: Results, table: Sequence[Row]
         curves = [trial.train_loss for trial in _finals(results, row)]
         if curves:
             mean = [statistics.fmean(points) for points in zip(*curves, strict=True)]
-            ax.plot(range(1, len(mean) + 1), mean, markevery=_every(len(mean)), **line_style(row.rival))
+            ax.plot(range(1, len(mean) + 1), mean, markevery=_every(len(mean)), **line_style(row.optimizer))
     ax.locator_params(axis="x", integer=True)
     ax.set_yscale("log")
     number_log_axis(ax.yaxis)
@@ -94,13 +94,13 @@ def draw_seeds(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
     """Every reported seed as a point, and the mean with one standard deviation to each side."""
     scored = [row for row in table if row.scores]
     for place, row in enumerate(scored):
-        runner = contestant.get(row.rival)
+        entry = choice.get(row.optimizer)
         offsets = [place + 0.16 * math.sin(2.4 * i) for i in range(len(row.scores))]
-        ax.plot(row.scores, offsets, linestyle="", marker=runner.marker, markersize=6.5, color=runner.light, alpha=0.55)
-        ax.plot([row.mean] * 2, [place - 0.32, place + 0.32], color=runner.light, linewidth=2.8)
+        ax.plot(row.scores, offsets, linestyle="", marker=entry.marker, markersize=6.5, color=entry.light, alpha=0.55)
+        ax.plot([row.mean] * 2, [place - 0.32, place + 0.32], color=entry.light, linewidth=2.8)
         if not math.isnan(row.spread):
             ends = [row.mean - row.spread, row.mean + row.spread]
-            ax.plot(ends, [place, place], color=runner.light, linewidth=1.6)
+            ax.plot(ends, [place, place], color=entry.light, linewidth=1.6)
     ax.set_yticks(range(len(scored)), [row.label for row in scored])
     ax.set_ylim(len(scored) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
@@ -115,22 +115,24 @@ def draw_rates(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
     """The tuning: the validation metric at each learning rate; a ring marks the chosen one."""
     shown: list[float] = []
     settings = results.settings
-    for rival in settings.rivals:
+    for optimizer in settings.optimizers:
         points = []
         for lr in settings.grid:
-            trials = [results.trials.get(("tuning", rival, lr, seed)) for seed in settings.tuning_seeds]
+            trials = [results.trials.get(("tuning", optimizer, lr, seed)) for seed in settings.tuning_seeds]
             scores = [trial.late_score for trial in trials if trial is not None and trial.diverged is None]
             if len(scores) == len(settings.tuning_seeds):
                 points.append((lr, statistics.fmean(scores)))
         if not points:
             continue
         rates, means = zip(*points, strict=True)
-        ax.plot(rates, means, **line_style(rival))
-        chosen = [(row.lr, means[rates.index(row.lr)]) for row in table if row.rival == rival and row.lr in rates]
+        ax.plot(rates, means, **line_style(optimizer))
+        chosen = [
+            (row.lr, means[rates.index(row.lr)]) for row in table if row.optimizer == optimizer and row.lr in rates
+        ]
         ring: dict[str, Any] = {
             "markersize": 13,
             "markerfacecolor": "none",
-            "color": contestant.get(rival).light,
+            "color": choice.get(optimizer).light,
             "zorder": 5,
         }
         for lr, mean in chosen:
@@ -158,9 +160,9 @@ def draw_effective(ax: Axes, task: Task, results: Results, table: Sequence[Row])
             continue
         drawn = True
         steps, low, middle, high = zip(*points, strict=True)
-        ax.plot(steps, middle, **line_style(row.rival))
-        if row.rival == SUBJECT:
-            ax.fill_between(steps, low, high, color=contestant.get(row.rival).light, alpha=0.16, linewidth=0)
+        ax.plot(steps, middle, **line_style(row.optimizer))
+        if row.optimizer == RMSPROP:
+            ax.fill_between(steps, low, high, color=choice.get(row.optimizer).light, alpha=0.16, linewidth=0)
     ax.set_title("Effective learning rate")
     if not drawn:
         said = "none recorded, or no optimizer here has one per weight"
@@ -185,9 +187,9 @@ def draw_time(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> N
     """A trial's training time: the optimizer's step in its colour, batches and gradients in grey."""
     timed = [row for row in table if not math.isnan(row.train_seconds)]
     for place, row in enumerate(timed):
-        runner = contestant.get(row.rival)
+        entry = choice.get(row.optimizer)
         step = row.share * row.train_seconds
-        ax.barh(place, step, height=0.62, color=runner.light)
+        ax.barh(place, step, height=0.62, color=entry.light)
         ax.barh(place, row.train_seconds - step, left=step, height=0.62, color=GRID)
         ax.text(row.train_seconds, place, f" {100 * row.share:.0f} %", va="center", fontsize=10)
     ax.set_yticks(range(len(timed)), [row.label for row in timed])

@@ -12,7 +12,8 @@ import re
 from typing import Any
 
 from rmsprop.errors import MissingDependency
-from rmsprop.race import contestant
+from rmsprop.optimizers import TABLE
+from rmsprop.race import choice
 from rmsprop.race.panels import GRID, INK, MUTED, PANELS, PAPER, line_style
 from rmsprop.race.record import Results
 from rmsprop.race.task import Task
@@ -63,8 +64,8 @@ def draw_png(task: Task, results: Results, verdict: str) -> bytes:
         figure.text(0.012, 0.985, f"{task.title}: who learns best?", fontsize=19, fontweight="bold", va="top")
         figure.text(0.012, 0.96, textwrap.fill(verdict, 150), fontsize=10.5, color=MUTED, va="top", linespacing=1.35)
         handles = [
-            matplotlib.lines.Line2D([], [], label=contestant.get(rival).label, **line_style(rival))
-            for rival in results.settings.rivals
+            matplotlib.lines.Line2D([], [], label=choice.get(optimizer).label, **line_style(optimizer))
+            for optimizer in results.settings.optimizers
         ]
         figure.legend(
             handles=handles, loc="upper left", bbox_to_anchor=(0.004, 0.931), ncols=min(len(handles), 7), frameon=False,
@@ -100,15 +101,11 @@ def _inline(svg: str, *, prefix: str, label: str) -> str:
     # Two drawings on one page must not share ids.
     body = re.sub(r'id="([^"]*)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", body)
-    for colour, role in {**_ROLES, **{runner.light: runner.name for runner in _runners()}}.items():
+    for colour, role in {**_ROLES, **{entry.light: entry.name for entry in TABLE.values()}}.items():
         body = body.replace(colour, f"var(--{role})")
     body = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font: \1\2 var(--sans)", body)
     body = body.replace("xlink:href", "href")
     return f'<svg {box.group()} role="img" aria-label="{html.escape(label)}">{body}'
-
-
-def _runners() -> list[contestant.Contestant]:
-    return [contestant.get(name) for name in contestant.names()]
 
 
 def _matplotlib() -> tuple[Any, Any]:

@@ -15,12 +15,24 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from rmsprop.errors import FileError
-from rmsprop.race import contestant
-from rmsprop.race.memory import Memory
+from rmsprop.race import choice
 from rmsprop.race.settings import FIRST_TUNING_SEED, Settings
-from rmsprop.race.task import Split
+from rmsprop.race.task import Split, Task
 
-__all__ = ["FIRST_TUNING_SEED", "Diverged", "Job", "Phase", "Results", "Settings", "Trial", "changes", "late"]
+__all__ = [
+    "FIRST_TUNING_SEED",
+    "Diverged",
+    "Job",
+    "Memory",
+    "Outcome",
+    "Phase",
+    "Results",
+    "Settings",
+    "Trial",
+    "changes",
+    "late",
+    "rename_old_keys",
+]
 
 FORMAT = 1
 
@@ -33,14 +45,14 @@ class Job:
     """One trial to be run."""
 
     phase: Phase
-    rival: str
+    optimizer: str
     lr: float
     seed: int
 
     @property
     def key(self) -> Key:
         """What tells it from every other trial of the race."""
-        return (self.phase, self.rival, self.lr, self.seed)
+        return (self.phase, self.optimizer, self.lr, self.seed)
 
     @property
     def split(self) -> Split:
@@ -116,7 +128,7 @@ class Trial:
             raise ValueError(f"unknown phase {fields['phase']!r}")
         job = Job(
             phase=fields["phase"],
-            rival=contestant.get(fields["rival"]).name,
+            optimizer=choice.get(fields["optimizer"]).short,
             lr=float(fields["lr"]),
             seed=int(fields["seed"]),
         )
@@ -134,6 +146,31 @@ class Trial:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """One optimizer's memory.
+
+    Attributes:
+        parameters: How many numbers it updates.
+        state_bytes: What it keeps from step to step.
+        step_bytes: What one step takes besides; None where that cannot be measured.
+    """
+
+    parameters: int
+    state_bytes: int
+    step_bytes: int | None
+
+    @property
+    def state_per_parameter(self) -> float:
+        """Bytes kept per parameter."""
+        return self.state_bytes / max(self.parameters, 1)
+
+    @property
+    def step_per_parameter(self) -> float | None:
+        """Bytes taken in a step per parameter."""
+        return None if self.step_bytes is None else self.step_bytes / max(self.parameters, 1)
+
+
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Say what differs between two environments, but for the day; what one of them does not know is no difference.
 
@@ -143,6 +180,11 @@ def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """
     shared = [name for name in before if name in now and name not in ("date", "until")]
     return [f"{name} {before[name]} before, {now[name]} now" for name in shared if before[name] != now[name]]
+
+
+def rename_old_keys(fields: dict[str, Any]) -> dict[str, Any]:
+    """Give an object of an earlier version's file its present keys."""
+    return {{"rival": "optimizer", "rivals": "optimizers"}.get(key, key): value for key, value in fields.items()}
 
 
 def late(curve: Sequence[float]) -> float:
@@ -209,7 +251,7 @@ class Results:
             "environment": self.environment,
             **({"later_environments": self.later} if self.later else {}),
             **extra,
-            "memory": {rival: dataclasses.asdict(memory) for rival, memory in self.memory.items()},
+            "memory": {optimizer: dataclasses.asdict(memory) for optimizer, memory in self.memory.items()},
             "sample": self.sample,
             "trials": [trial.to_dict() for trial in self.trials.values()],
         }
@@ -227,7 +269,7 @@ class Results:
             FileError: Truncated, corrupt, or something else than a race.
         """
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_hook=rename_old_keys)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, expected {FORMAT}")
             fields: dict[str, Any] = {
@@ -237,7 +279,7 @@ class Results:
                 settings=Settings(**fields), data=dict(document["data"]), environment=dict(document["environment"])
             )
             # Files of earlier versions lack these.
-            results.memory = {rival: Memory(**fields) for rival, fields in document.get("memory", {}).items()}
+            results.memory = {optimizer: Memory(**fields) for optimizer, fields in document.get("memory", {}).items()}
             results.sample = str(document.get("sample", ""))
             results.model = str(document.get("task", {}).get("model", ""))
             results.later = [dict(environment) for environment in document.get("later_environments", [])]
@@ -249,3 +291,24 @@ class Results:
                 f"{where} is not a race's results ({reason}): race without --resume, which keeps it under another name"
             ) from error
         return results
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a task's race ended.
+
+    Attributes:
+        task: As it was raced.
+        results: None if it could not begin.
+        complete: Every trial was run.
+        reason: Why it could not, or not to its end.
+        absent: The reason is that its data or a package is not here.
+        interrupted: Ctrl-C ended it.
+    """
+
+    task: Task
+    results: Results | None
+    complete: bool
+    reason: str = ""
+    absent: bool = False
+    interrupted: bool = False

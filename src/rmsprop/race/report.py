@@ -9,7 +9,8 @@ import html
 import math
 from pathlib import Path
 
-from rmsprop.race import contestant
+from rmsprop.optimizers import TABLE
+from rmsprop.race import choice
 from rmsprop.race.folder import Folder
 from rmsprop.race.picture import PANELS, draw_png, draw_svg
 from rmsprop.race.record import Results
@@ -32,7 +33,6 @@ _MARKS = {
     "X": '<path d="M16 4l6 6m0-6l-6 6" stroke-width="2.6"/>',
 }
 _SPLITS = {"train": "training", "valid": "validation"}
-_DASHES = {"-": "", "--": "6 3", "-.": "7 3 2 3", ":": "2 3"}
 
 
 def document(task: Task, results: Results) -> str:
@@ -143,10 +143,10 @@ def _table(task: Task, table: list[Row]) -> str:
             _memory(row),
             f"{row.seconds:.2f} s",
         )
-        own = ' class="own"' if row.rival == "rmsprop" else ""
+        own = ' class="own"' if row.optimizer == "rmsprop" else ""
         lines.append(
-            f'<tr{own}><th scope="row">{_key(row.rival)}{_safe(row.label)}'
-            f"<small>{_safe(contestant.get(row.rival).settings(task.framework))}</small></th>"
+            f'<tr{own}><th scope="row">{_key(row.optimizer)}{_safe(row.label)}'
+            f"<small>{_safe(choice.get(row.optimizer).settings(task.framework))}</small></th>"
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
@@ -235,24 +235,23 @@ def _environment(task: Task, results: Results) -> str:
 
 
 def _legend(results: Results) -> str:
-    keys = "".join(f"<li>{_key(name)}{_safe(contestant.get(name).label)}</li>" for name in results.settings.rivals)
+    keys = "".join(f"<li>{_key(name)}{_safe(choice.get(name).label)}</li>" for name in results.settings.optimizers)
     return f'<ul class="legend" aria-label="Line styles">{keys}</ul>'
 
 
-def _key(rival: str) -> str:
+def _key(optimizer: str) -> str:
     """Return a bit of the line as it is drawn: colour, dash, marker."""
-    runner = contestant.get(rival)
-    dash = _DASHES[runner.dash] if isinstance(runner.dash, str) else " ".join(f"{1.8 * n:g}" for n in runner.dash[1])
+    entry = choice.get(optimizer)
+    dash = "" if isinstance(entry.dash, str) else " ".join(f"{1.8 * n:g}" for n in entry.dash[1])
     return (
-        f'<svg class="key" viewBox="0 0 38 14" aria-hidden="true" style="color:var(--{runner.name})">'
-        f'<path d="M1 7h36" stroke-dasharray="{dash}"/><g class="mark">{_MARKS[runner.marker]}</g></svg>'
+        f'<svg class="key" viewBox="0 0 38 14" aria-hidden="true" style="color:var(--{entry.name})">'
+        f'<path d="M1 7h36" stroke-dasharray="{dash}"/><g class="mark">{_MARKS[entry.marker]}</g></svg>'
     )
 
 
 def _colours() -> str:
-    runners = [contestant.get(name) for name in contestant.names()]
-    light = "".join(f"--{runner.name}:{runner.light};" for runner in runners)
-    dark = "".join(f"--{runner.name}:{runner.dark};" for runner in runners)
+    light = "".join(f"--{entry.name}:{entry.light};" for entry in TABLE.values())
+    dark = "".join(f"--{entry.name}:{entry.dark};" for entry in TABLE.values())
     return f":root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from rmsprop import __version__, compiled
 from rmsprop.errors import StateError
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.memory import measure
 from rmsprop.race.record import Job, Results, Settings, Trial, changes
 from rmsprop.race.task import Data, Learner, Task
@@ -54,7 +54,7 @@ class Ended:
 class Chosen:
     """An optimizer's learning rate is chosen."""
 
-    rival: str
+    optimizer: str
     lr: float
 
 
@@ -90,12 +90,12 @@ def race(
     Example:
         >>> from rmsprop.race import Settings, get, race
         >>> digits = get("digits")
-        >>> results = race(digits, Settings.of(digits, rivals=("rmsprop",), seeds=1, epochs=1, quick=True))
+        >>> results = race(digits, Settings.of(digits, optimizers=("rmsprop",), seeds=1, epochs=1, quick=True))
         >>> len(results.trials)
         5
     """
-    for rival in settings.rivals:
-        contestant.get(rival).host(task.framework)
+    for optimizer in settings.optimizers:
+        choice.get(optimizer).build(task.framework)
     # Everything that can be refused is refused before the data are read, which may take a while.
     with task.session():
         pass
@@ -121,8 +121,8 @@ def race(
         results.trials.update(earlier.trials)
         results.memory.update(earlier.memory)
         results.sample = earlier.sample
-    per_rival = len(settings.grid) * len(settings.tuning_seeds) + len(settings.seeds)
-    planned = per_rival * len(settings.rivals)
+    per_optimizer = len(settings.grid) * len(settings.tuning_seeds) + len(settings.seeds)
+    planned = per_optimizer * len(settings.optimizers)
     done = sum(job.key in results.trials for job in _jobs(task, settings, results, listener=None))
     different = changes(results.environments[-1], here) if done < planned else []
     listener(Began(settings, planned, done, tuple(different)))
@@ -130,8 +130,8 @@ def race(
         with task.session():
             for job in _jobs(task, settings, results, listener=listener):
                 if job.key not in results.trials:
-                    if job.phase == "final" and job.rival not in results.memory:
-                        results.memory[job.rival] = measure(task, data, job.rival, lr=job.lr, seed=job.seed)
+                    if job.phase == "final" and job.optimizer not in results.memory:
+                        results.memory[job.optimizer] = measure(task, data, job.optimizer, lr=job.lr, seed=job.seed)
                     look = _shown(results, job)
                     trial = train(task, data, job, epochs=settings.epochs, listener=listener, look=look)
                     results.add(trial)
@@ -146,7 +146,7 @@ def race(
 
 def _shown(results: Results, job: Job) -> Callable[[Learner], Any] | None:
     """Return what keeps a sample of RMSprop's first reported model, where the task's learner makes samples."""
-    if job.phase != "final" or job.rival != "rmsprop" or results.sample:
+    if job.phase != "final" or job.optimizer != "rmsprop" or results.sample:
         return None
 
     def keep(learner: Learner) -> None:
@@ -157,11 +157,11 @@ def _shown(results: Results, job: Job) -> Callable[[Learner], Any] | None:
     return keep
 
 
-def best_rate(task: Task, results: Results, rival: str) -> float | None:
-    """Return the learning rate that tuning chose for `rival`, or None while tuning is unfinished."""
+def best_rate(task: Task, results: Results, optimizer: str) -> float | None:
+    """Return the learning rate that tuning chose for `optimizer`, or None while tuning is unfinished."""
     ranked = []
     for lr in results.settings.grid:
-        keys = [("tuning", rival, lr, seed) for seed in results.settings.tuning_seeds]
+        keys = [("tuning", optimizer, lr, seed) for seed in results.settings.tuning_seeds]
         if not all(key in results.trials for key in keys):
             return None
         trials = [results.trials[key] for key in keys]
@@ -174,10 +174,10 @@ def best_rate(task: Task, results: Results, rival: str) -> float | None:
 
 def finished(task: Task, results: Results) -> bool:
     """Whether every trial of the settings was run."""
-    rates = {rival: best_rate(task, results, rival) for rival in results.settings.rivals}
+    rates = {optimizer: best_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
     return all(
-        lr is not None and ("final", rival, lr, seed) in results.trials
-        for rival, lr in rates.items()
+        lr is not None and ("final", optimizer, lr, seed) in results.trials
+        for optimizer, lr in rates.items()
         for seed in results.settings.seeds
     )
 
@@ -186,18 +186,18 @@ def _jobs(task: Task, settings: Settings, results: Results, *, listener: Listene
     """Yield every job whose rate is known by then; with a listener, each choice is announced."""
     for seed in settings.tuning_seeds:
         for lr in settings.grid:
-            for rival in settings.rivals:
-                yield Job(phase="tuning", rival=rival, lr=lr, seed=seed)
-    rates = {rival: best_rate(task, results, rival) for rival in settings.rivals}
-    chosen = {rival: lr for rival, lr in rates.items() if lr is not None}
+            for optimizer in settings.optimizers:
+                yield Job(phase="tuning", optimizer=optimizer, lr=lr, seed=seed)
+    rates = {optimizer: best_rate(task, results, optimizer) for optimizer in settings.optimizers}
+    chosen = {optimizer: lr for optimizer, lr in rates.items() if lr is not None}
     if listener is not None:
-        for rival, lr in chosen.items():
-            listener(Chosen(rival, lr))
+        for optimizer, lr in chosen.items():
+            listener(Chosen(optimizer, lr))
     for turn, seed in enumerate(settings.seeds):
         # Another one goes first each time: whatever the first trial of a round pays, all pay in turn.
         order = list(chosen)[turn % len(chosen) :] + list(chosen)[: turn % len(chosen)] if chosen else []
-        for rival in order:
-            yield Job(phase="final", rival=rival, lr=chosen[rival], seed=seed)
+        for optimizer in order:
+            yield Job(phase="final", optimizer=optimizer, lr=chosen[optimizer], seed=seed)
 
 
 def _environment(task: Task, data: Data) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from rmsprop.errors import InputError, StateError
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.task import Task
 
 __all__ = ["FIRST_TUNING_SEED", "Settings"]
@@ -15,11 +15,11 @@ FIRST_TUNING_SEED = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What was asked for. Two races may be joined if only `rivals` and `seeds` differ.
+    """What was asked for. Two races may be joined if only `optimizers` and `seeds` differ.
 
     Attributes:
         task: The task's name.
-        rivals: The optimizers, RMSprop among them or not, in the order asked for.
+        optimizers: The optimizers, RMSprop among them or not, in the order asked for.
         seeds: Of the reported trials.
         tuning_seeds: Of the trials that choose the learning rate; none of `seeds`.
         epochs: Per trial.
@@ -30,7 +30,7 @@ class Settings:
     """
 
     task: str
-    rivals: tuple[str, ...]
+    optimizers: tuple[str, ...]
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...]
     epochs: int
@@ -40,7 +40,7 @@ class Settings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.seeds or not self.tuning_seeds or not self.rivals or not self.grid:
+        if not self.seeds or not self.tuning_seeds or not self.optimizers or not self.grid:
             raise InputError("a race needs at least one optimizer, one seed, one tuning seed and one learning rate")
         if set(self.seeds) & set(self.tuning_seeds):
             raise InputError(f"seeds {self.seeds} and tuning_seeds {self.tuning_seeds} overlap: that would be a leak")
@@ -52,7 +52,7 @@ class Settings:
         cls,
         task: Task,
         *,
-        rivals: tuple[str, ...] | None = None,
+        optimizers: tuple[str, ...] | None = None,
         seeds: int | None = None,
         epochs: int | None = None,
         grid: tuple[float, ...] | None = None,
@@ -69,7 +69,7 @@ class Settings:
             raise InputError(f"seeds={count}, expected 1 to {FIRST_TUNING_SEED}")
         return cls(
             task=task.name,
-            rivals=contestant.DEFAULT if rivals is None else rivals,
+            optimizers=choice.DEFAULT if optimizers is None else optimizers,
             seeds=tuple(range(count)),
             tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
             epochs=budget.epochs if epochs is None else epochs,

@@ -41,7 +41,7 @@ class Stepper(Protocol):
 
 
 class NumpyStepper:
-    """A stepper around `rmsprop.numpy.RMSprop` or one of `rmsprop.rivals`.
+    """A stepper around `rmsprop.numpy.RMSprop` or one of `rmsprop.baselines`.
 
     Args:
         optimizer: The optimizer.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.record import Diverged, Job, Trial
 from rmsprop.race.stepper import Stepper, growing
 from rmsprop.race.task import Data, Learner, Split, Task
@@ -66,15 +66,14 @@ class Course:
     diverged: Diverged | None = None
 
 
-def prepared(task: Task, data: Data, rival: str, *, lr: float, seed: int) -> tuple[Learner, Stepper]:
+def prepared(task: Task, data: Data, optimizer: str, *, lr: float, seed: int) -> tuple[Learner, Stepper]:
     """Build a learner and the optimizer that updates it; gradients are dense where the optimizer wants them so."""
     learner = task.learner(data, seed)
-    runner = contestant.get(rival)
     sparse = getattr(learner, "sparse", False)
-    if sparse and runner.host(task.framework).sparse is None:
+    if sparse and choice.get(optimizer).build(task.framework).sparse is None:
         learner.make_dense()  # type: ignore[attr-defined]
         sparse = False
-    return learner, runner.stepper(task.framework, learner.params, lr=lr, sparse=sparse)
+    return learner, choice.make_stepper(optimizer, task.framework, learner.params, lr=lr, sparse=sparse)
 
 
 def fit(
@@ -153,7 +152,7 @@ def train(
     """
     clock = time.perf_counter
     began = clock()
-    learner, step = prepared(task, data, job.rival, lr=job.lr, seed=job.seed)
+    learner, step = prepared(task, data, job.optimizer, lr=job.lr, seed=job.seed)
     untrained = learner.score(job.split)
     effective: list[tuple[float, ...]] = []
     looks = growing() if job.phase == "final" else iter(())

@@ -12,16 +12,15 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.margin import margin
-from rmsprop.race.memory import Memory
-from rmsprop.race.record import Results, Trial
+from rmsprop.race.record import Memory, Results, Trial
 from rmsprop.race.run import best_rate
 from rmsprop.race.task import Framework, Metric, Task
 
 __all__ = ["Row", "facts", "rows", "sentence", "standing", "step_note", "ties"]
 
-SUBJECT = "rmsprop"
+RMSPROP = "rmsprop"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Row:
     """One optimizer's line of the table, over the seeds that every optimizer has finished.
 
     Attributes:
-        rival: Its name.
+        optimizer: Its name.
         lr: The learning rate that tuning chose.
         at_edge: That rate is the first, last or only one of the grid: a wider grid might serve it better.
         scores: The test metric after the last epoch, a number per seed that did not diverge.
@@ -44,7 +43,7 @@ class Row:
         memory: What the optimizer keeps and takes; None where that was not measured.
     """
 
-    rival: str
+    optimizer: str
     lr: float
     at_edge: bool
     scores: tuple[float, ...]
@@ -60,7 +59,7 @@ class Row:
     @property
     def label(self) -> str:
         """Its name for a reader."""
-        return contestant.get(self.rival).label
+        return choice.get(self.optimizer).label
 
     @property
     def seeds(self) -> int:
@@ -87,34 +86,34 @@ class Row:
 
 def rows(task: Task, results: Results) -> list[Row]:
     """Return the table, best first, over the seeds that every optimizer has finished."""
-    rates = {rival: best_rate(task, results, rival) for rival in results.settings.rivals}
+    rates = {optimizer: best_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
     found: dict[str, list[Trial]] = {}
     common = [
         seed
         for seed in results.settings.seeds
-        if all(lr is not None and ("final", rival, lr, seed) in results.trials for rival, lr in rates.items())
+        if all(lr is not None and ("final", optimizer, lr, seed) in results.trials for optimizer, lr in rates.items())
     ]
-    for rival, lr in rates.items():
+    for optimizer, lr in rates.items():
         if lr is not None and common:
-            found[rival] = [results.trials["final", rival, lr, seed] for seed in common]
+            found[optimizer] = [results.trials["final", optimizer, lr, seed] for seed in common]
     grid = results.settings.grid
     table = [
         _row(
-            rival,
+            optimizer,
             trials,
             at_edge=trials[0].job.lr in (grid[0], grid[-1]),
-            memory=results.memory.get(rival),
+            memory=results.memory.get(optimizer),
         )
-        for rival, trials in found.items()
+        for optimizer, trials in found.items()
     ]
     return sorted(table, key=lambda row: (row.diverged, -task.metric.goodness(row.mean), row.loss))
 
 
-def _row(rival: str, trials: Sequence[Trial], *, at_edge: bool, memory: Memory | None) -> Row:
+def _row(optimizer: str, trials: Sequence[Trial], *, at_edge: bool, memory: Memory | None) -> Row:
     sound = [trial for trial in trials if trial.diverged is None]
     timed = [(trial.train_seconds, trial.step_seconds) for trial in trials if trial.train_seconds]
     return Row(
-        rival=rival,
+        optimizer=optimizer,
         lr=trials[0].job.lr,
         at_edge=at_edge,
         scores=tuple(trial.score[-1] for trial in sound),
@@ -138,7 +137,7 @@ def ties(best: Row, other: Row, table: Sequence[Row]) -> bool:
 
 
 def _margin(one: Row, other: Row, table: Sequence[Row]) -> float:
-    return margin(one.scores, other.scores, rivals=sum(not row.diverged for row in table))
+    return margin(one.scores, other.scores, optimizers=sum(not row.diverged for row in table))
 
 
 def sentence(table: Sequence[Row], metric: Metric) -> str:
@@ -151,15 +150,15 @@ def sentence(table: Sequence[Row], metric: Metric) -> str:
     Example:
         >>> from rmsprop.race import get
         >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
-        >>> adam = Row(rival="adam", scores=(0.98, 0.98), **numbers)
-        >>> ours = Row(rival="rmsprop", scores=(0.95, 0.95), **numbers)
+        >>> adam = Row(optimizer="adam", scores=(0.98, 0.98), **numbers)
+        >>> ours = Row(optimizer="rmsprop", scores=(0.95, 0.95), **numbers)
         >>> print(sentence([adam, ours], get("digits").metric))
         Adam won with 98.00 % ± 0.00 over 2 seeds; RMSprop lost: 95.00 % ± 0.00, place 2 of 2.
     """
     if not table:
         return "No winner: not one seed was finished by every optimizer."
     best = table[0]
-    ours = next((row for row in table if row.rival == SUBJECT), None)
+    ours = next((row for row in table if row.optimizer == RMSPROP), None)
     if not best.scores or best.diverged:
         return "No winner: every optimizer diverged on some seed."
     over = f"over {best.seeds} seeds"
@@ -192,11 +191,11 @@ def standing(table: Sequence[Row]) -> str:
 
     Example:
         >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
-        >>> adam = Row(rival="adam", scores=(0.98, 0.98), **numbers)
-        >>> standing([adam, Row(rival="rmsprop", scores=(0.95, 0.95), **numbers)])
+        >>> adam = Row(optimizer="adam", scores=(0.98, 0.98), **numbers)
+        >>> standing([adam, Row(optimizer="rmsprop", scores=(0.95, 0.95), **numbers)])
         'lost, place 2 of 2'
     """
-    ours = next((row for row in table if row.rival == SUBJECT), None)
+    ours = next((row for row in table if row.optimizer == RMSPROP), None)
     if ours is None or len(table) < 2:
         return "alone" if ours is not None else "did not run"
     place = f"place {list(table).index(ours) + 1} of {len(table)}"
@@ -225,22 +224,23 @@ def step_note(results: Results, framework: Framework = "numpy") -> str:
     """Say what the time column compares, and what it does not."""
     if any(environment.get("kernel") != "compiled" for environment in results.environments):
         return (
-            "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its rivals; its "
-            "compiled step is faster."
+            "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its baselines; "
+            "its compiled step is faster."
         )
     if framework == "numpy":
         return (
-            "Time in step: RMSprop is compiled code here and its rivals are plain NumPy lines, written to be read. The "
-            "column shows what this library's step costs in this training, not that one method is cheaper than another."
+            "Time in step: RMSprop is compiled code here and its baselines are plain NumPy lines, written to be read. "
+            "The column shows what this library's step costs in this training, not that one method is cheaper than "
+            "another."
         )
     if results.settings.device != "cpu":
         return (
             f"Time in step, on {results.settings.device}, the device's own work included: RMSprop is "
-            "rmsprop.torch.RMSprop on torch's operations, its rivals are torch.optim's in their fastest form."
+            "rmsprop.torch.RMSprop on torch's operations, its baselines are torch.optim's in their fastest form."
         )
     return (
-        "Time in step: RMSprop is rmsprop.torch.RMSprop, whose step is compiled; its rivals are torch.optim's in their "
-        "fastest form, fused where torch has that. Beside torch-rmsprop (--with) the same method is compared."
+        "Time in step: RMSprop is rmsprop.torch.RMSprop, whose step is compiled; its baselines are torch.optim's in "
+        "their fastest form, fused where torch has that. Beside torch-rmsprop (--with) the same method is compared."
     )
 
 
@@ -252,7 +252,7 @@ def facts(task: Task, results: Results) -> dict[str, object]:
         "metric": {"name": task.metric.name, "better": task.metric.better},
         "table": [
             {
-                "rival": row.rival,
+                "optimizer": row.optimizer,
                 "lr": row.lr,
                 "lr_at_edge_of_grid": row.at_edge,
                 "scores": list(row.scores),

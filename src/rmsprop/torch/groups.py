@@ -1,21 +1,25 @@
 """Parameter groups: torch's words for the numbers, this library's rule behind them.
 
 A group keeps what torch.optim.RMSprop keeps (`alpha`, `eps`, `momentum`, `centered`, `weight_decay`, `maximize`, ...),
-so that schedulers and checkpoints work, and under "switches" what torch has no word for.
+so that schedulers and checkpoints work; under "switches" what torch has no word for; and under "dialect" the name.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+from collections.abc import Mapping
 from typing import Any
 
-from rmsprop.dialects import dialect as named_dialect
-from rmsprop.dialects import get as get_dialect
-from rmsprop.errors import InputError, InputTypeError, RuleError
+from torch import Tensor
+
+from rmsprop.errors import InputTypeError, RuleError
 from rmsprop.rule import Rule
+from rmsprop.select import Selection, describe_unknown, select, translate_words
 
-__all__ = ["HOST_WORDS", "TORCH_NUMBERS", "TORCH_SWITCHES", "Default", "resolve", "rule_of", "signature", "switches_of"]
+__all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "resolve", "rule_of", "signature"]
 
-HOST_WORDS = {
+WORDS = {
     "alpha": "rho",
     "eps": "eps",
     "momentum": "momentum",
@@ -24,6 +28,8 @@ HOST_WORDS = {
     "maximize": "maximize",
 }
 """torch's name of a number in a parameter group -> the rule's."""
+
+RULE_WORDS = {switch: word for word, switch in WORDS.items()}
 
 TORCH_SWITCHES = {
     "eps_mode": "outside",
@@ -36,67 +42,59 @@ TORCH_SWITCHES = {
 }
 """The other switches of torch.optim.RMSprop; "buffer" and "weight_decay_mode" act once their number is above 0."""
 
-
-class Default(float):
-    """A default that can be told from the same number passed by the caller, so that a dialect may replace it."""
-
-
-TORCH_NUMBERS = {
-    "alpha": Default(0.99),
-    "eps": Default(1e-8),
-    "momentum": Default(0),
-    "centered": False,
-    "weight_decay": Default(0),
-    "maximize": False,
-}
-"""The numbers of torch.optim.RMSprop."""
+_OPTIMIZERS_OWN = ("max_norm", "seed", "eager_state")
+_OTHER_WORDS = {"epsilon", "decay", "learning_rate", *(field.name for field in dataclasses.fields(Rule))}
+"""In a group these would do nothing; other unknown keys belong to schedulers and trainers."""
 
 
-def resolve(dialect: str | Rule, numbers: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], float | None]:
-    """Return (numbers in torch's words, switches, the dialect's own lr or None).
+def check_numbers(given: Mapping[str, Any]) -> None:
+    """Raise torch's own errors for numbers that torch rejects."""
+    titles = {"lr": "learning rate", "eps": "epsilon value"}
+    for word in ("lr", "eps", "momentum", "weight_decay", "alpha"):
+        value = given.get(word)
+        if value is not None and not isinstance(value, (Tensor, str)) and not value >= 0.0:
+            raise ValueError(f"Invalid {titles.get(word, f'{word} value')}: {value}")
+
+
+def resolve(group: Mapping[str, Any], given: Mapping[str, Any], dialect: str | Rule | None) -> dict[str, Any]:
+    """Return what a new group holds of its rule.
 
     Args:
-        dialect: A dialect's name or a Rule.
-        numbers: torch's arguments as passed; a `Default` (or False) was not passed and gives way to the dialect.
+        group: The group as the caller wrote it. Read.
+        given: The numbers that the constructor was given, which hold where the group has none of its own.
+        dialect: The constructor's dialect, likewise.
 
     Raises:
-        RuleError: An unknown dialect, or a number that it does not have.
+        InputTypeError: A key that is another implementation's word for one of these numbers.
+        InputError, RuleError: As `rmsprop.select.select`.
     """
-    if not isinstance(dialect, (str, Rule)):
-        raise InputTypeError(f"dialect: a {type(dialect).__name__}, expected a dialect's name or a rmsprop.Rule")
-    if dialect == "torch":
-        return {word: _plain(value) for word, value in numbers.items()}, dict(TORCH_SWITCHES), None
-    passed = {
-        HOST_WORDS[word]: _plain(value)
-        for word, value in numbers.items()
-        if not isinstance(value, Default) and value is not False
+    for key in group:
+        if key in _OPTIMIZERS_OWN:
+            raise InputTypeError(f"param_groups: {key!r} belongs to the optimizer, not to a group")
+        known = ["lr", *WORDS]
+        if key not in known and (key in _OTHER_WORDS or difflib.get_close_matches(key, known, cutoff=0.8)):
+            raise InputTypeError(f"param_groups: {describe_unknown(key, known)}")
+    own = {word: group[word] for word in ("lr", *WORDS) if group.get(word) is not None}
+    numbers = {**given, **own}
+    options = {switch: numbers.get(word) for word, switch in WORDS.items()}
+    chosen = select(group.get("dialect", dialect), options, default="torch", words=RULE_WORDS)
+    return {
+        "lr": numbers.get("lr", chosen.lr),
+        **{word: getattr(chosen.rule, switch) for word, switch in WORDS.items()},
+        "switches": _switches_of(chosen),
+        "dialect": chosen.dialect,
     }
-    lr = None
-    if isinstance(dialect, Rule):
-        rule = dialect
-        for switch, value in passed.items():
-            if getattr(rule, switch) != value:
-                raise InputError(
-                    f"{switch}={value!r} beside a dialect=Rule with {switch}={getattr(rule, switch)!r}: "
-                    f"give it in one place, e.g. dialect=rule.replace({switch}={value!r})"
-                )
-    else:
-        rule = named_dialect(dialect, **passed)
-        lr = get_dialect(dialect).lr
-    resolved = {word: getattr(rule, switch) for word, switch in HOST_WORDS.items()}
-    return resolved, switches_of(rule, dialect), lr
 
 
-def switches_of(rule: Rule, dialect: str | Rule) -> dict[str, Any]:
-    """Return the switches of `rule` that a group keeps beside torch's words."""
-    switches = {name: getattr(rule, name) for name in TORCH_SWITCHES}
-    if isinstance(dialect, str):
+def _switches_of(chosen: Selection) -> dict[str, Any]:
+    """Return the switches that a group keeps beside torch's words."""
+    switches = {name: getattr(chosen.rule, name) for name in TORCH_SWITCHES}
+    if chosen.row is not None:
         # What the dialect would do once momentum or weight decay is switched on, by a scheduler say.
-        on = get_dialect(dialect)
-        if switches["buffer"] == "none" and on.momentum_buffer is not None:
-            switches["buffer"] = on.momentum_buffer
-        if switches["weight_decay_mode"] == "none" and on.weight_decay_modes:
-            switches["weight_decay_mode"] = on.weight_decay_modes[0]
+        if switches["buffer"] == "none":
+            switches["buffer"] = chosen.row.momentum_buffer
+        if switches["weight_decay_mode"] == "none" and chosen.row.weight_decay_modes:
+            switches["weight_decay_mode"] = chosen.row.weight_decay_modes[0]
     return switches
 
 
@@ -120,7 +118,7 @@ def rule_of(group: dict[str, Any]) -> Rule:
         RuleError: A number out of its domain.
     """
     switches = dict(group["switches"])
-    numbers = {switch: group[word] for word, switch in HOST_WORDS.items()}
+    numbers = {switch: group[word] for word, switch in WORDS.items()}
     if not numbers["momentum"] > 0:
         switches["nesterov"] = "none"
         switches["buffer"] = "none"
@@ -131,8 +129,4 @@ def rule_of(group: dict[str, Any]) -> Rule:
     try:
         return Rule(**numbers, **switches)
     except RuleError as error:
-        raise RuleError(str(error).replace("rho=", "alpha=")) from None  # the caller's word
-
-
-def _plain(value: Any) -> Any:
-    return float(value) if isinstance(value, Default) else value
+        raise translate_words(error, RULE_WORDS) from None

@@ -1,8 +1,8 @@
-"""Parameters that the kernel cannot take as they are: brought into a form it can, or stepped by the reference.
+"""Parameters that the kernel cannot take as they are: brought into a form it can, or stepped by `formula.step`.
 
 Complex tensors become pairs of real ones, distributed tensors their local shards, sparse gradients dense ones or rows,
 gradients in another memory order a copy, and parameters in memory with gaps a copy that is written back. What is left
-(another device, a tensor subclass, `differentiable`, `capturable`) is stepped by `reference.step` with torch's own
+(another device, a tensor subclass, `differentiable`, `capturable`) is stepped by `formula.step` with torch's own
 operations: the same numbers.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rmsprop import reference
+from rmsprop import formula
 from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
@@ -143,7 +143,7 @@ def is_lazy(tensor: Tensor) -> bool:
 
 
 class _Namespace:
-    """torch under the names of the array API standard, as far as `reference.step` uses them."""
+    """torch under the names of the array API standard, as far as `rmsprop.formula` uses them."""
 
     abs = staticmethod(torch.abs)
     isfinite = staticmethod(torch.isfinite)
@@ -170,7 +170,7 @@ def step_general(
     lr_max: Any,
     grad_scale: Any,
 ) -> None:
-    """Step one parameter by the reference. `names`: the state's keys in the order of `rule.buffers`. In place."""
+    """Step one parameter by `formula.step`. `names`: the state's keys in the order of `rule.buffers`. In place."""
     step: Any = 1
     if rule.bias_correction:
         step = state["step"] + 1
@@ -186,7 +186,7 @@ def step_general(
     if torch.is_grad_enabled():  # autograd keeps what it read, and that is overwritten below
         before = before.clone()
         given = {name: value.clone() for name, value in given.items()}
-    new_param, new = reference.step(
+    new_param, new = formula.step(
         before,
         real(grad.resolve_conj() if complex_ else grad),
         given,

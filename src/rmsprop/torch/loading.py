@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rmsprop.errors import StateError
+from rmsprop.errors import RMSpropWarning, StateError
 from rmsprop.torch import groups
 from rmsprop.torch import state as _state
 from rmsprop.torch.settings import check_rounding
@@ -45,11 +46,19 @@ def _groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
     """Return saved groups with the optimizer's parameters, and its settings where the checkpoint has none."""
     if len(saved_groups) != len(param_groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
-    new = []
+    new: list[dict[str, Any]] = []
     for mine, saved in zip(param_groups, saved_groups):
         if len(mine["params"]) != len(saved["params"]):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
+        theirs = saved.get("dialect", mine["dialect"])
+        if theirs != mine["dialect"]:
+            warnings.warn(
+                f"param_groups[{len(new)}]: a checkpoint of dialect {theirs!r} is loaded into a group of dialect "
+                f"{mine['dialect']!r}; as with every torch optimizer the checkpoint's numbers replace the group's",
+                RMSpropWarning,
+                stacklevel=4,
             )
         group = {key: _copied(value) for key, value in {**mine, **saved}.items() if key != "params"}
         group.update({key: mine[key] for key in _OWN}, params=mine["params"])

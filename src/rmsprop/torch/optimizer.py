@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rmsprop.rule import Rule
+from rmsprop.select import check_option_names
 from rmsprop.torch import compiled, groups, hooks, settings
 from rmsprop.torch import state as _state
 from rmsprop.torch.engine import Engine
-from rmsprop.torch.groups import Default
 from rmsprop.torch.loading import loaded
 from rmsprop.torch.state import StateTable
 
@@ -30,8 +30,9 @@ class RMSprop(torch.optim.RMSprop):
     Args:
         params: Parameters or groups, as for any torch optimizer. CPU tensors of float32, float64, bfloat16 and float16
             take the kernel, all others torch's own operations with the same results. Written by `step`.
-        lr: Learning rate, at least 0: a number or a tensor of one element.
-        alpha: Decay of the moving averages, in [0, 1].
+        lr: Learning rate, at least 0: a number or a tensor of one element. None, here and below: the dialect's own
+            (0.01 where the dialect has no default). Without a dialect these are torch's defaults.
+        alpha: Decay of the moving averages, in [0, 1]. torch: 0.99.
         eps: Added to the denominator, at least 0; unit of grad (of grad**2 in dialects with eps inside the root).
         weight_decay: L2 strength per step, at least 0 (times lr in dialects that decouple it).
         momentum: Decay of the momentum buffer, in [0, 1).
@@ -39,9 +40,9 @@ class RMSprop(torch.optim.RMSprop):
         capturable: Keep `step` on the parameter's device, for CUDA graphs. Not measured on a GPU.
         foreach: Accepted for torch's sake; there is one path per kind of parameter.
         maximize: Ascend instead of descend.
-        differentiable: Let autograd run through the step (by the reference, not the kernel).
-        dialect: A name ("tensorflow1", "keras3", "sb3", ...; `rmsprop dialects` lists them) or a `rmsprop.Rule`. Its
-            numbers replace the defaults above that were not passed.
+        differentiable: Let autograd run through the step (by `formula.step`, not the kernel).
+        dialect: A name ("tensorflow1", "keras3", "sb3", ...; `rmsprop dialects` lists them) or a `rmsprop.Rule`. It
+            decides what is None above; a number that it has no option for raises. Default: "torch".
         max_norm: Clip the gradients of all groups to this global norm inside the step, as
             torch.nn.utils.clip_grad_norm_ would before it. None: no clipping. The norm is then `optimizer.grad_norm`.
         param_rounding: How 16-bit parameters are rounded from the float32 result: "nearest"; "stochastic", unbiased
@@ -54,7 +55,10 @@ class RMSprop(torch.optim.RMSprop):
         seed: Of the stochastic rounding, a whole number of at least 0.
 
     Raises:
-        ValueError: A number out of its domain (torch's messages), a rule that contradicts itself (RuleError).
+        ValueError: A number out of its domain (torch's messages).
+        RuleError: A number that the dialect has no option for, or a rule that contradicts itself.
+        InputError: A number that contradicts a `Rule`.
+        InputTypeError: An unknown option; the message names the right one.
 
     Warns:
         RMSpropWarning: Once, of settings that are known to do harm: docs/use/doctor.md says which.
@@ -75,23 +79,22 @@ class RMSprop(torch.optim.RMSprop):
     Source: torch/optim/rmsprop.py of PyTorch 2.13; the dialects' sources: `rmsprop.dialects`.
     """
 
-    _step_supports_amp_scaling = True
-
+    @check_option_names
     def __init__(
         self,
         params: Any,
-        lr: float | Tensor = Default(1e-2),
-        alpha: float = Default(0.99),
-        eps: float = Default(1e-8),
-        weight_decay: float = Default(0),
-        momentum: float = Default(0),
-        centered: bool = False,
+        lr: float | Tensor | None = None,
+        alpha: float | None = None,
+        eps: float | None = None,
+        weight_decay: float | None = None,
+        momentum: float | None = None,
+        centered: bool | None = None,
         capturable: bool = False,
         foreach: bool | None = None,
-        maximize: bool = False,
+        maximize: bool | None = None,
         differentiable: bool = False,
         *,
-        dialect: str | Rule = "torch",
+        dialect: str | Rule | None = None,
         max_norm: float | None = None,
         param_rounding: str = "nearest",
         state_dtype: str = "float32",
@@ -99,27 +102,48 @@ class RMSprop(torch.optim.RMSprop):
         eager_state: bool = False,
         seed: int = 0,
     ) -> None:
-        given = {"alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
-        numbers, switches, own_lr = groups.resolve(dialect, {**given, "centered": centered, "maximize": maximize})
-        if isinstance(lr, Default):
-            lr = float(lr) if own_lr is None else own_lr
-        self._extra = {
-            "switches": switches,
-            "param_rounding": param_rounding,
-            "state_dtype": state_dtype,
-            "lazy": lazy,
+        given = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+            "maximize": maximize,
         }
+        self._given = {word: value for word, value in given.items() if value is not None}
+        self._dialect = dialect
+        groups.check_numbers(self._given)
+        defaults = groups.resolve({}, self._given, dialect)
+        del defaults["switches"]
+        name = defaults.pop("dialect")
+        self._extra = {"param_rounding": param_rounding, "state_dtype": state_dtype, "lazy": lazy}
         settings.check_extras(self._extra)
         self.max_norm = settings.clipping(max_norm)
         self.seed = settings.seed(seed)
         self.grad_norm = math.nan
         self._engine = Engine()
+        self.releases_gradients = False
         self._traced = compiled.Traced()
-        super().__init__(params, lr, **numbers, capturable=capturable, foreach=foreach, differentiable=differentiable)
+        super().__init__(params, **defaults, capturable=capturable, foreach=foreach, differentiable=differentiable)
+        self.defaults["dialect"] = name
         self.state: Any = StateTable(self.state)
         settings.warn(self.param_groups)
         if eager_state:
             self._create_state()
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether GradScaler leaves unscaling to the step: to clip, or, where gradients are released, to raise."""
+        return bool(self.max_norm) or self.releases_gradients
+
+    def __repr__(self) -> str:
+        lines = ["RMSprop ("]
+        for number, group in enumerate(self.param_groups):
+            shown = {key: group[key] for key in sorted(group) if key not in ("params", "switches", "dialect")}
+            shown["rule"] = f"dialect {group['dialect']!r}, {groups.rule_of(group)!r}"
+            lines += [f"Parameter Group {number}", *(f"    {key}: {value}" for key, value in shown.items()), ""]
+        return "\n".join((*lines[:-1], ")"))
 
     # ---- the step --------------------------------------------------------------------------------------------------
 
@@ -180,15 +204,15 @@ class RMSprop(torch.optim.RMSprop):
     # ---- groups and state ------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; it may set its own numbers, `state_dtype`, `param_rounding`, `lazy` and `dialect`."""
+        """Add a group; it may set its own numbers, `state_dtype`, `param_rounding`, `lazy` and `dialect`.
+
+        What it does not set is the constructor's. Its dialect decides which numbers it can have.
+        """
         if isinstance(param_group, dict):
-            name = param_group.pop("dialect", None)
-            if name is not None:
-                given = {word: param_group[word] for word in groups.HOST_WORDS if word in param_group}
-                numbers, switches, _ = groups.resolve(name, {**groups.TORCH_NUMBERS, **given})
-                param_group.update(numbers, switches=switches)
+            if "switches" not in param_group:  # else it is a copy of another group
+                param_group.update(groups.resolve(param_group, self._given, self._dialect))
             for key, value in self._extra.items():
-                param_group.setdefault(key, dict(value) if isinstance(value, dict) else value)
+                param_group.setdefault(key, value)
             settings.check_extras(param_group)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -259,23 +283,25 @@ class RMSprop(torch.optim.RMSprop):
             post_hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in ("_extra", "max_norm", "seed")}
+        own = {key: getattr(self, key) for key in ("_extra", "_given", "_dialect", "max_norm", "seed")}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.setdefault("_extra", state.get("_extra") or _EXTRA)
-        defaults: dict[str, Any] = {"max_norm": 0.0, "seed": 0, "grad_norm": math.nan}
+        defaults: dict[str, Any] = {
+            **{"_extra": _EXTRA, "_given": {}, "_dialect": None},
+            **{"max_norm": 0.0, "seed": 0, "grad_norm": math.nan, "releases_gradients": False},
+        }
         for name, value in defaults.items():
-            self.__dict__.setdefault(name, value)
+            self.__dict__.setdefault(name, state.get(name, value))
         self._engine = Engine()
         self._traced = compiled.Traced()
         for group in state["param_groups"]:
-            for key, value in self._extra.items():
-                group.setdefault(key, dict(value) if isinstance(value, dict) else value)
+            for key, value in {**self._extra, "switches": dict(groups.TORCH_SWITCHES), "dialect": "torch"}.items():
+                group.setdefault(key, value)
         super().__setstate__(state)
         if not isinstance(self.state, StateTable):
             self.state = StateTable(self.state)
 
 
-_EXTRA = {"switches": groups.TORCH_SWITCHES, "param_rounding": "nearest", "state_dtype": "float32", "lazy": False}
+_EXTRA = {"param_rounding": "nearest", "state_dtype": "float32", "lazy": False}
 _PROFILED = Optimizer.profile_hook_step(RMSprop._bare_step)

@@ -20,9 +20,6 @@ from rmsprop.torch.optimizer import RMSprop
 __all__ = ["Release", "release_gradients"]
 
 
-_active: weakref.WeakSet[RMSprop] = weakref.WeakSet()
-
-
 class Release:
     """The hooks of one `release_gradients` call; `remove()` takes them away again."""
 
@@ -36,7 +33,7 @@ class Release:
         """Go back to gradients that wait for `optimizer.step()`."""
         optimizer = self._optimizer()
         if self._handles and optimizer is not None:
-            _active.discard(optimizer)
+            optimizer.releases_gradients = False
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -98,7 +95,7 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
     """
     if not isinstance(optimizer, RMSprop):
         raise InputError(f"optimizer: a {type(optimizer).__name__}, expected a rmsprop.torch.RMSprop")
-    if optimizer in _active:
+    if optimizer.releases_gradients:
         raise InputError(
             "optimizer: it already releases its gradients; call remove() on what the first release_gradients returned"
         )
@@ -115,7 +112,7 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
         if param.requires_grad:
             release._handles.append(param.register_post_accumulate_grad_hook(release._after_accumulation))
     release._handles.append(optimizer.register_step_pre_hook(release._before_step))
-    _active.add(optimizer)
+    optimizer.releases_gradients = True
     return release
 
 

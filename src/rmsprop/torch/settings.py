@@ -49,12 +49,12 @@ def warn(param_groups: Iterable[dict[str, Any]]) -> None:
         lr = group["lr"]
         if isinstance(lr, Tensor) and (type(lr) is not Tensor or lr.device.type != "cpu"):
             continue  # not read here: it would wait for the device, or be traced
-        _advice.warn(_advice.advise(rule_of(group), float(lr)), stacklevel=3)
+        _advice.warn(_advice.advise(rule_of(group), float(lr)), stacklevel=4)
         if group["param_rounding"] == "nearest":
             for dtype in _advice.SIGNIFICANT_BITS:
                 weights = [_some(p) for p in group["params"] if p.dtype == getattr(torch, dtype) and _readable(p)]
                 if weights:
-                    _advice.warn(_advice.advise_rounding(torch.cat(weights).numpy(), dtype, float(lr)), stacklevel=3)
+                    _advice.warn(_advice.advise_rounding(torch.cat(weights).numpy(), dtype, float(lr)), stacklevel=4)
 
 
 def _readable(param: Tensor) -> bool:

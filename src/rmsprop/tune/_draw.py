@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop.optimizers import TABLE
 from rmsprop.tune._found import Ended, Tuned
 from rmsprop.tune._page import INK, page, png
 from rmsprop.tune._url import quietly
@@ -151,7 +152,7 @@ def importance_png(found: Tuned, *, title: str) -> bytes | None:
         return None
     figure, ax = page(7.2, 0.55 * len(shares) + 1.5)
     names = sorted(shares, key=lambda name: shares[name])
-    bars = ax.barh(names, [shares[name] for name in names], color="#00875f", height=0.62)
+    bars = ax.barh(names, [shares[name] for name in names], color=TABLE["rmsprop"].light, height=0.62)
     ax.bar_label(bars, labels=[f"{100 * shares[name]:.0f} %" for name in names], padding=5)
     ax.set_xlim(0, 1.12 * max(shares.values()))
     ax.xaxis.set_visible(False)

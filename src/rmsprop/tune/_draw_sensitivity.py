@@ -6,7 +6,7 @@ import math
 import statistics
 from typing import Any
 
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.task import Task
 from rmsprop.tune._page import INK, MUTED, page, png
 from rmsprop.tune._points import Sensitivity
@@ -31,7 +31,7 @@ def sensitivity_png(task: Task, found: Sensitivity) -> bytes | None:
     figure, blank = page(4.1 * columns + 0.4, 2.9 * lines + 0.9)
     blank.remove()
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    curves = {row.rival: curve(task, found, row.rival) for row in table}
+    curves = {row.optimizer: curve(task, found, row.optimizer) for row in table}
     low, high = _window(task, table, curves)
     for ax, row in zip(axes.flat, table):
         _panel(ax, task, found, row)
@@ -51,17 +51,17 @@ def sensitivity_png(task: Task, found: Sensitivity) -> bytes | None:
 
 
 def _panel(ax: Any, task: Task, found: Sensitivity, row: Row) -> None:
-    runner, scale = contestant.get(row.rival), 100.0 if task.metric.percent else 1.0
+    entry, scale = choice.get(row.optimizer), 100.0 if task.metric.percent else 1.0
     for low, high in row.plateau.parts:
         # A part of a single point has no width, and is shown as a line.
-        ax.axvspan(low, high, color=runner.light, alpha=0.2, linewidth=0 if high > low else 1.5)
+        ax.axvspan(low, high, color=entry.light, alpha=0.2, linewidth=0 if high > low else 1.5)
     for seed in range(found.settings.seeds):
-        rates, scores = curve(task, found, row.rival, seed=seed)
-        ax.plot(rates, [scale * score for score in scores], color=runner.light, linewidth=0.8, alpha=0.55)
-    rates, scores = curve(task, found, row.rival)
+        rates, scores = curve(task, found, row.optimizer, seed=seed)
+        ax.plot(rates, [scale * score for score in scores], color=entry.light, linewidth=0.8, alpha=0.55)
+    rates, scores = curve(task, found, row.optimizer)
     ax.plot(
-        rates, [scale * score for score in scores], color=runner.light, linewidth=2.2, linestyle=runner.dash,
-        marker=runner.marker, markersize=5, zorder=4,
+        rates, [scale * score for score in scores], color=entry.light, linewidth=2.2, linestyle=entry.dash,
+        marker=entry.marker, markersize=5, zorder=4,
     )  # fmt: skip
     lost = [rate for rate, score in zip(rates, scores, strict=True) if math.isnan(score)]
     if lost:

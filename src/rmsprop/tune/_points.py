@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 from rmsprop.errors import FileError, InputError
-from rmsprop.race import contestant
+from rmsprop.race import choice
+from rmsprop.race.record import rename_old_keys
 from rmsprop.race.task import Task
 
 __all__ = ["Point", "Sensitivity", "Settings"]
@@ -24,7 +25,7 @@ class Settings:
 
     Attributes:
         task: Its name.
-        rivals: The optimizers.
+        optimizers: The optimizers.
         seeds: How many trials per optimizer and rate.
         epochs: Per trial.
         first: The grid's first rate is 10^(first / per_decade).
@@ -34,7 +35,7 @@ class Settings:
     """
 
     task: str
-    rivals: tuple[str, ...]
+    optimizers: tuple[str, ...]
     seeds: int
     epochs: int
     first: int
@@ -47,7 +48,7 @@ class Settings:
         cls,
         task: Task,
         *,
-        rivals: tuple[str, ...] | None = None,
+        optimizers: tuple[str, ...] | None = None,
         seeds: int | None = None,
         epochs: int | None = None,
         quick: bool = False,
@@ -69,7 +70,7 @@ class Settings:
         half = per_decade * DECADES // 2
         return cls(
             task=task.name,
-            rivals=contestant.DEFAULT if rivals is None else rivals,
+            optimizers=choice.DEFAULT if optimizers is None else optimizers,
             seeds=count,
             epochs=rounds,
             first=middle - half,
@@ -84,18 +85,19 @@ class Settings:
         So what was measured stays in the table, and what it lacks is measured too.
 
         Example:
-            >>> mine, theirs = (Settings(task="", rivals=(r,), seeds=2, epochs=1, first=0, last=4) for r in ("a", "b"))
-            >>> mine.joined(theirs).rivals
+            >>> mine = Settings(task="", optimizers=("a",), seeds=2, epochs=1, first=0, last=4)
+            >>> theirs = dataclasses.replace(mine, optimizers=("b",))
+            >>> mine.joined(theirs).optimizers
             ('b', 'a')
         """
-        added = tuple(rival for rival in self.rivals if rival not in earlier.rivals)
-        return dataclasses.replace(self, rivals=earlier.rivals + added, seeds=max(self.seeds, earlier.seeds))
+        added = tuple(optimizer for optimizer in self.optimizers if optimizer not in earlier.optimizers)
+        return dataclasses.replace(self, optimizers=earlier.optimizers + added, seeds=max(self.seeds, earlier.seeds))
 
     def rate(self, place: int) -> float:
         """Return the learning rate at a place of the grid.
 
         Example:
-            >>> Settings(task="", rivals=(), seeds=1, epochs=1, first=-4, last=0).rate(-2)
+            >>> Settings(task="", optimizers=(), seeds=1, epochs=1, first=-4, last=0).rate(-2)
             0.3162
         """
         return float(f"{10 ** (place / self.per_decade):.4g}")
@@ -105,7 +107,7 @@ class Settings:
 class Point:
     """One trial: the late validation score, NaN if it diverged, and then where."""
 
-    rival: str
+    optimizer: str
     place: int
     seed: int
     score: float
@@ -151,19 +153,19 @@ class Sensitivity:
             FileError: Truncated, corrupt, or something else.
         """
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_hook=rename_old_keys)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, expected {FORMAT}")
             fields: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in document["settings"].items()
             }
-            if not isinstance(fields["rivals"], tuple) or not isinstance(fields["seeds"], int):
-                raise ValueError("settings without a list of rivals and a number of seeds")
+            if not isinstance(fields["optimizers"], tuple) or not isinstance(fields["seeds"], int):
+                raise ValueError("settings without a list of optimizers and a number of seeds")
             found = cls(settings=Settings(**fields), fingerprint=str(document["fingerprint"]))
             for entry in document["points"]:
                 score = math.nan if entry["score"] is None else float(entry["score"])
                 point = Point(**{**entry, "score": score})
-                found.points[contestant.get(point.rival).name, int(point.place), int(point.seed)] = point
+                found.points[choice.get(point.optimizer).short, int(point.place), int(point.seed)] = point
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise FileError(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rmsprop.errors import StateError
-from rmsprop.race import contestant
+from rmsprop.race import choice
 from rmsprop.race.record import FIRST_TUNING_SEED, Job
 from rmsprop.race.run import train
 from rmsprop.race.task import Task
@@ -33,14 +33,14 @@ class Row:
     """One optimizer's line.
 
     Attributes:
-        rival: Its name.
+        optimizer: Its name.
         plateau: Of the mean over seeds.
         widths: The width of each seed's own curve, in decades.
         diverged: How many trials did, of how many.
         trials: Of how many.
     """
 
-    rival: str
+    optimizer: str
     plateau: Plateau
     widths: tuple[float, ...]
     diverged: int
@@ -49,7 +49,7 @@ class Row:
     @property
     def label(self) -> str:
         """Its name for a reader."""
-        return contestant.get(self.rival).label
+        return choice.get(self.optimizer).label
 
     @property
     def spread(self) -> float:
@@ -94,12 +94,12 @@ def measure(
     Example:
         >>> from rmsprop.race import get
         >>> digits = get("digits")
-        >>> found = measure(digits, Settings.of(digits, rivals=("rmsprop",), seeds=1, epochs=1, quick=True))
+        >>> found = measure(digits, Settings.of(digits, optimizers=("rmsprop",), seeds=1, epochs=1, quick=True))
         >>> rows(digits, found)[0].plateau.decades > 0
         True
     """
-    for rival in settings.rivals:
-        contestant.get(rival).host(task.framework)
+    for optimizer in settings.optimizers:
+        choice.get(optimizer).build(task.framework)
     with task.session():
         data = task.load()
     if earlier is not None:
@@ -111,18 +111,18 @@ def measure(
     listener(found, None, _planned(task, found))
     try:
         with task.session():
-            for rival, place, seed in _missing(task, found):
-                job = Job(phase="tuning", rival=rival, lr=settings.rate(place), seed=FIRST_TUNING_SEED + seed)
+            for optimizer, place, seed in _missing(task, found):
+                job = Job(phase="tuning", optimizer=optimizer, lr=settings.rate(place), seed=FIRST_TUNING_SEED + seed)
                 trial = train(task, data, job, epochs=settings.epochs)
                 lost = trial.diverged
                 point = Point(
-                    rival=rival,
+                    optimizer=optimizer,
                     place=place,
                     seed=seed,
                     score=trial.late_score if lost is None else math.nan,
                     diverged="" if lost is None else f"step {lost.step}, {lost.tensor}",
                 )
-                found.points[rival, place, seed] = point
+                found.points[optimizer, place, seed] = point
                 listener(found, point, _planned(task, found))
         found.complete = True
     except KeyboardInterrupt:
@@ -142,15 +142,15 @@ def _refuse_another(settings: Settings, earlier: Sensitivity, fingerprint: str) 
         raise StateError(f"the earlier measurement used other data than {settings.task} has now: use another --out")
 
 
-def _places(task: Task, found: Sensitivity, rival: str) -> range:
+def _places(task: Task, found: Sensitivity, optimizer: str) -> range:
     """Return the places of an optimizer's grid, as far as its points so far demand."""
     settings = found.settings
     first, last = settings.first, settings.last
     for _ in range(EXTENSIONS):
         here = range(first, last + 1)
-        if not _measured(found, rival, here):
+        if not _measured(found, optimizer, here):
             return here
-        flat = _plateau_of(task, found, rival, here)
+        flat = _plateau_of(task, found, optimizer, here)
         if not (flat.open_below or flat.open_above):
             return here
         first -= settings.per_decade * flat.open_below
@@ -158,9 +158,9 @@ def _places(task: Task, found: Sensitivity, rival: str) -> range:
     return range(first, last + 1)
 
 
-def _measured(found: Sensitivity, rival: str, places: range) -> bool:
+def _measured(found: Sensitivity, optimizer: str, places: range) -> bool:
     seeds = range(found.settings.seeds)
-    return all((rival, place, seed) in found.points for place in places for seed in seeds)
+    return all((optimizer, place, seed) in found.points for place in places for seed in seeds)
 
 
 def _missing(task: Task, found: Sensitivity) -> Iterator[tuple[str, int, int]]:
@@ -168,10 +168,10 @@ def _missing(task: Task, found: Sensitivity) -> Iterator[tuple[str, int, int]]:
     settings = found.settings
     while True:
         wanted = [
-            (rival, place, seed)
+            (optimizer, place, seed)
             for seed in range(settings.seeds)
-            for rival in settings.rivals
-            for place in _places(task, found, rival)
+            for optimizer in settings.optimizers
+            for place in _places(task, found, optimizer)
         ]
         todo = [key for key in wanted if key not in found.points]
         if not todo:
@@ -180,42 +180,44 @@ def _missing(task: Task, found: Sensitivity) -> Iterator[tuple[str, int, int]]:
 
 
 def _planned(task: Task, found: Sensitivity) -> int:
-    return sum(len(_places(task, found, rival)) for rival in found.settings.rivals) * found.settings.seeds
+    return sum(len(_places(task, found, optimizer)) for optimizer in found.settings.optimizers) * found.settings.seeds
 
 
-def curve(task: Task, found: Sensitivity, rival: str, *, seed: int | None = None) -> tuple[list[float], list[float]]:
+def curve(
+    task: Task, found: Sensitivity, optimizer: str, *, seed: int | None = None
+) -> tuple[list[float], list[float]]:
     """Return rates and scores of one seed, or of the mean over seeds: NaN where one of them diverged or is missing."""
-    return _curve(found, rival, _places(task, found, rival), seed)
+    return _curve(found, optimizer, _places(task, found, optimizer), seed)
 
 
-def _curve(found: Sensitivity, rival: str, places: range, seed: int | None) -> tuple[list[float], list[float]]:
+def _curve(found: Sensitivity, optimizer: str, places: range, seed: int | None) -> tuple[list[float], list[float]]:
     seeds = range(found.settings.seeds) if seed is None else (seed,)
     scores = []
     for place in places:
-        points = [found.points.get((rival, place, s)) for s in seeds]
+        points = [found.points.get((optimizer, place, s)) for s in seeds]
         scores.append(statistics.fmean(math.nan if point is None else point.score for point in points))
     return [found.settings.rate(place) for place in places], scores
 
 
-def _plateau_of(task: Task, found: Sensitivity, rival: str, places: range, seed: int | None = None) -> Plateau:
-    rates, scores = _curve(found, rival, places, seed)
+def _plateau_of(task: Task, found: Sensitivity, optimizer: str, places: range, seed: int | None = None) -> Plateau:
+    rates, scores = _curve(found, optimizer, places, seed)
     return plateau(rates, scores, better=task.metric.better)
 
 
 def rows(task: Task, found: Sensitivity) -> list[Row]:
     """Return a line per optimizer whose grid is measured, the widest plateau first."""
     table = []
-    for rival in found.settings.rivals:
-        places = _places(task, found, rival)
-        if not _measured(found, rival, places):
+    for optimizer in found.settings.optimizers:
+        places = _places(task, found, optimizer)
+        if not _measured(found, optimizer, places):
             continue
-        points = [found.points[rival, place, seed] for place in places for seed in range(found.settings.seeds)]
+        points = [found.points[optimizer, place, seed] for place in places for seed in range(found.settings.seeds)]
         seeds = range(found.settings.seeds)
         table.append(
             Row(
-                rival=rival,
-                plateau=_plateau_of(task, found, rival, places),
-                widths=tuple(_plateau_of(task, found, rival, places, seed).decades for seed in seeds),
+                optimizer=optimizer,
+                plateau=_plateau_of(task, found, optimizer, places),
+                widths=tuple(_plateau_of(task, found, optimizer, places, seed).decades for seed in seeds),
                 diverged=sum(math.isnan(point.score) for point in points),
                 trials=len(points),
             )
@@ -229,7 +231,7 @@ def facts(task: Task, found: Sensitivity) -> dict[str, Any]:
         "metric": {"name": task.metric.name, "better": task.metric.better},
         "table": [
             {
-                "rival": row.rival,
+                "optimizer": row.optimizer,
                 "decades": row.plateau.decades,
                 "spread": None if math.isnan(row.spread) else row.spread,
                 "lower_bound": row.open,

@@ -59,7 +59,7 @@ class Setting:
             <BLANKLINE>
             params = {"w": np.zeros(3)}  # yours
             rule = rmsprop.Rule(rho=0.99, eps=1e-08, eps_mode='inside')
-            optimizer = rmsprop.RMSprop(params, lr=0.01, rule=rule)
+            optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule)
         """
         rule = f"rule = rmsprop.{self.rule!r}"
         if framework == "torch":
@@ -72,7 +72,7 @@ class Setting:
             lines = [
                 "import numpy as np", "import rmsprop", "",
                 'params = {"w": np.zeros(3)}  # yours', rule,
-                f"optimizer = rmsprop.RMSprop(params, lr={self.lr!r}, rule=rule)",
+                f"optimizer = rmsprop.RMSprop(params, lr={self.lr!r}, dialect=rule)",
             ]  # fmt: skip
         else:
             raise InputError(f"framework={framework!r}, expected 'numpy' or 'torch'")

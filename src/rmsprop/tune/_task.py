@@ -69,7 +69,7 @@ def stepper(framework: str, params: Any, *, setting: Setting) -> Callable[[Any],
         return lambda grads: optimizer.step()
     from rmsprop.numpy import RMSprop
 
-    return RMSprop(params, lr=setting.lr, rule=setting.rule).step
+    return RMSprop(params, lr=setting.lr, dialect=setting.rule).step
 
 
 class TaskObjective:

@@ -76,7 +76,7 @@ def tune(
     Example:
         >>> import numpy as np, rmsprop
         >>> def after_100_steps(setting):
-        ...     run = rmsprop.minimize(lambda x: x @ x, np.ones(3), lr=setting.lr, rule=setting.rule, steps=100)
+        ...     run = rmsprop.minimize(lambda x: x @ x, np.ones(3), lr=setting.lr, dialect=setting.rule, steps=100)
         ...     return run.fun
         >>> found = rmsprop.tune(after_100_steps, trials=5, storage=None)
         >>> found.done, found.code().splitlines()[0]

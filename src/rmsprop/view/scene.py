@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.expression import Expression, parse
 from rmsprop.landscapes import Landscape
+from rmsprop.optimizers import TABLE
 from rmsprop.trace import Trace
 from rmsprop.view.ground import Ground, box_around, ground
 from rmsprop.view.track import Box, Track
@@ -218,11 +219,10 @@ def name_of(optimizer: str) -> str:
         ('Gradient descent', 'AdaGrad')
     """
     kind = optimizer.lower()
-    return _NAMES.get(kind, kind.replace("_", " ").capitalize())
+    return TABLE[kind].label if kind in TABLE else kind.replace("_", " ").capitalize()
 
 
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_NAMES = {"rmsprop": "RMSprop", "adagrad": "AdaGrad", "gradient_descent": "Gradient descent"}
 
 
 def _text(function: Any) -> str:

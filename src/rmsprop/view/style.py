@@ -1,9 +1,4 @@
-"""Two themes, and how each optimizer looks: a colour, a marker and a dash, so that no run is told by colour alone.
-
-In the dark, gradient descent is cyan, momentum magenta, AdaGrad white, RMSprop green and Adam blue; on white paper each
-is its darker sister and AdaGrad is black. The colours of a theme stay apart under deuteranopia, protanopia and
-tritanopia, which a test computes.
-"""
+"""Two themes, and how each run looks: a color, a marker and a dash, so that no run is told apart by color alone."""
 
 from __future__ import annotations
 
@@ -11,10 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from rmsprop.errors import InputError
+from rmsprop.optimizers import TABLE, Dash
 
 __all__ = ["THEMES", "Look", "Theme", "looks", "theme"]
-
-Dash = str | tuple[float, tuple[float, ...]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,15 +53,7 @@ THEMES: dict[str, Theme] = {
         contour="#a3b3c4",
         fill=0.2,
         halo="#ffffff",
-        runs={
-            "rmsprop": "#008c52",
-            "adagrad": "#101216",
-            "momentum": "#c2189b",
-            "adam": "#302fe8",
-            "gradient_descent": "#2aa7c9",
-            "nesterov": "#e82605",
-            "adadelta": "#c89800",
-        },
+        runs={row.name: row.light for row in TABLE.values()},
         cycle=("#302fe8", "#e82605", "#c2189b", "#2aa7c9", "#101216", "#c89800", "#7a3b10", "#6d6f78", "#7d4fc9"),
     ),
     "dark": Theme(
@@ -80,38 +66,12 @@ THEMES: dict[str, Theme] = {
         contour="#56708a",
         fill=0.3,
         halo="#0b0e12",
-        runs={
-            "rmsprop": "#2ec789",
-            "adagrad": "#ffffff",
-            "momentum": "#cc61af",
-            "adam": "#857fff",
-            "gradient_descent": "#09e3ff",
-            "nesterov": "#f94212",
-            "adadelta": "#fcdc4f",
-        },
+        runs={row.name: row.dark for row in TABLE.values()},
         cycle=("#857fff", "#f94212", "#cc61af", "#09e3ff", "#ffffff", "#fcdc4f", "#c58a5c", "#a3a8b4", "#b595ff"),
     ),
 }
 
-_MARKERS = {
-    "rmsprop": "o",
-    "adagrad": "D",
-    "momentum": "^",
-    "adam": "X",
-    "gradient_descent": "s",
-    "nesterov": "v",
-    "adadelta": "P",
-}
 _MARKER_CYCLE = ("X", "v", "^", "s", "D", "P", "p", "h", "*")
-_DASHES: dict[str, Dash] = {
-    "rmsprop": "-",
-    "adagrad": (0, (6, 1.6)),
-    "momentum": (0, (3, 1.2)),
-    "adam": (0, (6, 1.4, 1.4, 1.4)),
-    "gradient_descent": (0, (1.4, 1.2)),
-    "nesterov": (0, (3, 1.2, 1, 1.2)),
-    "adadelta": (0, (8, 2, 2, 2)),
-}
 _DASH_CYCLE: tuple[Dash, ...] = ((0, (6, 1.6)), (0, (1.4, 1.2)), (0, (3, 1.2)), (0, (6, 1.4, 1.4, 1.4)), "-")
 
 
@@ -145,8 +105,9 @@ def looks(optimizers: Sequence[str], colors: Theme) -> tuple[Look, ...]:
     """
     found: list[Look] = []
     for name in map(str.lower, optimizers):
-        own = Look(color=colors.runs.get(name, ""), marker=_MARKERS.get(name, ""), dash=_DASHES.get(name, "-"))
-        found.append(own if own.color and own not in found else _next(found, colors))
+        row = TABLE.get(name)
+        own = None if row is None else Look(color=colors.runs[name], marker=row.marker, dash=row.dash)
+        found.append(own if own is not None and own not in found else _next(found, colors))
     return tuple(found)
 
 

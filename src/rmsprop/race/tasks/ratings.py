@@ -125,8 +125,9 @@ class Ratings(TorchTask):
     )
     licence: str = "Data: the MovieLens terms of GroupLens: research and teaching, no redistribution"
     notes: tuple[str, ...] = (
-        "The embeddings' gradients are sparse. RMSprop, AdaGrad and plain gradient descent take them so, the rivals in "
-        "torch's unfused form, as fusing wants dense ones; the other optimizers were given the same gradients dense.",
+        "The embeddings' gradients are sparse. RMSprop, AdaGrad and plain gradient descent take them so, the baselines "
+        "in torch's unfused form, as fusing wants dense ones; the other optimizers were given the same gradients "
+        "dense.",
         "RMSprop acts on all rows unless told otherwise (lazy=True, another method), so its step holds the work of "
         "spreading the gradients out, which is in the gradients of those who got them dense.",
     )

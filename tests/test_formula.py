@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from cases import COVERING, DTYPES, ULP, every_rule, random_arrays, same_bits
-from rmsprop import Rule, reference
+from rmsprop import Rule, formula
 
 
 def strict_step(strict, param, grad, buffers, rule, **options):
     """One step by arrays that know nothing but the array API standard."""
     given = {name: strict.asarray(array) for name, array in buffers.items()}
-    new, state = reference.step(strict.asarray(param), strict.asarray(grad), given, rule, **options)
+    new, state = formula.step(strict.asarray(param), strict.asarray(grad), given, rule, **options)
     assert isinstance(new, type(strict.asarray(param)))
     return np.asarray(new), {name: np.asarray(array) for name, array in state.items()}
 
@@ -25,7 +25,7 @@ def test_the_standard_namespace_gives_the_bits_of_numpy(mode, dtype):
         param, grad, buffers = random_arrays(rule, (3, 4), dtype)
         for step in (1, 2):
             options = {"lr": 0.01, "lr_max": 0.02, "step": step, "grad_scale": 0.7}
-            ours, state = reference.step(param, grad, buffers, rule, **options)
+            ours, state = formula.step(param, grad, buffers, rule, **options)
             theirs, their_state = strict_step(strict, param, grad, buffers, rule, **options)
             assert same_bits(ours, theirs), rule
             assert all(same_bits(state[name], their_state[name]) for name in rule.buffers), rule
@@ -35,16 +35,16 @@ def test_a_step_writes_nothing_in_place():
     for rule in COVERING.values():
         arrays = random_arrays(rule, 7, "float32")
         before = [arrays[0].copy(), arrays[1].copy(), *(array.copy() for array in arrays[2].values())]
-        reference.step(*arrays, rule, lr=0.1)
+        formula.step(*arrays, rule, lr=0.1)
         assert all(same_bits(a, b) for a, b in zip([arrays[0], arrays[1], *arrays[2].values()], before))
 
 
 def test_numbers_of_numpy_types_change_no_bit_and_no_dtype():
     rule = COVERING["centered corrected"].replace(weight_decay=0.1, weight_decay_mode="decoupled_corrected")
     arrays = random_arrays(rule, 7, "float32")
-    plain = reference.step(*arrays, rule, lr=0.1, lr_max=0.2, step=2, grad_scale=0.3)
+    plain = formula.step(*arrays, rule, lr=0.1, lr_max=0.2, step=2, grad_scale=0.3)
     numbers = {"lr": np.float64(0.1), "lr_max": np.float64(0.2), "step": np.int64(2), "grad_scale": np.float64(0.3)}
-    given = reference.step(*arrays, rule, **numbers)
+    given = formula.step(*arrays, rule, **numbers)
     assert same_bits(plain[0], given[0])
     assert all(same_bits(plain[1][name], given[1][name]) for name in rule.buffers)
 
@@ -53,8 +53,8 @@ def test_a_step_count_that_is_an_array_gives_the_numbers_of_a_python_count():
     rule = Rule(centered=True, bias_correction=True)
     arrays = random_arrays(rule, 7, "float64")
     for step in (1, 2, 30):
-        plain, _ = reference.step(*arrays, rule, lr=0.1, step=step)
-        traced, _ = reference.step(*arrays, rule, lr=0.1, step=np.asarray(float(step)))
+        plain, _ = formula.step(*arrays, rule, lr=0.1, step=step)
+        traced, _ = formula.step(*arrays, rule, lr=0.1, step=np.asarray(float(step)))
         # The power 0.9**step may round another way: a unit or two in the decay.
         np.testing.assert_allclose(traced, plain, rtol=64 * ULP["float64"])
 
@@ -63,8 +63,8 @@ def test_half_precision_is_widened_to_the_dtype_of_the_state():
     rule, narrow = Rule(), "float16"
     param, grad = np.random.default_rng(1).standard_normal((2, 50)).astype(narrow)
     state = {"mean_sq": np.zeros(50, "float32")}
-    new, new_state = reference.step(param, grad, state, rule, lr=0.01)
-    wide, wide_state = reference.step(param.astype("float32"), grad.astype("float32"), state, rule, lr=0.01)
+    new, new_state = formula.step(param, grad, state, rule, lr=0.01)
+    wide, wide_state = formula.step(param.astype("float32"), grad.astype("float32"), state, rule, lr=0.01)
     assert new.dtype == narrow
     assert same_bits(new, wide.astype(narrow))
     assert same_bits(new_state["mean_sq"], wide_state["mean_sq"])
@@ -73,7 +73,7 @@ def test_half_precision_is_widened_to_the_dtype_of_the_state():
 def test_zero_dimensional_and_empty_arrays_are_arrays():
     for shape in ((), (0,), (0, 3)):
         param, grad = np.full(shape, 2.0), np.full(shape, 1.0)
-        new, state = reference.step(param, grad, {"mean_sq": np.zeros(shape)}, Rule(), lr=0.1)
+        new, state = formula.step(param, grad, {"mean_sq": np.zeros(shape)}, Rule(), lr=0.1)
         assert np.shape(new) == np.shape(state["mean_sq"]) == shape
 
 
@@ -117,5 +117,5 @@ def test_in_double_precision_a_hundred_steps_are_those_of_torch(options):
         optimizer.param_groups[0]["lr"] = lr
         theirs.grad = torch.tensor(grad)
         optimizer.step()
-        ours, state = reference.step(ours, grad, state, rule, lr=lr, step=t)
+        ours, state = formula.step(ours, grad, state, rule, lr=lr, step=t)
         np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-12)

@@ -1,4 +1,4 @@
-"""What RMSprop is compared with: gradient descent, momentum, Nesterov, AdaGrad, Adadelta, Adam.
+"""The baselines: gradient descent, momentum, Nesterov, AdaGrad, Adadelta, Adam and AdamW.
 
 One step, for one parameter p with gradient g (every operation is elementwise, in the parameter's dtype):
 
@@ -10,13 +10,15 @@ One step, for one parameter p with gradient g (every operation is elementwise, i
                      a <- rho a + (1 - rho) u^2;  p <- p - lr u
     Adam             m <- m + (1 - beta1) (g - m);  v <- beta2 v + (1 - beta2) g^2
                      p <- p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+    AdamW            p <- (1 - lr weight_decay) p, then Adam
 
 Each has the calling form of `rmsprop.RMSprop`: a tree of arrays updated in place, `step(grads, lr=None)`. They are
 written to be read and compared, not for speed: plain NumPy, with temporaries.
 
 Source: the formulas, their order of operations and every default are those of torch.optim (SGD, Adagrad, Adadelta,
-Adam), which follow B. Polyak (1964); Y. Nesterov (1983); J. Duchi et al., JMLR 12 (2011); M. Zeiler, arXiv:1212.5701;
-D. Kingma and J. Ba, arXiv:1412.6980.
+Adam, AdamW), which follow B. Polyak (1964); Y. Nesterov (1983); J. Duchi et al., JMLR 12 (2011); M. Zeiler,
+arXiv:1212.5701; D. Kingma and J. Ba, arXiv:1412.6980; I. Loshchilov and F. Hutter,
+arXiv:1711.05101.
 """
 
 from __future__ import annotations
@@ -32,14 +34,25 @@ from numpy.typing import NDArray
 from rmsprop._tree import flatten, leaves_like, unflatten
 from rmsprop.errors import InputError, InputTypeError
 
-__all__ = ["AdaGrad", "Adadelta", "Adam", "GradientDescent", "Momentum", "Nesterov", "Rival", "get", "names"]
+__all__ = [
+    "AdaGrad",
+    "Adadelta",
+    "Adam",
+    "AdamW",
+    "Baseline",
+    "GradientDescent",
+    "Momentum",
+    "Nesterov",
+    "get",
+    "names",
+]
 
 Array = NDArray[Any]
 LearningRate = float | Callable[[int], float]
 
 
-class Rival:
-    """The calling form that all rivals share; a subclass adds the formula.
+class Baseline:
+    """The calling form that all baselines share; a subclass adds the formula.
 
     Args:
         params: An ndarray, or nested dicts, lists and tuples of them; float32 or float64. Written by every step.
@@ -101,7 +114,8 @@ class Rival:
     def effective_lr(self) -> Any:
         """Return what the last step multiplied each gradient by, as a tree like `params`.
 
-        For Momentum, Nesterov and Adam that is the factor of the averaged gradient instead. NaN where no step was done.
+        For Momentum, Nesterov, Adam and AdamW that is the factor of the averaged gradient instead. NaN where no step
+        was done.
         """
         factors = []
         for i, leaf in enumerate(self._leaves):
@@ -129,14 +143,14 @@ class Rival:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class GradientDescent(Rival):
+class GradientDescent(Baseline):
     """Walk down the gradient: p <- p - lr g.
 
     Example:
         >>> import numpy as np
-        >>> from rmsprop import rivals
+        >>> from rmsprop import baselines
         >>> p = np.array([1.0, 2.0])
-        >>> rivals.GradientDescent(p, lr=0.5).step(np.array([2.0, -2.0]))
+        >>> baselines.GradientDescent(p, lr=0.5).step(np.array([2.0, -2.0]))
         >>> print(p)
         [0. 3.]
     """
@@ -147,12 +161,12 @@ class GradientDescent(Rival):
         param -= lr * grad
 
 
-class Momentum(Rival):
+class Momentum(Baseline):
     """Walk down a decaying sum of gradients: b <- momentum b + g; p <- p - lr b.
 
     Args:
-        params: See `Rival`.
-        lr: See `Rival`.
+        params: See `Baseline`.
+        lr: See `Baseline`.
         momentum: Decay of the sum, in [0, 1).
     """
 
@@ -181,12 +195,12 @@ class Nesterov(Momentum):
         return grad + self.momentum * buffer
 
 
-class AdaGrad(Rival):
+class AdaGrad(Baseline):
     """Divide by the root of the sum of all squared gradients, which only grows: the steps shrink for ever.
 
     Args:
-        params: See `Rival`.
-        lr: See `Rival`.
+        params: See `Baseline`.
+        lr: See `Baseline`.
         eps: Added to the root, at least 0, in units of grad.
     """
 
@@ -207,12 +221,12 @@ class AdaGrad(Rival):
         return _quotient(np.full_like(buffers[0], lr), np.sqrt(buffers[0]) + self.eps)
 
 
-class Adadelta(Rival):
+class Adadelta(Baseline):
     """RMSprop whose learning rate is the root mean square of its own past updates.
 
     Args:
-        params: See `Rival`.
-        lr: See `Rival`; without a unit here, and 1 in the paper.
+        params: See `Baseline`.
+        lr: See `Baseline`; without a unit here, and 1 in the paper.
         rho: Decay of both averages, in [0, 1].
         eps: Inside both roots, above 0; of unit grad**2 in one and update**2 in the other; it sets the first step.
     """
@@ -242,12 +256,12 @@ class Adadelta(Rival):
         return lr * buffers[2]
 
 
-class Adam(Rival):
+class Adam(Baseline):
     """Momentum and RMSprop together, both corrected for their start at zero.
 
     Args:
-        params: See `Rival`.
-        lr: See `Rival`.
+        params: See `Baseline`.
+        lr: See `Baseline`.
         beta1: Decay of the mean of the gradient, in [0, 1).
         beta2: Decay of the mean of its square, in [0, 1).
         eps: Added to the root, at least 0, in units of grad.
@@ -280,7 +294,39 @@ class Adam(Rival):
         return _quotient(rate, self._denominator(buffers[1], t))
 
 
-_ALL: tuple[type[Rival], ...] = (GradientDescent, Momentum, Nesterov, AdaGrad, Adadelta, Adam)
+class AdamW(Adam):
+    """Adam whose weight decay is no part of the gradient: p <- (1 - lr weight_decay) p before Adam's step.
+
+    Args:
+        params: See `Baseline`.
+        lr: See `Baseline`.
+        beta1: See `Adam`.
+        beta2: See `Adam`.
+        eps: See `Adam`.
+        weight_decay: At least 0; multiplied by the learning rate.
+    """
+
+    name = "adamw"
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: LearningRate,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        self.weight_decay = _number("weight_decay", weight_decay, 0.0)
+        super().__init__(params, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+
+    def _update(self, param: Array, grad: Array, *buffers: Array, lr: float, t: int) -> None:
+        param *= 1.0 - lr * self.weight_decay
+        super()._update(param, grad, *buffers, lr=lr, t=t)
+
+
+_ALL: tuple[type[Baseline], ...] = (GradientDescent, Momentum, Nesterov, AdaGrad, Adadelta, Adam, AdamW)
 
 
 def names() -> tuple[str, ...]:
@@ -288,12 +334,12 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('gradient_descent', 'momentum', 'nesterov', 'adagrad', 'adadelta', 'adam')
+        ('gradient_descent', 'momentum', 'nesterov', 'adagrad', 'adadelta', 'adam', 'adamw')
     """
-    return tuple(rival.name for rival in _ALL)
+    return tuple(baseline.name for baseline in _ALL)
 
 
-def get(name: str) -> type[Rival]:
+def get(name: str) -> type[Baseline]:
     """Return the class of this name; case, spaces, hyphens and underscores do not matter.
 
     Raises:
@@ -301,12 +347,12 @@ def get(name: str) -> type[Rival]:
 
     Example:
         >>> get("Adam")
-        <class 'rmsprop.rivals.Adam'>
+        <class 'rmsprop.baselines.Adam'>
         >>> get("adagard")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         rmsprop.errors.InputError: unknown optimizer 'adagard': did you mean 'adagrad'? Known are gradient_descent, ...
     """
-    known = {_plain(rival.name): rival for rival in _ALL}
+    known = {_plain(baseline.name): baseline for baseline in _ALL}
     key = _plain(str(name))
     if key in known:
         return known[key]

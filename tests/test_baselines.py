@@ -1,9 +1,9 @@
-"""Promise: the rivals compute what torch.optim computes, and refuse what they cannot take before anything changes."""
+"""Promise: the baselines compute what torch.optim computes, and raise for bad input before anything changes."""
 
 import numpy as np
 import pytest
 
-from rmsprop import rivals
+from rmsprop import baselines
 from rmsprop.errors import InputError, InputTypeError
 
 SHAPES = {"w": (5, 3), "b": [(3,), ()]}
@@ -41,24 +41,25 @@ TORCH = {
     "adagrad": ("Adagrad", {"eps": 1e-7}, {"eps": 1e-7}),
     "adadelta": ("Adadelta", {"rho": 0.95, "eps": 1e-5}, {"rho": 0.95, "eps": 1e-5}),
     "adam": ("Adam", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-7}, {"betas": (0.8, 0.99), "eps": 1e-7}),
+    "adamw": ("AdamW", {"beta1": 0.8, "weight_decay": 0.3}, {"betas": (0.8, 0.999), "weight_decay": 0.3}),
 }
 
 
-@pytest.mark.parametrize("name", rivals.names())
+@pytest.mark.parametrize("name", baselines.names())
 @pytest.mark.parametrize("defaults", [True, False], ids=["defaults", "settings"])
-def test_a_rival_does_what_torch_does_in_float64(name, defaults):
-    torch = pytest.importorskip("torch", reason="torch is what the rivals are compared with")
+def test_a_baseline_does_what_torch_does_in_float64(name, defaults):
+    torch = pytest.importorskip("torch", reason="torch is what the baselines are compared with")
     kind, mine, theirs = TORCH[name]
     if defaults:
         # Momentum has no default in torch, whose SGD is gradient descent.
         mine, theirs = {}, {"momentum": 0.9, "nesterov": name == "nesterov"} if name in ("momentum", "nesterov") else {}
     params = start()
     others = [torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for leaf in leaves(params)]
-    rival = rivals.get(name)(params, lr=0.03, **mine)
+    baseline = baselines.get(name)(params, lr=0.03, **mine)
     other = getattr(torch.optim, kind)(others, lr=0.03, **theirs)
     peak = [np.abs(leaf) for leaf in leaves(params)]
     for grads in gradients(100):
-        rival.step(grads)
+        baseline.step(grads)
         for q, g in zip(others, leaves(grads)):
             q.grad = torch.tensor(g)
         other.step()
@@ -70,26 +71,26 @@ def test_a_rival_does_what_torch_does_in_float64(name, defaults):
 
 @pytest.mark.parametrize("name", ["gradient_descent", "momentum", "nesterov"])
 def test_sums_of_exact_numbers_have_torchs_bits(name):
-    torch = pytest.importorskip("torch", reason="torch is what the rivals are compared with")
+    torch = pytest.importorskip("torch", reason="torch is what the baselines are compared with")
     # Small integers and a momentum of 1/2: nothing is rounded, so FMA and plain arithmetic agree.
     p = np.arange(8.0)
     q = torch.tensor(np.arange(8.0), requires_grad=True)
     settings = {"gradient_descent": {}, "momentum": {"momentum": 0.5}, "nesterov": {"momentum": 0.5}}[name]
-    rival = rivals.get(name)(p, lr=0.25, **settings)
+    baseline = baselines.get(name)(p, lr=0.25, **settings)
     other = torch.optim.SGD([q], lr=0.25, nesterov=name == "nesterov", **settings)
     for t in range(20):
         g = np.roll(np.arange(-4.0, 4.0), t)
-        rival.step(g)
+        baseline.step(g)
         q.grad = torch.tensor(g)
         other.step()
     assert np.array_equal(p, q.detach().numpy())
 
 
-@pytest.mark.parametrize("name", rivals.names())
+@pytest.mark.parametrize("name", baselines.names())
 def test_float32_stays_float32_and_near_float64(name):
     single, double = start(np.float32), start()
     double = {"w": single["w"].astype(float), "b": [leaf.astype(float) for leaf in single["b"]]}
-    a, b = rivals.get(name)(single, lr=0.01), rivals.get(name)(double, lr=0.01)
+    a, b = baselines.get(name)(single, lr=0.01), baselines.get(name)(double, lr=0.01)
     for grads in gradients(10):
         rounded = {"w": grads["w"].astype(np.float32), "b": [g.astype(np.float32) for g in grads["b"]]}
         a.step(rounded)
@@ -100,21 +101,21 @@ def test_float32_stays_float32_and_near_float64(name):
     assert all(buffer.dtype == np.float32 for arrays in a.buffers.values() for buffer in arrays)
 
 
-@pytest.mark.parametrize("name", rivals.names())
+@pytest.mark.parametrize("name", baselines.names())
 def test_a_missing_gradient_leaves_its_parameter_and_its_count_alone(name):
     params = start()
     before = params["w"].copy()
-    rival = rivals.get(name)(params, lr=0.1)
-    rival.step({"w": None, "b": [np.ones(3), None]})
+    baseline = baselines.get(name)(params, lr=0.1)
+    baseline.step({"w": None, "b": [np.ones(3), None]})
     assert np.array_equal(params["w"], before)
-    assert rival.steps.tolist() == [0, 1, 0]
+    assert baseline.steps.tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("name", rivals.names())
+@pytest.mark.parametrize("name", baselines.names())
 def test_lr_may_be_a_function_of_the_step_or_given_for_one_step(name):
     a, b = np.array([1.0, -2.0]), np.array([1.0, -2.0])
-    schedule = rivals.get(name)(a, lr=lambda step: 0.1 / (step + 1))
-    by_hand = rivals.get(name)(b, lr=5.0)
+    schedule = baselines.get(name)(a, lr=lambda step: 0.1 / (step + 1))
+    by_hand = baselines.get(name)(b, lr=5.0)
     for step in range(5):
         schedule.step(2 * a)
         by_hand.step(2 * b, lr=0.1 / (step + 1))
@@ -124,49 +125,49 @@ def test_lr_may_be_a_function_of_the_step_or_given_for_one_step(name):
 @pytest.mark.parametrize("name", ["gradient_descent", "adagrad", "adadelta"])
 def test_effective_lr_times_gradient_is_the_update(name):
     p = np.array([1.0, -2.0, 3.0])
-    rival = rivals.get(name)(p, lr=0.1)
+    baseline = baselines.get(name)(p, lr=0.1)
     for _ in range(5):
         before, grad = p.copy(), p**2
-        rival.step(grad)
-        np.testing.assert_allclose(before - p, rival.effective_lr() * grad, rtol=1e-12)
+        baseline.step(grad)
+        np.testing.assert_allclose(before - p, baseline.effective_lr() * grad, rtol=1e-12)
 
 
 def test_effective_lr_of_adam_is_the_factor_of_the_mean_gradient():
     p = np.array([1.0, -2.0, 3.0])
-    adam = rivals.Adam(p, lr=0.1)
+    adam = baselines.Adam(p, lr=0.1)
     for _ in range(5):
         before = p.copy()
         adam.step(p**2)
         np.testing.assert_allclose(before - p, adam.effective_lr() * adam.buffers["mean_grad"][0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", rivals.names())
+@pytest.mark.parametrize("name", baselines.names())
 def test_effective_lr_before_a_step_is_unknown(name):
-    assert np.isnan(rivals.get(name)({"a": np.ones(2)}, lr=0.1).effective_lr()["a"]).all()
+    assert np.isnan(baselines.get(name)({"a": np.ones(2)}, lr=0.1).effective_lr()["a"]).all()
 
 
-@pytest.mark.parametrize("name", rivals.names())
-def test_after_reset_state_a_rival_begins_anew(name):
+@pytest.mark.parametrize("name", baselines.names())
+def test_after_reset_state_a_baseline_begins_anew(name):
     a, b = np.array([1.0, -2.0]), np.array([1.0, -2.0])
-    used = rivals.get(name)(a, lr=0.1)
+    used = baselines.get(name)(a, lr=0.1)
     used.step(np.array([3.0, 4.0]))
     used.reset_state()
     a[:] = b
     used.step(np.array([1.0, 2.0]))
-    rivals.get(name)(b, lr=0.1).step(np.array([1.0, 2.0]))
+    baselines.get(name)(b, lr=0.1).step(np.array([1.0, 2.0]))
     assert np.array_equal(a, b)
 
 
 def test_without_eps_a_parameter_without_gradients_stays():
     p = np.array([1.0, 2.0])
-    rivals.AdaGrad(p, lr=0.1, eps=0.0).step(np.array([0.0, 1.0]))
+    baselines.AdaGrad(p, lr=0.1, eps=0.0).step(np.array([0.0, 1.0]))
     assert p[0] == 1.0
     assert p[1] < 2.0
 
 
 def test_the_gradient_may_be_the_parameter_itself():
     p, q = np.array([1.0, 2.0]), np.array([1.0, 2.0])
-    a, b = rivals.Nesterov(p, lr=0.1), rivals.Nesterov(q, lr=0.1)
+    a, b = baselines.Nesterov(p, lr=0.1), baselines.Nesterov(q, lr=0.1)
     for _ in range(3):
         a.step(p)
         b.step(q.copy())
@@ -176,24 +177,24 @@ def test_the_gradient_may_be_the_parameter_itself():
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
-        ("adam", rivals.Adam),
-        ("ADAM", rivals.Adam),
-        ("Gradient Descent", rivals.GradientDescent),
-        ("ada-grad", rivals.AdaGrad),
+        ("adam", baselines.Adam),
+        ("ADAM", baselines.Adam),
+        ("Gradient Descent", baselines.GradientDescent),
+        ("ada-grad", baselines.AdaGrad),
     ],
 )
-def test_a_rival_is_found_by_name(asked, found):
-    assert rivals.get(asked) is found
+def test_a_baseline_is_found_by_name(asked, found):
+    assert baselines.get(asked) is found
 
 
 def test_every_name_is_that_of_its_class():
-    assert [rivals.get(name).name for name in rivals.names()] == list(rivals.names())
+    assert [baselines.get(name).name for name in baselines.names()] == list(baselines.names())
 
 
 @pytest.mark.parametrize(("asked", "near"), [("adagard", "adagrad"), ("nestrov", "nesterov"), ("momentun", "momentum")])
 def test_an_unknown_name_is_refused_with_the_nearest_one(asked, near):
     with pytest.raises(InputError, match=f"unknown optimizer '{asked}': did you mean '{near}'"):
-        rivals.get(asked)
+        baselines.get(asked)
 
 
 READ_ONLY = np.ones(2)
@@ -212,7 +213,7 @@ BAD_PARAMS = [
 @pytest.mark.parametrize(("params", "error", "message"), BAD_PARAMS)
 def test_params_that_no_step_can_update_are_refused(params, error, message):
     with pytest.raises(error, match=message):
-        rivals.Adam(params, lr=0.1)
+        baselines.Adam(params, lr=0.1)
 
 
 BAD_GRADS = [
@@ -225,15 +226,15 @@ BAD_GRADS = [
 
 
 @pytest.mark.parametrize(("grads", "error", "message"), BAD_GRADS)
-@pytest.mark.parametrize("name", rivals.names())
+@pytest.mark.parametrize("name", baselines.names())
 def test_a_refused_gradient_changes_nothing(name, grads, error, message):
     params = [np.ones(2), np.ones(1)]
-    rival = rivals.get(name)(params, lr=0.1)
+    baseline = baselines.get(name)(params, lr=0.1)
     with pytest.raises(error, match=message):
-        rival.step(grads)
+        baseline.step(grads)
     assert all(np.array_equal(p, np.ones_like(p)) for p in params)
-    assert rival.steps.tolist() == [0, 0]
-    assert all(not buffer.any() for arrays in rival.buffers.values() for buffer in arrays)
+    assert baseline.steps.tolist() == [0, 0]
+    assert all(not buffer.any() for arrays in baseline.buffers.values() for buffer in arrays)
 
 
 BAD_NUMBERS = [
@@ -254,12 +255,12 @@ BAD_NUMBERS = [
 @pytest.mark.parametrize(("name", "settings", "message"), BAD_NUMBERS)
 def test_a_number_out_of_its_domain_is_refused(name, settings, message):
     with pytest.raises(InputError, match=message):
-        rivals.get(name)(np.ones(2), **settings)
+        baselines.get(name)(np.ones(2), **settings)
 
 
 def test_a_schedule_that_returns_nan_is_refused_before_the_step():
     p = np.ones(2)
-    rival = rivals.Momentum(p, lr=lambda step: float("nan"))
+    baseline = baselines.Momentum(p, lr=lambda step: float("nan"))
     with pytest.raises(InputError, match="lr=nan"):
-        rival.step(np.ones(2))
+        baseline.step(np.ones(2))
     assert np.array_equal(p, np.ones(2))

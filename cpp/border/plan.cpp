@@ -337,64 +337,6 @@ bool Plan::read(nb::handle grads, bool strict, Work& work) {
     return true;
 }
 
-Plan::Interval Plan::interval(std::size_t i, std::size_t column) const {
-    const View& view = held_[i * columns_ + column].view;
-    const char* begin = static_cast<const char*>(view.data);
-    return {begin, begin + view.bytes(), i, column};
-}
-
-namespace {
-constexpr auto kBefore = [](const auto& a, const auto& b) { return a.begin < b.begin; };
-}  // namespace
-
-void Plan::sort_written() {
-    written_.clear();
-    for (std::size_t i = 0; i < rows_.size(); ++i)
-        for (std::size_t c = 0; rows_[i].open && rows_[i].tensor.size > 0 && c <= kinds_.size(); ++c)
-            written_.push_back(interval(i, c));
-    std::sort(written_.begin(), written_.end(), kBefore);
-    apart_ = true;
-    for (std::size_t w = 1; w < written_.size(); ++w) apart_ = apart_ && written_[w].begin >= written_[w - 1].end;
-    sorted_ = true;
-}
-
-/// Whether a gradient meets memory that some step of this plan writes, this one or another.
-bool Plan::meets_written(const void* grad, std::size_t i) const {
-    const std::ptrdiff_t bytes = held_[i * columns_].view.bytes();
-    const Interval own{static_cast<const char*>(grad), static_cast<const char*>(grad) + bytes, i, 0};
-    const auto next = std::upper_bound(written_.begin(), written_.end(), own, kBefore);
-    return bytes > 0 && ((next != written_.end() && next->begin < own.end) ||
-                         (next != written_.begin() && std::prev(next)->end > own.begin));
-}
-
-void Plan::check_overlap(const Work& work, bool with_grads) const {
-    constexpr std::size_t kGrad = ~std::size_t{0};
-    std::vector<Interval> written;
-    for (std::size_t i : work.places)
-        for (std::size_t c = 0; rows_[i].tensor.size > 0 && c <= kinds_.size(); ++c) written.push_back(interval(i, c));
-    std::sort(written.begin(), written.end(), kBefore);
-    const auto rank = [](const Interval& a) { return std::pair(a.place, a.column == kGrad ? 1 : 2 * a.column); };
-    const auto label = [&](const Interval& a) {
-        return name(a.column == kGrad ? "grads" : list_name(a.column), a.place);
-    };
-    const auto refuse_pair = [&](const Interval& a, const Interval& b) {
-        const bool ordered = rank(a) < rank(b);
-        refuse("InputError", label(ordered ? b : a) + ": shares memory with " + label(ordered ? a : b) +
-                                 ", expected memory of its own");
-    };
-    for (std::size_t w = 1; w < written.size(); ++w)
-        if (written[w].begin < written[w - 1].end) refuse_pair(written[w - 1], written[w]);
-    for (std::size_t n = 0; with_grads && n < work.places.size(); ++n) {
-        Interval grad = interval(work.places[n], 0);
-        if (grad.begin == grad.end) continue;
-        grad = {static_cast<const char*>(work.tensors[n].grad),
-                static_cast<const char*>(work.tensors[n].grad) + (grad.end - grad.begin), grad.place, kGrad};
-        const auto next = std::upper_bound(written.begin(), written.end(), grad, kBefore);
-        if (next != written.end() && next->begin < grad.end) refuse_pair(grad, *next);
-        if (next != written.begin() && std::prev(next)->end > grad.begin) refuse_pair(grad, *std::prev(next));
-    }
-}
-
 void Plan::prepare(Work& work, std::uint64_t seed) const {
     for (std::size_t n = 0; n < work.tensors.size(); ++n) {
         Tensor& t = work.tensors[n];
@@ -406,7 +348,8 @@ void Plan::prepare(Work& work, std::uint64_t seed) const {
             t.rho = 1.0 - t.fresh;
             t.first = rule.centered && step == 1 ? 1 : 0;
         }
-        t.key = mixed(mixed(mixed(seed) + first_ + work.places[n]) + static_cast<std::uint64_t>(step));
+        if (t.rounding != rmsprop::Rounding::nearest || t.state == Dtype::bfloat16 || t.state == Dtype::code8)
+            t.key = mixed(mixed(mixed(seed) + first_ + work.places[n]) + static_cast<std::uint64_t>(step));
     }
 }
 

@@ -89,6 +89,7 @@ private:
         bool open = false;
         rmsprop::Tensor tensor{};
         Step step;
+        std::size_t gap = 0;  // of written_, in which its last gradient lay
     };
     struct Interval {
         const char *begin, *end;
@@ -103,7 +104,7 @@ private:
     void read_step_array();
     void refuse_grad(nanobind::handle grad, std::size_t i) const;
     void sort_written();
-    bool meets_written(const void* grad, std::size_t i) const;
+    bool meets_written(const void* grad, std::size_t i);
     void check_overlap(const Work& work, bool with_grads) const;
     Interval interval(std::size_t i, std::size_t column) const;
 

@@ -139,6 +139,20 @@ def test_parameters_that_take_turns_share_one_plan():
     assert [float(optimizer.state[p]["step"]) for p in params] == [3, 3]
 
 
+def test_a_first_gradient_in_the_second_group_is_refused_before_the_first_has_stepped():
+    first, second = parameters([(3,), (3,)])
+    late = torch.nn.Parameter(first.data)
+    optimizer = RMSprop([{"params": [first]}, {"params": [second, late]}])
+    draw_grads([first, second], 0)
+    optimizer.step()
+    draw_grads([first, second, late], 1)
+    before = first.detach().clone()
+    with pytest.raises(ValueError, match=r"param_groups\[1\]\['params'\]\[1\]: shares memory"):
+        optimizer.step()
+    assert torch.equal(first, before)
+    assert optimizer.state[first]["step"] == 1
+
+
 def test_a_step_reaches_the_border_through_three_python_functions_at_most(monkeypatch):
     params = parameters(SHAPES)
     optimizer = RMSprop(params)

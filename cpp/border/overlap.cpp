@@ -10,6 +10,7 @@ namespace border {
 namespace {
 
 constexpr auto kBefore = [](const auto& a, const auto& b) { return a.begin < b.begin; };
+
 }  // namespace
 
 void Plan::sort_written() {
@@ -21,8 +22,7 @@ void Plan::sort_written() {
     apart_ = true;
     for (std::size_t w = 1; w < written_.size(); ++w) apart_ = apart_ && written_[w].begin >= written_[w - 1].end;
     sorted_ = true;
-
-}  // namespace
+}
 
 Plan::Interval Plan::interval(std::size_t i, std::size_t column) const {
     const View& view = held_[i * columns_ + column].view;

@@ -117,13 +117,10 @@ class Plan:
             and first == self.first
             and _numbers(group) == numbers
             and group["switches"] == switches
+            and len(self.params) == len(params)
             and (not self.others or all(self.params[i] is params[i] for i in self.others))
-            and (self.kernel is not None or not self.wakes())
+            and (not self.idle or all(p.grad is None for p in self.idle))
         )
-
-    def wakes(self) -> bool:
-        """Whether a parameter has its first gradient; the border sees it where it has a plan."""
-        return len(self.params) != len(self._seen[2]) or any(p.grad is not None for p in self.idle)
 
     def takes_all(self) -> bool:
         """Whether one call of the kernel sees every gradient of the group."""
@@ -174,11 +171,7 @@ class Engine:
         for number, plan, group, (args.lr, args.lr_max) in work:
             others = plan.others
             if plan.kernel is not None:
-                params = plan.params
-                grads = [p.grad for p in params]
-                for i in others:
-                    grads[i] = None
-                norm = None
+                params, grads, norm = plan.params, plan.grads(), None
                 if not plan.singles or not any(grads[i] is not None and grads[i].is_neg() for i in plan.singles):
                     norm = _step.core.step(plan.kernel, grads, args, False)
                 if norm is None:
@@ -229,7 +222,7 @@ class Engine:
         first = 0
         for number, group in enumerate(optimizer.param_groups):
             plan = self.plans.get(number)
-            if everything or plan is None or plan.wakes() or not plan.holds(group, optimizer.state, first):
+            if everything or plan is None or not plan.holds(group, optimizer.state, first):
                 plan = self.renew(optimizer, number, first, everything=everything)
             found.append((plan, number, group))
             first += len(plan.params)

@@ -158,21 +158,14 @@ class Engine:
         args.max_norm, args.seed = optimizer.max_norm, optimizer.seed
         args.threads = torch.get_num_threads()
         # All plans and rates first: they are what can be refused.
-        work = []
-        first = 0
-        for number, group in enumerate(optimizer.param_groups):
-            plan = self.plans.get(number)
-            if plan is None or not plan.holds(group, optimizer.state, first):
-                plan = self.renew(optimizer, number, first)
-            work.append((number, plan, group, rates(group, number)))
-            first += len(plan.params)
+        work = [(number, plan, group, rates(group, number)) for plan, number, group in self.current(optimizer)]
         if args.max_norm and (len(work) > 1 or not work[0][1].takes_all()):
             self._clip(optimizer)
         for number, plan, group, (args.lr, args.lr_max) in work:
             others = plan.others
             if plan.kernel is not None:
                 params, grads, norm = plan.params, plan.grads(), None
-                if not plan.singles or not any(grads[i] is not None and grads[i].is_neg() for i in plan.singles):
+                if not plan.singles or not any((g := grads[i]) is not None and g.is_neg() for i in plan.singles):
                     norm = _step.core.step(plan.kernel, grads, args, False)
                 if norm is None:
                     plan, others, grads, norm = self._step_again(optimizer, number, plan, grads)  # noqa: PLW2901

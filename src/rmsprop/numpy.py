@@ -118,6 +118,7 @@ class RMSprop:
         }
         self._buffer_lists = tuple(self.buffers.values())
         self._fill()
+        self._args = _step.StepArgs()
         self._plan = self._new_plan()
         self._plan.check()
 
@@ -140,7 +141,9 @@ class RMSprop:
         if type(lr) is not float:
             lr = _rate(lr)
         lr_max = lr if lr > self.lr_max else self.lr_max
-        args = _step.StepArgs(lr, lr_max, max_norm=self.max_norm, check_finite=self.check_finite, threads=self.threads)
+        args = self._args
+        args.lr, args.lr_max, args.max_norm = lr, lr_max, self.max_norm
+        args.check_finite, args.threads = self.check_finite, self.threads
         self.grad_norm = _step.core.step(self._plan, leaves, args)
         self.lr_max = lr_max
         self._count += 1

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from rmsprop import dialects, recipes
-from rmsprop.commands.words import columns, describe
+from rmsprop.commands.words import EVIDENCE, columns, describe
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "pictures"
@@ -35,13 +35,6 @@ COMMANDS = {
     "diverged.png": (
         'rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with sgd:0.55 --plot diverged.png --size 960x600'
     ),
-}
-
-EVIDENCE = {
-    "V": "the owner was run and agreed",
-    "S": "its source was read",
-    "C": "a secondary source",
-    "M": "measured by this library",
 }
 
 HEAD = """# The dialects
@@ -80,6 +73,8 @@ model = torch.nn.Linear(4, 2)
 optimizer = RMSprop(model.parameters(), lr=row.lr, dialect=row.rule, max_norm=row.max_norm)
 ```
 
+`rmsprop recipes` lists them at the command line; `rmsprop recipes dqn-nature` shows one, with its code for each
+framework.
 The last one, `steady`, is this library's own: [a calmer RMSprop](../why/steady.md).
 """
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import rmsprop
@@ -15,6 +16,7 @@ from rmsprop.cli import COMMANDS, app
 from rmsprop.errors import InputError
 from rmsprop.race.display import Display
 from rmsprop.race.run import Ended
+from rmsprop.select import SYNONYMS
 
 MINI = ["race", "digits", "--quick", "--epochs", "2", "--seeds", "2", "--with", "sgd,rmsprop"]
 
@@ -59,6 +61,35 @@ def test_an_unknown_command_suggests_the_nearest():
     result = call("rcae")
     assert result.exit_code == 2
     assert "Did you mean 'race'?" in result.output
+
+
+def options_of(name):
+    group = typer.main.get_command(app)
+    return {option for parameter in group.get_command(None, name).params for option in parameter.opts}
+
+
+@pytest.mark.parametrize(
+    ("name", "foreign", "ours"),
+    [
+        (name, f"--{foreign.replace('_', '-')}", f"--{SYNONYMS[foreign].replace('_', '-')}")
+        for name in COMMANDS
+        for foreign in ("learning_rate", "alpha", "decay", "epsilon", "wd", "eps_in_sqrt")
+        if f"--{SYNONYMS[foreign].replace('_', '-')}" in options_of(name)
+    ],
+)
+@pytest.mark.parametrize("given", ["{} 0.1", "{}=0.1"])
+def test_another_librarys_word_names_the_option(name, foreign, ours, given):
+    result = call(name, "x", *given.format(foreign).split())
+    assert result.exit_code == 2
+    assert result.stderr == f"error: No such option: {foreign}. Did you mean {ours}?\n"
+
+
+def test_a_foreign_word_without_an_option_here_is_refused_as_any_other():
+    assert not {"--lr", "--alpha"} & options_of("race")
+    result = call("race", "digits", "--learning-rate", "0.1")
+    assert result.exit_code == 2
+    assert "No such option: --learning-rate" in result.output
+    assert "--lr" not in result.output
 
 
 @pytest.mark.parametrize(

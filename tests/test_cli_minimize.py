@@ -231,8 +231,11 @@ def test_a_comparison_writes_a_table_for_each(tmp_path):
         (["--plot", "x.png", "--theme", "sepia"], "theme='sepia', expected 'light' or 'dark'"),
         (["--plot", "x.png", "--size", "big"], "size="),
         (["--animate", "x.gif", "--fps", "60"], "fps=60, expected at most 50 for a GIF"),
-        (["--domain", "1:0"], "domain=[[1.0, 0.0]], expected low < high"),
-        (["--domain", "3"], "--domain='3', expected low:high"),
+        (["--domain", "1:0"], "domain[0]=(1, 0), expected two finite numbers, the lower first"),
+        (["--domain", "3"], "--domain='3': '3' has 1 of 2 numbers, expected LOW:HIGH"),
+        (["--domain", "0:1,1:2:3"], "--domain='0:1,1:2:3': '1:2:3' has 3 of 2 numbers, expected LOW:HIGH"),
+        (["--domain", "-1:x"], "--domain='-1:x': 'x' is no finite number"),
+        (["--domain", "-1:inf"], "--domain='-1:inf': 'inf' is no finite number"),
     ],
 )
 def test_what_cannot_be_written_is_refused(options, message, tmp_path, monkeypatch):
@@ -241,6 +244,21 @@ def test_what_cannot_be_written_is_refused(options, message, tmp_path, monkeypat
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {message}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_domain_of_two_variables_serves_a_function_of_one(tmp_path):
+    pytest.importorskip("matplotlib")
+    pictures = [tmp_path / "one.png", tmp_path / "two.png"]
+    for domain, file in zip(("-5:5", "-5:5,-3:3"), pictures):
+        done("minimize", "x^2", "--start", "1", "--steps", "3", "--domain", domain, "--plot", str(file))
+    one, two = (file.read_bytes() for file in pictures)
+    assert one == two
+
+
+def test_a_domain_of_one_variable_is_too_little_for_a_function_of_two():
+    result = call("minimize", "x^2 + y^2", "--start", "1,1", "--steps", "3", "--domain", "-5:5")
+    assert result.exit_code == 2
+    assert "domain=[[-5.0, 5.0]]: 1 pairs, expected 2, one for each coordinate" in result.stderr
 
 
 # Refusals, divergence

@@ -42,22 +42,28 @@ def test_event_files_hold_what_was_seen(tmp_path):
     watching = watched(tmp_path, tensorboard=True)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    ratios = events.Scalars("update to weight/1")
+    ratios = events.Scalars("update_to_weight/1")
     assert [event.step for event in ratios] == [1, 2, 3]
     assert ratios[-1].value == pytest.approx(watching.looks["1"].update_to_weight, rel=1e-6)
-    assert "effective lr, quantile 0.5/0" in events.Tags()["scalars"]
+    page = (Path(__file__).parents[1] / "docs" / "use" / "doctor.md").read_text(encoding="utf-8")
+    for tag in events.Tags()["scalars"]:
+        assert re.fullmatch(r"[a-z_]+(/quantile_0\.\d+)?/[01]", tag)
+        assert f"`{tag.partition('/')[0]}/" in page
+    assert "effective_lr/quantile_0.5/0" in events.Tags()["scalars"]
 
 
 def test_a_finding_is_a_text_of_tensorboard(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    optimizer = Host(parameters([(3,)]), lr=0.01, alpha=0.999)
-    with watch(optimizer, every=1, to=tmp_path, budget=None, tensorboard=True) as watching:
+    (param,) = parameters([(3,)])
+    optimizer = Host([param], lr=0.01, alpha=0.999)
+    names = [("a layer", param)]
+    with watch(optimizer, every=1, to=tmp_path, budget=None, tensorboard=True, names=names) as watching:
         train(optimizer, 2)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    (event,) = events.Tensors("start/0/text_summary")
+    (event,) = events.Tensors("start/a_layer/text_summary")
     assert event.step == 1
     assert event.tensor_proto.string_val[0].decode() == str(watching.findings[0])
 

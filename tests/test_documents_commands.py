@@ -19,7 +19,7 @@ from rmsprop.race import choice
 from rmsprop.race import task as tasks
 
 PROGRAMS = ("rmsprop", "make", "python", "torchrun", "pip")
-QUICK = ("minimize", "compare", "dialects")
+QUICK = ("minimize", "compare", "dialects", "recipes")
 """The commands that are run and not only parsed: a second each, without their animations."""
 
 

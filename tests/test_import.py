@@ -72,12 +72,81 @@ def test_an_unknown_name_is_an_attribute_error():
         rmsprop.rmsporp  # noqa: B018
 
 
+@pytest.mark.parametrize("name", ["minimize", "tune"])
 @pytest.mark.parametrize(
-    "first", ["rmsprop.scipy_method", "import rmsprop.minimize", "from rmsprop.minimize import Status", "rmsprop.Trace"]
+    "first",
+    ["rmsprop.scipy_method", "import rmsprop.{0}", "from rmsprop.{0} import {0}", "rmsprop.{0}", "rmsprop.view"],
 )
-def test_minimize_is_the_function_whatever_was_imported_first(first):
-    result = run_script(f"import rmsprop; {first}; print(callable(rmsprop.minimize), rmsprop.minimize.__name__)")
-    assert result.stdout.split() == ["True", "minimize"], result.stderr
+def test_minimize_and_tune_are_functions_whatever_was_imported_first(name, first):
+    result = run_script(
+        f"import rmsprop; {first.format(name)}; import rmsprop.{name}; print(rmsprop.{name}.__name__, dir(rmsprop))"
+    )
+    assert result.stdout.startswith(f"{name} ["), result.stderr
+
+
+# ---- modules that are loaded when they are first used ----------------------------------------------------------------
+
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({packages!r})); import inspect, rmsprop; "
+
+
+def run_without(packages, text):
+    return run_script(WITHOUT.format(packages=list(packages)) + text)
+
+
+def test_dir_lists_every_public_module_without_loading_it():
+    public = {module.name for module in pkgutil.iter_modules(rmsprop.__path__) if not module.name.startswith("_")}
+    result = run_script("import sys, rmsprop; print(*dir(rmsprop)); print(*sys.modules)")
+    listed, loaded = (set(line.split()) for line in result.stdout.splitlines())
+    assert public - listed == {"cli", "commands"}  # the command line's
+    assert not EXTRAS & loaded
+
+
+@pytest.mark.parametrize("name", sorted(rmsprop._MODULES))
+def test_a_module_loads_on_first_access(name):
+    result = run_script(f"import rmsprop; print(rmsprop.{name}.__name__)")
+    assert result.stdout.split() == [f"rmsprop.{name}"], result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("torch", "torch"), ("jax", "jax"), ("jax", "optax"), ("keras", "keras")]
+)
+@pytest.mark.parametrize("access", ["rmsprop.{}", "from rmsprop import {}", "hasattr(rmsprop, {!r})"])
+def test_a_missing_framework_raises_with_the_pip_line(name, package, access):
+    text = f"""
+try:
+    {access.format(name)}
+except rmsprop.errors.MissingDependency as error:
+    print(isinstance(error, ImportError), error)
+"""
+    result = run_without([package], text)
+    assert result.stdout == f'True {package} is needed for rmsprop.{name}: pip install "rmsprop[{name}]"\n', (
+        result.stderr
+    )
+
+
+def test_without_any_extra_tools_that_touch_every_attribute_work():
+    text = """
+from rmsprop import *
+members = dict(inspect.getmembers(rmsprop))
+print(minimize is members["minimize"], tune is members["tune"], *sorted({"torch", "jax", "keras", "view"} & {*members}))
+"""
+    assert run_without(EXTRAS, text).stdout == "True True view\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("rmsprop.view.plot(run.trace, 'x.png')", 'matplotlib is needed for pictures: pip install "rmsprop[lab]"'),
+        ("rmsprop.view.animate(run.trace, 'x.gif')", 'matplotlib is needed for pictures: pip install "rmsprop[lab]"'),
+        ("rmsprop.doctor.watch(None)", 'torch is needed for rmsprop.torch: pip install "rmsprop[torch]"'),
+        ("rmsprop.tune(lambda s: 0.0, trials=1)", 'optuna is needed for tuning: pip install "rmsprop[tune]"'),
+    ],
+)
+def test_without_its_extra_a_function_raises_with_the_pip_line(call, message):
+    text = f"run = rmsprop.minimize(lambda x: x @ x, [1.0], jac=lambda x: 2 * x, lr=0.1, steps=2, trace=True); {call}"
+    last = run_without(EXTRAS, text).stderr.splitlines()[-1]
+    assert last.startswith("rmsprop.errors.MissingDependency: ")
+    assert message in last
 
 
 # ---- the examples ----------------------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@
     optimizer = rmsprop.RMSprop(params, lr=0.01)
     optimizer.step({"w": np.ones(3)})
 
-`rmsprop.torch`, `rmsprop.jax` and `rmsprop.keras` are the front ends of those frameworks; importing `rmsprop` loads
-none of them.
+`rmsprop.torch`, `rmsprop.jax` and `rmsprop.keras` are the front ends of those frameworks. They, `rmsprop.view`,
+`rmsprop.doctor` and every other module are loaded when they are first used; `import rmsprop` loads no framework. Where
+a framework is not installed, its front end raises MissingDependency, also in `hasattr`, and `dir(rmsprop)` omits it.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -48,46 +49,50 @@ __all__ = [
     "tune",
 ]
 
+_LAZY = {
+    "Trace": "trace",
+    "dialect": "dialects",
+    "minimize": "minimize",
+    "recipe": "recipes",
+    "scipy_method": "minimize",
+    "tune": "tune",
+}
+"""Name -> the module that it is taken from when first asked for."""
+
+_NEEDS = {"jax": ("jax", "optax"), "keras": ("keras",), "torch": ("torch",)}
+_MODULES = {
+    *("baselines", "checkpoints", "dialects", "doctor", "expression", "lab", "landscapes", "optimizers", "race"),
+    *("recipes", "trace", "view", *_NEEDS),
+}
+"""Loaded when first asked for. `_NEEDS`: the packages that a module cannot be loaded without."""
+
 
 class _Package(types.ModuleType):
-    """This module's class: `rmsprop.minimize` and `rmsprop.tune` are functions, also once their submodules are loaded.
+    """This module's class: `rmsprop.minimize` and `rmsprop.tune` stay functions when the modules of that name load."""
 
-    The import system binds a loaded submodule to its name in the package; a property cannot be covered up like that.
-    """
-
-    @property
-    def minimize(self) -> Any:
-        return importlib.import_module("rmsprop.minimize").minimize
-
-    @minimize.setter
-    def minimize(self, submodule: types.ModuleType) -> None: ...
-
-    @property
-    def tune(self) -> Any:
-        return importlib.import_module("rmsprop.tune").tune
-
-    @tune.setter
-    def tune(self, submodule: types.ModuleType) -> None: ...
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LAZY and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package
 
-# Loaded when first asked for, so that `import rmsprop` costs little more than NumPy.
-_LAZY = {
-    "Trace": "rmsprop.trace",
-    "dialect": "rmsprop.dialects",
-    "recipe": "rmsprop.recipes",
-    "scipy_method": "rmsprop.minimize",
-}
+
+def _missing(module: str) -> list[str]:
+    return [package for package in _NEEDS.get(module, ()) if importlib.util.find_spec(package) is None]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f"rmsprop.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    if name not in _MODULES:
         raise AttributeError(f"module 'rmsprop' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+    for package in _missing(name):
+        raise errors.MissingDependency.of(package, extra=name, purpose=f"rmsprop.{name}")
+    return importlib.import_module(f"rmsprop.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "minimize", "tune"})
+    return sorted({*globals(), *_LAZY, *(name for name in _MODULES if not _missing(name))})

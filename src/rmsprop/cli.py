@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from rmsprop import __version__
-from rmsprop.errors import RMSpropError
+from rmsprop.errors import InputError, RMSpropError
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "minimize": "rmsprop.commands.minimize:minimize",
     "compare": "rmsprop.commands.minimize:compare",
     "dialects": "rmsprop.commands.dialects:dialects",
+    "recipes": "rmsprop.commands.recipes:recipes",
     "convert": "rmsprop.commands.convert:convert",
     "doctor": "rmsprop.commands.doctor:doctor",
     "tune": "rmsprop.commands.tune:tune",
@@ -64,7 +65,16 @@ class _Group(TyperGroup):
         # Known names are looked up before a wrong one is refused, so that the refusal can suggest the nearest.
         for name in COMMANDS if args and args[0] not in COMMANDS else ():
             self.get_command(ctx, name)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)  # type: ignore[assignment]
+        known = {option for parameter in (command.params if command else ()) for option in parameter.opts}
+        unknown = {arg.partition("=")[0] for arg in rest if arg.startswith("--")} - known
+        if unknown:
+            from rmsprop.select import SYNONYMS
+        for option in unknown:
+            ours = f"--{SYNONYMS.get(option[2:].replace('-', '_'), '').replace('_', '-')}"
+            if ours in known:
+                raise InputError(f"No such option: {option}. Did you mean {ours}?")
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -114,6 +124,7 @@ def _root(
       rmsprop minimize "x - x^3" --start -1 --animate x.gif
       rmsprop compare "0.1*x^2 + 2*y^2" --start -5,-2 --with adagrad,adam --plot paths.png
       rmsprop dialects torch tensorflow1
+      rmsprop recipes dqn-nature    what the DQN paper trained with, and the code for it
       rmsprop doctor run.pt
       rmsprop tune digits           search lr, rho, eps, momentum and centring
       rmsprop sensitivity digits    how wide is the range of learning rates that work

@@ -66,7 +66,7 @@ def dialects(  # noqa: D103 (HELP is the docstring)
     if not rows:
         console.print(_table(known.all(), narrow=console.width < _WIDE))
         console.print(
-            "Evidence: V the owner was run and agreed, S its source was read, C a secondary source. "
+            f"Evidence: {', '.join(f'{letter} {words.EVIDENCE[letter]}' for letter in 'VSC')}. "
             "All of one: rmsprop dialects NAME.",
             style="dim",
         )
@@ -102,34 +102,24 @@ def _table(rows: tuple[Dialect, ...], *, narrow: bool) -> Any:
 
 
 def _show(console: Console, row: Dialect, changes: dict[str, Any]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from rmsprop.commands.words import describe
+    from rmsprop.commands import words
 
     console.print(f"{row.name}: {row.title}", style="bold", soft_wrap=True)
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    words = ", ".join(f"{theirs} ({ours})" for ours, theirs in row.words.items() if ours != theirs)
-    evidence = {"V": "the owner was run and agreed", "S": "its source was read", "C": "a secondary source"}
-    facts = [
-        ("rule", describe(row.resolve(**changes))),
-        ("in Python", f"rmsprop.dialect({row.name!r}{''.join(f', {k}={v!r}' for k, v in changes.items())})"),
-        ("default lr", "none, it must be given" if row.lr is None else f"{row.lr:g}"),
-        ("also called", ", ".join(row.aliases)),
-        ("its words", words),
-        ("offers", ", ".join(row.offers)),
-        *(("bug there", bug) for bug in row.bugs),
-        *(("differs here", text) for text in row.differs),
-        *(("note", text) for text in row.notes),
-        ("source", row.source),
-        ("evidence", f"{row.evidence}: {evidence[row.evidence]}"),
-    ]
-    for name, text in facts:
-        if text:
-            table.add_row(name, text)
-    console.print(table)
+    console.print(
+        words.facts(
+            ("rule", words.describe(row.resolve(**changes))),
+            ("in Python", f"rmsprop.dialect({row.name!r}{''.join(f', {k}={v!r}' for k, v in changes.items())})"),
+            ("default lr", "none, it must be given" if row.lr is None else f"{row.lr:g}"),
+            ("also called", ", ".join(row.aliases)),
+            ("its words", ", ".join(f"{theirs} ({ours})" for ours, theirs in row.words.items() if ours != theirs)),
+            ("offers", ", ".join(row.offers)),
+            *(("bug there", bug) for bug in row.bugs),
+            *(("differs here", text) for text in row.differs),
+            *(("note", text) for text in row.notes),
+            ("source", row.source),
+            ("evidence", f"{row.evidence}: {words.EVIDENCE[row.evidence]}"),
+        )
+    )
 
 
 def _compare(

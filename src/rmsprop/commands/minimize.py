@@ -166,7 +166,8 @@ def _picture(problem: Problem, settings: list[Setting], output: Output) -> dict[
     return {
         "function": problem.drawn,
         "labels": [setting.label for setting in settings],
-        "domain": None if output.domain is None else pairs(output.domain, "--domain"),
+        # One text serves functions of one and of two variables.
+        "domain": None if output.domain is None else pairs(output.domain, "--domain")[: len(problem.start)],
     }
 
 

@@ -124,7 +124,9 @@ class Output:
     dpi: Annotated[float, typer.Option(help="How large text and lines are.", metavar="D")] = 100.0
     seconds: Annotated[float, typer.Option(help="How long the animation plays.", metavar="S")] = 4.0
     fps: Annotated[float, typer.Option(help="Its frames per second; a GIF has at most 50.", metavar="F")] = 50.0
-    domain: Annotated[str | None, typer.Option(help="What the map shows.", metavar="X0:X1[,Y0:Y1]")] = None
+    domain: Annotated[
+        str | None, typer.Option(help="What the map shows: low:high of each variable.", metavar="X0:X1[,Y0:Y1]")
+    ] = None
 
     def files(self) -> list[Path]:
         """Return the files to write, checked before anything is computed.
@@ -183,12 +185,15 @@ def numbers(text: str, name: str, *, separator: str = ",") -> list[float]:
     """
     import math
 
-    try:
-        values = [float(part) for part in text.split(separator)]
-    except ValueError:
-        values = [math.nan]
-    if not all(math.isfinite(value) for value in values):
-        raise InputError(f"{name}={text!r}, expected finite numbers separated by {separator!r}")
+    values = []
+    for part in text.split(separator):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(f"{name}={text!r}: {part.strip()!r} is no finite number")
+        values.append(value)
     return values
 
 
@@ -200,6 +205,7 @@ def pairs(text: str, name: str) -> list[list[float]]:
         [[-1.0, 1.0], [0.0, 2.0]]
     """
     found = [numbers(part, name, separator=":") for part in text.split(",")]
-    if any(len(pair) != 2 for pair in found):
-        raise InputError(f"{name}={text!r}, expected low:high for each coordinate, separated by ','")
+    for part, pair in zip(text.split(","), found):
+        if len(pair) != 2:
+            raise InputError(f"{name}={text!r}: {part.strip()!r} has {len(pair)} of 2 numbers, expected LOW:HIGH")
     return found

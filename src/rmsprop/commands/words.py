@@ -15,7 +15,28 @@ if TYPE_CHECKING:
     from rmsprop.rule import Rule
     from rmsprop.trace import Trace
 
-__all__ = ["apart", "columns", "console", "describe", "fate", "fit", "moments", "sparkline", "table", "write_point"]
+__all__ = [
+    "EVIDENCE",
+    "apart",
+    "columns",
+    "console",
+    "describe",
+    "facts",
+    "fate",
+    "fit",
+    "moments",
+    "sparkline",
+    "table",
+    "write_point",
+]
+
+EVIDENCE = {
+    "V": "the owner was run and agreed",
+    "S": "its source was read",
+    "C": "a secondary source",
+    "M": "measured by this library",
+}
+"""What the letter of a dialect or a recipe says."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 _PIPED_WIDTH = 200
@@ -130,6 +151,20 @@ def table(trace: Trace, variables: Sequence[str]) -> Table:
         if t < trace.steps:
             row += [f"{v:.3g}" for v in trace.grad[t]] + [f"{v:.3g}" for v in trace.effective_lr[t]]
         found.add_row(*row)
+    return found
+
+
+def facts(*facts: tuple[str, str]) -> Table:
+    """Return a table of what is known of one thing: a name and a text each, those without a text left out."""
+    from rich import box
+    from rich.table import Table
+
+    found = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    found.add_column(style="dim", no_wrap=True)
+    found.add_column(overflow="fold")
+    for name, text in facts:
+        if text:
+            found.add_row(name, text)
     return found
 
 

@@ -27,15 +27,10 @@ TAIL = 2**16
 """Bytes at the end of a file in which its last whole line is looked for; a line has under 2000."""
 FLUSH_S = 10
 """Events go to the disk in a thread of TensorBoard's; waiting for it would cost as much as the look."""
-_CHARTED = {
-    "update_to_weight": "update to weight",
-    "decoupling": "grad2 to mean_sq",
-    "root_mean_sq": "root of mean_sq",
-    "step_over_lr": "largest step in lr",
-    "eps_share": "share ruled by eps",
-    "stalled_share": "share stalled",
-    "collapsed_share": "share collapsed",
-}
+_CHARTED = (
+    "update_to_weight", "decoupling", "root_mean_sq", "step_over_lr", "eps_share", "stalled_share", "collapsed_share"
+)  # fmt: skip
+"""The numbers of a look that are charted, under the names that they have in its line."""
 
 
 class Writers:
@@ -108,17 +103,17 @@ class Writers:
 
         # One event for a tensor's curves: SummaryWriter.add_scalar takes an event, and a queue, for each.
         for look in looks:
-            values = {name: getattr(look, field) for field, name in _CHARTED.items()}
+            values = {name: getattr(look, name) for name in _CHARTED}
             if look.effective_lr is not None:
-                values |= {f"effective lr, quantile {q:g}": x for q, x in zip(QUANTILES, look.effective_lr)}
+                values |= {f"effective_lr/quantile_{q:g}": x for q, x in zip(QUANTILES, look.effective_lr)}
             charted = [
-                Summary.Value(tag=f"{name}/{look.tensor}", simple_value=x)
+                Summary.Value(tag=_tag(name, look.tensor), simple_value=x)
                 for name, x in values.items()
                 if x is not None
             ]
             self._events.file_writer.add_summary(Summary(value=charted), look.step)
         for finding in findings:
-            self._events.add_text(f"{finding.kind}/{finding.tensor}", str(finding), finding.step)
+            self._events.add_text(_tag(finding.kind, finding.tensor), str(finding), finding.step)
 
     def _stop(self, error: OSError) -> None:
         reason = error.strerror or str(error)
@@ -136,6 +131,10 @@ class Writers:
             if handle is not None:
                 with contextlib.suppress(OSError):  # said before
                     handle.close()
+
+
+def _tag(name: str, tensor: str) -> str:
+    return f"{name}/{tensor}".replace(" ", "_")
 
 
 def _mended(file: Path) -> int:

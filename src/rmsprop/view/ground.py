@@ -147,6 +147,9 @@ def _check_domain(domain: Sequence[Any], n: int) -> tuple[Array, Array]:
         limits = np.asarray(domain, float).reshape(-1, 2)
     except (TypeError, ValueError):
         raise InputError(f"domain={domain!r}, expected (low, high) for each coordinate") from None
-    if len(limits) != n or not np.isfinite(limits).all() or (limits[:, 0] >= limits[:, 1]).any():
-        raise InputError(f"domain={domain!r}, expected low < high for each of {n} coordinates, finite numbers")
+    if len(limits) != n:
+        raise InputError(f"domain={domain!r}: {len(limits)} pairs, expected {n}, one for each coordinate")
+    for i, (low, high) in enumerate(limits):
+        if not -math.inf < low < high < math.inf:
+            raise InputError(f"domain[{i}]=({low:g}, {high:g}), expected two finite numbers, the lower first")
     return limits[:, 0], limits[:, 1]

@@ -47,11 +47,12 @@ def arrays(n: int) -> tuple[Any, Any, Any]:
 
 def against_limit(n: int, threads: int, seconds: float) -> dict[str, Any]:
     """Times of one step over one float32 array of n elements."""
-    rule, steps = _step.handle(Rule()), np.zeros(1, np.int64)
     param, grad, square = arrays(n)
+    plan = _step.core.Plan(_step.handle(Rule()), [param], ([square],), np.zeros(1, np.int64))
+    args = _step.StepArgs(1e-6, threads=threads)
     used = threads if n >= 65536 else 1  # below, a step takes one thread whatever was asked
     candidates = {
-        "step": lambda: _step.core.step(rule, [param], [grad], ([square],), steps, 1e-6, threads=threads),
+        "step": lambda: _step.core.step(plan, [grad], args),
         "limit": lambda: _step.core.move_bytes([param], [grad], [square], used),
         "tutorial": lambda: tutorial(param, grad, square),
     }
@@ -87,11 +88,11 @@ def small_arrays(quick: bool) -> list[dict[str, Any]]:
     params, grads = like(), like()
     optimizer = rmsprop.RMSprop(params, lr=1e-4)
     param, grad, square = arrays(sum(array.size for array in params.values()))
-    rule, steps = _step.handle(Rule()), np.zeros(1, np.int64)
-    lists = [param], [grad], ([square],)
+    plan = _step.core.Plan(_step.handle(Rule()), [param], ([square],), np.zeros(1, np.int64))
+    args = _step.StepArgs(1e-6)
     candidates = {
         "step": lambda: optimizer.step(grads),
-        "kernel": lambda: _step.core.step(rule, *lists, steps, 1e-6),  # the same elements in one array
+        "kernel": lambda: _step.core.step(plan, [grad], args),  # the same elements in one array
         "tutorial": lambda: [tutorial(params[name], grads[name], cache[name]) for name in params],
     }
     cache = {name: np.ones_like(array) for name, array in params.items()}

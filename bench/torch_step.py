@@ -278,6 +278,29 @@ def a2c_update(quick: bool) -> list[dict[str, Any]]:
     ]
 
 
+def per_call(quick: bool) -> list[dict[str, Any]]:
+    """What a step costs beside its arithmetic: 2x2 parameters, hot, one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    classes = {"rmsprop": RMSprop, "torch": torch.optim.RMSprop}
+    steps = {f"{name} {n}": cls(parameters([(2, 2)] * n)).step for name, cls in classes.items() for n in (1, 101)}
+    times = interleaved(steps, per_round=50, seconds=1 if quick else 4)
+    torch.set_num_threads(threads)
+    rows = []
+    for name, fixed_target, target in (("rmsprop", 3.5, 0.30), ("torch", None, None)):
+        each = (times[f"{name} 101"] - times[f"{name} 1"]) / 100
+        rows.append(
+            {
+                "step of": name,
+                "fixed, microseconds": 1e6 * (times[f"{name} 1"] - each),
+                "fixed at most": fixed_target,
+                "per tensor, microseconds": 1e6 * each,
+                "per tensor at most": target,
+            }
+        )
+    return rows
+
+
 def _row(work: str, label: str, other: str, times: dict[str, float], target: float | None) -> dict[str, Any]:
     return {
         "work": f"{work}, {label}",
@@ -298,6 +321,7 @@ def main(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
         "storage": storage(quick),
         "memory of a step": extra_memory(),
         "A2C update": a2c_update(quick),
+        "small tensors": per_call(quick),
     }
     tables["run"] = [
         {"seconds": time.perf_counter() - started, "threads": torch.get_num_threads(), "torch": torch.__version__}

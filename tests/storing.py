@@ -34,8 +34,8 @@ def stepped(rule, param, grad, buffers, *, rounding="nearest", lr=1.0, seed=0, f
     """One step of the kernel, in place."""
     lists = tuple([buffer] for buffer in buffers)
     steps = np.array([step - 1])
-    handle = _step.handle(rule, rounding=rounding)
-    core.step(handle, [param], [grad], lists, steps, lr, lr, threads=threads, seed=seed, first=first)
+    plan = core.Plan(_step.handle(rule, rounding=rounding), [param], lists, steps, first=first)
+    core.step(plan, [grad], _step.StepArgs(lr, lr, threads=threads, seed=seed))
 
 
 def floats(bits):

@@ -12,6 +12,7 @@ import pytest
 
 from border_calls import BORDER_RULE, REFUSED, Call
 from rmsprop import Rule
+from rmsprop._step import StepArgs
 from rmsprop.errors import InputError, InputTypeError, RMSpropError
 
 NAMES = ["['a']", "['b']['c']", "[0]"]
@@ -32,9 +33,13 @@ def handle(border, rule=BORDER_RULE):
 
 
 def do(border, call, **options):
-    return border.step(
-        handle(border), call.params, call.grads, tuple(call.buffers), call.steps, call.lr, **call.options, **options
-    )
+    plan = border.Plan(handle(border), call.params, tuple(call.buffers), call.steps, **options)
+    return border.step(plan, call.grads, StepArgs(call.lr, **call.options))
+
+
+def do_one(border, param, grad, state, **options):
+    plan = border.Plan(handle(border, Rule()), [param], (state,), np.zeros(1, np.int64))
+    return border.step(plan, [grad], StepArgs(0.1, **options))
 
 
 def test_the_call_that_the_refusals_are_made_from_is_good(border):
@@ -86,14 +91,14 @@ def test_a_check_at_construction_refuses_the_same(border, case):
     call = Call.good()
     change(call)
     with pytest.raises(error) as caught:
-        border.check(handle(border), call.params, tuple(call.buffers))
+        border.Plan(handle(border), call.params, tuple(call.buffers), call.steps).check()
     assert str(caught.value).startswith(message)
 
 
 def test_a_check_accepts_what_a_step_accepts_and_writes_nothing(border):
     call = Call.good()
     before = call.memory()
-    border.check(handle(border), call.params, tuple(call.buffers))
+    border.Plan(handle(border), call.params, tuple(call.buffers), call.steps).check()
     assert call.memory() == before
 
 
@@ -131,7 +136,7 @@ def test_neighbours_that_touch_do_not_overlap(border):
 def test_a_finite_gradient_passes_the_check_for_finite_ones_whatever_its_size(border):
     param, state = np.zeros(3), [np.zeros(3)]
     grad = np.array([1e200, -1e308, 1.0])
-    border.step(handle(border, Rule()), [param], [grad], (state,), np.zeros(1, np.int64), 0.1, check_finite=True)
+    do_one(border, param, grad, state, check_finite=True)
     assert np.isfinite(param).all()
 
 
@@ -139,7 +144,7 @@ def test_a_norm_that_overflows_cannot_be_clipped(border):
     param, state = np.ones(3), [np.ones(3)]
     grad = np.array([1e200, -1e308, 1.0])
     with pytest.raises(InputError) as caught:
-        border.step(handle(border, Rule()), [param], [grad], (state,), np.zeros(1, np.int64), 0.1, max_norm=1.0)
+        do_one(border, param, grad, state, max_norm=1.0)
     assert str(caught.value) == "grads: the sum of their squares overflows, so max_norm cannot scale them"
     assert (param == 1).all()
     assert (state[0] == 1).all()
@@ -149,7 +154,7 @@ def test_a_gradient_that_is_not_finite_is_not_hidden_when_nobody_asked(border):
     for options in ({}, {"max_norm": 1.0}):
         param, state = np.ones(3), [np.ones(3)]
         grad = np.array([np.nan, 1.0, np.inf])
-        border.step(handle(border, Rule()), [param], [grad], (state,), np.zeros(1, np.int64), 0.1, **options)
+        do_one(border, param, grad, state, **options)
         assert np.isnan(param[[0, 2]]).all()
 
 

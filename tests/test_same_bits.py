@@ -27,12 +27,17 @@ def _restore_isa():
     core.set_isa(before)
 
 
+def step_all(rule, params, grads, lists, steps, lr=0.01, lr_max=0.02, *, grad_scale=1.0, **options):
+    plan = core.Plan(_step.handle(rule), params, lists, steps)
+    core.step(plan, grads, _step.StepArgs(lr, lr_max, scale=grad_scale, **options))
+
+
 def kernel(rule, param, grad, buffers, *, step=1, lr=0.01, lr_max=0.02, **options):
     """The kernel's step on copies of the arrays."""
     param, buffers = param.copy(order="K"), {name: array.copy(order="K") for name, array in buffers.items()}
     steps = np.array([step - 1])
     lists = tuple([array] for array in buffers.values())
-    core.step(_step.handle(rule), [param], [grad], lists, steps, lr, lr_max, **options)
+    step_all(rule, [param], [grad], lists, steps, lr, lr_max, **options)
     assert steps == [step]
     return param, buffers
 
@@ -131,7 +136,7 @@ def test_the_place_in_memory_changes_nothing(isa):
             param, grad = placed(arrays[0], offset), placed(arrays[1], offset // 2)
             buffers = {name: placed(array, 17 - offset) for name, array in arrays[2].items()}
             steps = np.zeros(1, np.int64)
-            core.step(_step.handle(rule), [param], [grad], tuple([b] for b in buffers.values()), steps, 0.01, 0.02)
+            step_all(rule, [param], [grad], tuple([b] for b in buffers.values()), steps)
             assert_same((param, buffers), expected, f"offset {offset}")
             for array in (param, *buffers.values()):
                 array[...] = 0
@@ -168,7 +173,7 @@ def test_how_parameters_are_grouped_changes_nothing(name, threads):
 
         params, grads, lists = cut(param), cut(grad), {name: cut(array) for name, array in buffers.items()}
         steps = np.zeros(pieces, np.int64)
-        core.step(_step.handle(rule), params, grads, tuple(lists.values()), steps, 0.01, 0.02, threads=threads)
+        step_all(rule, params, grads, tuple(lists.values()), steps, threads=threads)
 
         def joined(parts, order=order):
             return np.concatenate([parts[k] for k in np.argsort(order)])
@@ -237,12 +242,11 @@ def test_what_another_library_did_to_the_processor_changes_nothing(bits, isa):
         for name_, array in buffers.items():
             array[::5] = 1e-41 if name_ != "mean_grad" else 2e-42
         expected = specified(rule, param, grad, buffers, step=2)
-        handle = _step.handle(rule)
         for threads in (1, 2):
             ours, lists = param.copy(), [[array.copy()] for array in buffers.values()]
             steps = np.ones(1, np.int64)
             with control_word(bits):
-                core.step(handle, [ours], [grad], tuple(lists), steps, 0.01, 0.02, threads=threads)
+                step_all(rule, [ours], [grad], tuple(lists), steps, threads=threads)
             assert_same((ours, dict(zip(buffers, (one for (one,) in lists)))), expected, f"{name}, {threads} threads")
 
 
@@ -258,7 +262,7 @@ def test_what_another_library_did_to_the_processor_does_not_change_the_norm(bits
 def test_a_step_leaves_the_processor_as_it_found_it():
     array = np.ones(100)
     with control_word(0x8040):
-        core.step(_step.handle(Rule()), [array], [array.copy()], ([array.copy()],), np.zeros(1, np.int64), 0.1)
+        step_all(Rule(), [array], [array.copy()], ([array.copy()],), np.zeros(1, np.int64))
         flushed = float((np.full(4, np.finfo("float64").tiny) * 0.5)[0])
     assert flushed == 0.0
 

@@ -149,7 +149,7 @@ def test_threads_follow_torch(monkeypatch):
             return getattr(real, name)
 
         def step(self, *args):
-            asked.append(args[11])
+            asked.append(args[2].threads)
             return step(*args)
 
     real = _step.core

@@ -1,8 +1,6 @@
 #include "arrays.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <utility>
 #include <vector>
 
 namespace border {
@@ -44,6 +42,13 @@ struct TensorType {
     const Exchange* exchange;
 };
 std::vector<TensorType> g_tensor_types;  // under the GIL; two entries: Tensor and Parameter
+
+const Exchange* exchange_of(PyObject* object) {
+    PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+    for (const TensorType& known : g_tensor_types)
+        if (known.type == type) return known.exchange;
+    return nullptr;
+}
 
 Element element_of(DLDataType t) {
     if (t.lanes != 1) return Element::other;
@@ -96,6 +101,50 @@ std::string tuple_text(const Numbers* numbers, int n) {
     return text + (n == 1 ? ",)" : ")");
 }
 
+bool read_buffer(View& view, PyObject* object, const Py_buffer& buffer, std::string& why) {
+    if (buffer.itemsize < 1) {
+        why = dtype_text(object) + ", expected float32 or float64";
+        return false;
+    }
+    if (buffer.ndim > kMaxDims) {
+        why = "an array of more than 8 dimensions";
+        return false;
+    }
+    view.data = buffer.buf;
+    view.item_size = buffer.itemsize;
+    view.element = element_of(buffer.format, view.item_size);
+    if (view.element == Element::other) view.dtype_name = dtype_text(object);
+    view.read_only = buffer.readonly != 0;
+    view.ndim = buffer.ndim;
+    view.size = 1;
+    for (int i = 0; i < view.ndim; ++i) {
+        view.shape[i] = buffer.shape[i];
+        view.size *= view.shape[i];
+        if (buffer.strides[i] % view.item_size != 0) {
+            why = "an array with strides that are not multiples of its item size";
+            return false;
+        }
+        view.strides[i] = buffer.strides[i] / view.item_size;
+    }
+    return true;
+}
+
+bool open_buffer(View& view, PyObject* object, std::string& why) {
+    if (!PyObject_CheckBuffer(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
+        why = std::string("a ") + Py_TYPE(object)->tp_name + ", expected a NumPy array";
+        return false;
+    }
+    Py_buffer buffer;
+    if (PyObject_GetBuffer(object, &buffer, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
+        PyErr_Clear();
+        why = dtype_text(object) + ", expected float32 or float64";
+        return false;
+    }
+    const bool read = read_buffer(view, object, buffer, why);
+    PyBuffer_Release(&buffer);
+    return read;
+}
+
 }  // namespace
 
 const char* name_of(Element element) {
@@ -111,30 +160,9 @@ const char* name_of(Element element) {
     }
 }
 
-View::View(View&& other) noexcept {
-    std::memcpy(shape, other.shape, sizeof shape);
-    std::memcpy(strides, other.strides, sizeof strides);
-    data = other.data;
-    element = other.element;
-    read_only = other.read_only;
-    ndim = other.ndim;
-    size = other.size;
-    item_size = other.item_size;
-    dtype_name = std::move(other.dtype_name);
-    buffer_ = other.buffer_;
-    holds_buffer_ = std::exchange(other.holds_buffer_, false);
-}
-
-View::~View() {
-    if (holds_buffer_) PyBuffer_Release(&buffer_);
-}
-
 bool View::open(PyObject* object, std::string& why) {
-    PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
-    const Exchange* exchange = nullptr;
-    for (const TensorType& known : g_tensor_types)
-        if (known.type == type) exchange = known.exchange;
-    if (exchange == nullptr) return open_buffer(object, why);
+    const Exchange* exchange = exchange_of(object);
+    if (exchange == nullptr) return open_buffer(*this, object, why);
 
     DLTensor t;
     if (exchange->tensor_from_object(object, &t) != 0) {
@@ -165,44 +193,6 @@ bool View::open(PyObject* object, std::string& why) {
     if (t.data == nullptr && size > 0) {
         why = "a tensor without memory";  // torch's zeros of forward-mode differentiation
         return false;
-    }
-    return true;
-}
-
-bool View::open_buffer(PyObject* object, std::string& why) {
-    if (!PyObject_CheckBuffer(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
-        why = std::string("a ") + Py_TYPE(object)->tp_name + ", expected a NumPy array";
-        return false;
-    }
-    if (PyObject_GetBuffer(object, &buffer_, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0) {
-        PyErr_Clear();
-        why = dtype_text(object) + ", expected float32 or float64";
-        return false;
-    }
-    holds_buffer_ = true;
-    if (buffer_.itemsize < 1) {
-        why = dtype_text(object) + ", expected float32 or float64";
-        return false;
-    }
-    if (buffer_.ndim > kMaxDims) {
-        why = "an array of more than 8 dimensions";
-        return false;
-    }
-    data = buffer_.buf;
-    item_size = buffer_.itemsize;
-    element = element_of(buffer_.format, item_size);
-    if (element == Element::other) dtype_name = dtype_text(object);
-    read_only = buffer_.readonly != 0;
-    ndim = buffer_.ndim;
-    size = 1;
-    for (int i = 0; i < ndim; ++i) {
-        shape[i] = buffer_.shape[i];
-        size *= shape[i];
-        if (buffer_.strides[i] % item_size != 0) {
-            why = "an array with strides that are not multiples of its item size";
-            return false;
-        }
-        strides[i] = buffer_.strides[i] / item_size;
     }
     return true;
 }
@@ -246,6 +236,28 @@ bool View::same_layout(const View& other) const {
     for (int i = 0; i < ndim; ++i)
         if (shape[i] != 1 && strides[i] != other.strides[i]) return false;
     return true;
+}
+
+bool View::fits(PyObject* object, bool written, void*& at) const {
+    const Exchange* exchange = exchange_of(object);
+    if (exchange == nullptr) {
+        View now;
+        std::string why;
+        if (!open_buffer(now, object, why) || (written && now.read_only)) return false;
+        at = now.data;
+        return now.element == element && now.same_shape(*this) && now.same_layout(*this) && now.aligned();
+    }
+    DLTensor t;
+    if (exchange->tensor_from_object(object, &t) != 0) {
+        PyErr_Clear();
+        return false;
+    }
+    at = static_cast<char*>(t.data) + t.byte_offset;
+    if (t.device.type != kCpu || t.ndim != ndim || element_of(t.dtype) != element) return false;
+    if (t.data == nullptr && size > 0) return false;
+    for (int i = 0; i < ndim; ++i)
+        if (t.shape[i] != shape[i] || (t.strides[i] != strides[i] && shape[i] != 1 && size > 1)) return false;
+    return reinterpret_cast<std::uintptr_t>(at) % static_cast<std::uintptr_t>(item_size) == 0;
 }
 
 std::string View::shape_text() const { return tuple_text(shape, ndim); }

@@ -49,12 +49,43 @@ void init_rule(border::Rule* self, double rho, double eps, const std::string& ep
     };
 }
 
-double step(const border::Rule& rule, nb::list params, nb::list grads, nb::tuple buffers, nb::object steps, double lr,
-            double lr_max, double grad_scale, double max_norm, double norm_eps, bool check_finite, int threads,
-            std::uint64_t seed, std::uint64_t first, nb::object names) {
-    const border::Call call{lr, lr_max, grad_scale, max_norm, norm_eps, check_finite, threads, seed, first};
-    return border::step(rule, params, grads, buffers, steps, call, names);
+/// Read an attribute of rmsprop._step.StepArgs; the names are interned once.
+template <class Number>
+Number attribute(nb::handle args, PyObject* name) {
+    return nb::cast<Number>(nb::steal(PyObject_GetAttr(args.ptr(), name)));
 }
+
+nb::object step(border::Plan& plan, nb::list grads, nb::object args, bool strict) {
+    static PyObject* const lr = PyUnicode_InternFromString("lr");
+    static PyObject* const lr_max = PyUnicode_InternFromString("lr_max");
+    static PyObject* const scale = PyUnicode_InternFromString("scale");
+    static PyObject* const max_norm = PyUnicode_InternFromString("max_norm");
+    static PyObject* const norm_eps = PyUnicode_InternFromString("norm_eps");
+    static PyObject* const check_finite = PyUnicode_InternFromString("check_finite");
+    static PyObject* const seed = PyUnicode_InternFromString("seed");
+    static PyObject* const threads = PyUnicode_InternFromString("threads");
+    const border::Args numbers{attribute<double>(args, lr),          attribute<double>(args, lr_max),
+                               attribute<double>(args, scale),       attribute<double>(args, max_norm),
+                               attribute<double>(args, norm_eps),    attribute<bool>(args, check_finite),
+                               attribute<std::uint64_t>(args, seed), attribute<int>(args, threads)};
+    return border::step(plan, grads, numbers, strict);
+}
+
+// A hook of a parameter can keep the optimizer alive, and the optimizer the plan: only the collector ends such a
+// circle.
+int traverse_plan(PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    return nb::inst_ready(self) ? nb::inst_ptr<border::Plan>(self)->traverse(visit, arg) : 0;
+}
+
+int clear_plan(PyObject* self) {
+    nb::inst_ptr<border::Plan>(self)->clear();
+    return 0;
+}
+
+PyType_Slot kPlanSlots[] = {{Py_tp_traverse, reinterpret_cast<void*>(traverse_plan)},
+                            {Py_tp_clear, reinterpret_cast<void*>(clear_plan)},
+                            {0, nullptr}};
 
 std::string isa() {
     for (const auto& [name, isa] : kIsas)
@@ -84,17 +115,25 @@ void register_tensor_type(nb::object type, nb::object exchange) {
 }  // namespace
 
 NB_MODULE(_core, m) {
+    // torch keeps parameters, and what hooks of theirs refer to, in C++ until after the interpreter has ended: an
+    // optimizer's plan that is still alive then is no leak.
+    nb::set_leak_warnings(false);
     m.doc() = "The compiled step. cpp/kernel computes, cpp/border checks; rmsprop.reference is the specification.";
     nb::class_<border::Rule>(m, "Rule", "The switches of rmsprop.Rule, read once.")
         .def("__init__", &init_rule, nb::kw_only(), "rho"_a, "eps"_a, "eps_mode"_a, "centered"_a, "var_floor"_a,
              "bias_correction"_a, "buffer"_a, "momentum"_a, "nesterov"_a, "weight_decay"_a, "weight_decay_mode"_a,
              "maximize"_a, "rounding"_a = "nearest");
-    m.def("step", &step, "rule"_a, "params"_a, "grads"_a, "buffers"_a, "steps"_a, "lr"_a, "lr_max"_a = 0.0,
-          "grad_scale"_a = 1.0, "max_norm"_a = 0.0, "norm_eps"_a = 0.0, "check_finite"_a = false, "threads"_a = 0,
-          "seed"_a = 0, "first"_a = 0, "names"_a = nb::none(),
-          "Do one step in place; return the global norm of the gradients, or NaN where nothing asked for it.");
-    m.def("check", &border::check, "rule"_a, "params"_a, "buffers"_a, "names"_a = nb::none(),
-          "Refuse parameters and buffers that no step could take; reads and writes no element.");
+    nb::class_<border::Plan>(m, "Plan", nb::type_slots(kPlanSlots),
+                             "The arrays of an optimizer: opened and checked once, looked at again at every step.")
+        .def(nb::init<const border::Rule&, nb::list, nb::tuple, nb::object, nb::object, std::uint64_t>(), "rule"_a,
+             "params"_a, "buffers"_a, "steps"_a, "names"_a = nb::none(), "first"_a = 0)
+        .def(nb::init<const border::Rule&, nb::list, nb::list, nb::tuple, nb::object, std::uint64_t>(), "rule"_a,
+             "params"_a, "states"_a, "keys"_a, "names"_a = nb::none(), "first"_a = 0)
+        .def_ro("stepped", &border::Plan::stepped, "How many parameters the last step changed.")
+        .def("check", &border::Plan::check, "Refuse parameters and buffers that no step could take; write nothing.");
+    m.def("step", &step, "plan"_a, "grads"_a, "args"_a, "strict"_a = true,
+          "Do one step in place; return the global norm of the gradients, or NaN where nothing asked for it. Where not "
+          "strict: return None, with nothing changed, if an array is not as the plan needs it.");
     m.def("global_norm", &border::global_norm, "grads"_a, "threads"_a = 0,
           "Return the square root of the sum of all squares, the same for every thread count.");
     m.def("move_bytes", &border::move_bytes, "params"_a, "grads"_a, "squares"_a, "threads"_a = 1,

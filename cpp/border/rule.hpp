@@ -20,17 +20,16 @@ struct Rule {
     rmsprop::Numbers numbers(double lr, double lr_max, double grad_scale) const;
 };
 
-/// What changes from step to step.
-struct Call {
+/// What changes from step to step: the attributes of rmsprop._step.StepArgs.
+struct Args {
     double lr;
     double lr_max;      // largest lr so far
-    double grad_scale;  // multiplies every gradient
+    double scale;       // multiplies every gradient
     double max_norm;    // clip the gradients to this global norm; 0: no clipping
     double norm_eps;    // added to the norm in the clip factor, as torch does
     bool check_finite;  // refuse gradients with NaN or infinity
-    int threads;        // 0: the default
     std::uint64_t seed;
-    std::uint64_t first;  // this call's first tensor among all tensors of the optimizer, for the random bits
+    int threads;  // 0: the default
 };
 
 }  // namespace border

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "../kernel/ieee.hpp"
-#include "batch.hpp"
 #include "refusal.hpp"
 #include "threads.hpp"
 
@@ -30,57 +29,50 @@ std::string number_text(double x) {
 
 }  // namespace
 
-double step(const Rule& rule, nb::list params, nb::list grads, nb::tuple buffers, nb::object steps, const Call& call,
-            nb::object names) {
-    if (!std::isfinite(call.lr) || call.lr < 0)
-        refuse("InputError", "lr: " + number_text(call.lr) + ", expected a finite number of at least 0");
-    if (!(call.max_norm >= 0))
-        refuse("InputError", "max_norm: " + number_text(call.max_norm) + ", expected a number of at least 0");
+nb::object step(Plan& plan, nb::list grads, const Args& args, bool strict) {
+    if (!std::isfinite(args.lr) || args.lr < 0)
+        refuse("InputError", "lr: " + number_text(args.lr) + ", expected a finite number of at least 0");
+    if (!(args.max_norm >= 0))
+        refuse("InputError", "max_norm: " + number_text(args.max_norm) + ", expected a number of at least 0");
     const rmsprop::Ieee ieee;
-    Batch batch(std::move(names));
-    batch.read(rule, params, grads, buffers, steps);
-    batch.check_overlap(true);
-    batch.prepare(rule, call);
-    const int threads = threads_for(batch.elements, call.threads);
-    const auto count = static_cast<std::ptrdiff_t>(batch.tensors.size());
+    const auto held = nb::steal(PyList_AsTuple(grads.ptr()));  // alive while another thread may change the list
+    Work work;
+    if (!plan.read(held, strict, work)) return nb::none();
+    plan.prepare(work, args.seed);
+    const int threads = threads_for(work.elements, args.threads);
+    const auto count = static_cast<std::ptrdiff_t>(work.tensors.size());
 
     double norm = std::numeric_limits<double>::quiet_NaN();
-    double scale = call.grad_scale;
-    if (call.max_norm > 0 || call.check_finite) {
+    double scale = args.scale;
+    if (args.max_norm > 0 || args.check_finite) {
         std::vector<double> partials(static_cast<std::size_t>(count * rmsprop::kSegments));
         double sum;
         {
             nb::gil_scoped_release release;
-            sum = rmsprop::sum_of_squares(batch.tensors.data(), count, partials.data(), threads);
+            sum = rmsprop::sum_of_squares(work.tensors.data(), count, partials.data(), threads);
         }
         norm = std::sqrt(sum) * std::fabs(scale);
-        if (call.check_finite && !std::isfinite(sum)) batch.check_finite();
-        if (call.max_norm > 0) {
-            if (std::isinf(sum) && batch.all_finite())
+        if (args.check_finite && !std::isfinite(sum)) plan.check_finite(work);
+        if (args.max_norm > 0) {
+            if (std::isinf(sum) && std::all_of(work.tensors.begin(), work.tensors.end(), rmsprop::all_finite))
                 refuse("InputError", "grads: the sum of their squares overflows, so max_norm cannot scale them");
-            const double factor = call.max_norm / (norm + call.norm_eps);
+            const double factor = args.max_norm / (norm + args.norm_eps);
             scale = factor < 1 ? scale * factor : norm != norm ? norm : scale;
         }
     }
-    const rmsprop::Numbers numbers = rule.numbers(call.lr, call.lr_max, scale);
+    const rmsprop::Numbers numbers = plan.rule.numbers(args.lr, args.lr_max, scale);
     if (threads > 1) {
         nb::gil_scoped_release release;
-        rmsprop::step(batch.tensors.data(), count, numbers, threads);
-    } else if (batch.elements > 4096) {
+        rmsprop::step(work.tensors.data(), count, numbers, threads);
+    } else if (work.elements > 4096) {
         nb::gil_scoped_release release;
-        rmsprop::step(batch.tensors.data(), count, numbers, 1);
+        rmsprop::step(work.tensors.data(), count, numbers, 1);
     } else {
-        rmsprop::step(batch.tensors.data(), count, numbers, 1);  // shorter than handing the GIL over
+        rmsprop::step(work.tensors.data(), count, numbers, 1);  // shorter than handing the GIL over
     }
-    batch.advance_steps();
-    return norm;
-}
-
-void check(const Rule& rule, nb::list params, nb::tuple buffers, nb::object names) {
-    Batch batch(std::move(names));
-    // The parameters stand in for the gradients: right shape, dtype and layout, and not looked at for overlap.
-    batch.read(rule, params, params, buffers, nb::none());
-    batch.check_overlap(false);
+    work.advance_steps();
+    plan.stepped = work.tensors.size();
+    return nb::float_(norm);
 }
 
 double global_norm(nb::list grads, int threads) {

@@ -17,7 +17,7 @@ from rmsprop import formula
 from rmsprop import rule as _rule
 from rmsprop.errors import InputError, InputTypeError
 
-__all__ = ["Rule", "check", "global_norm", "step"]
+__all__ = ["Plan", "Rule", "global_norm", "step"]
 
 Array = NDArray[Any]
 
@@ -31,47 +31,46 @@ class Rule:
         self.rule = _rule.Rule(**switches)
 
 
-def check(rule: Rule, params: list[Array], buffers: tuple[list[Array], ...], names: list[str] | None = None) -> None:
-    """Refuse parameters and buffers that no step could take."""
-    _check(rule.rule, params, [None] * len(params), buffers, names, everything=True)
+class Plan:
+    """What `_core.Plan` is to the compiled step. Keeps no pointer, so it looks at everything at every step."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        params: list[Array],
+        buffers: tuple[list[Array], ...],
+        steps: Array,
+        names: list[str] | None = None,
+        first: int = 0,
+    ) -> None:
+        self.rule, self.params, self.buffers, self.steps, self.names = rule.rule, params, buffers, steps, names
+
+    def check(self) -> None:
+        """Refuse parameters and buffers that no step could take."""
+        _check(self.rule, self.params, [None] * len(self.params), self.buffers, self.names, everything=True)
 
 
-def step(
-    rule: Rule,
-    params: list[Array],
-    grads: list[Array | None],
-    buffers: tuple[list[Array], ...],
-    steps: Array,
-    lr: float,
-    lr_max: float = 0.0,
-    grad_scale: float = 1.0,
-    max_norm: float = 0.0,
-    norm_eps: float = 0.0,
-    check_finite: bool = False,
-    threads: int = 0,
-    seed: int = 0,
-    first: int = 0,
-    names: list[str] | None = None,
-) -> float:
-    """Do one step in place and return the global norm, as `_core.step` does; `threads` has nothing to act on."""
-    if not math.isfinite(lr) or lr < 0:
-        raise InputError(f"lr: {lr:g}, expected a finite number of at least 0")
-    if not max_norm >= 0:
-        raise InputError(f"max_norm: {max_norm:g}, expected a number of at least 0")
-    _check(rule.rule, params, grads, buffers, names, everything=False)
+def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) -> float:
+    """Do one step in place and return the global norm, as `_core.step` does; `args.threads` has nothing to act on."""
+    if not math.isfinite(args.lr) or args.lr < 0:
+        raise InputError(f"lr: {args.lr:g}, expected a finite number of at least 0")
+    if not args.max_norm >= 0:
+        raise InputError(f"max_norm: {args.max_norm:g}, expected a number of at least 0")
+    rule, params, steps, scale = plan.rule, plan.params, plan.steps, args.scale
+    _check(rule, params, grads, plan.buffers, plan.names, everything=False)
     _check_steps(steps, len(params))
     norm = math.nan
-    if max_norm > 0 or check_finite:
+    if args.max_norm > 0 or args.check_finite:
         total = global_norm(grads)
-        norm = total * abs(grad_scale)
+        norm = total * abs(scale)
         beyond = None if math.isfinite(total) else _first_not_finite(grads)
-        if check_finite and beyond is not None:
-            raise InputError(f"{_name('grads', beyond, names)}: NaN or infinity, expected finite numbers")
-        if max_norm > 0:
+        if args.check_finite and beyond is not None:
+            raise InputError(f"{_name('grads', beyond, plan.names)}: NaN or infinity, expected finite numbers")
+        if args.max_norm > 0:
             if math.isinf(total) and beyond is None:
                 raise InputError("grads: the sum of their squares overflows, so max_norm cannot scale them")
-            factor = max_norm / (norm + norm_eps) if norm + norm_eps != 0 else math.inf
-            grad_scale = grad_scale * factor if factor < 1 else norm if math.isnan(norm) else grad_scale
+            factor = args.max_norm / (norm + args.norm_eps) if norm + args.norm_eps != 0 else math.inf
+            scale = scale * factor if factor < 1 else norm if math.isnan(norm) else scale
     for i, grad in enumerate(grads):
         if grad is None:
             continue
@@ -80,15 +79,15 @@ def step(
             param, new = formula.step(
                 params[i],
                 grad,
-                dict(zip(rule.rule.buffers, (arrays[i] for arrays in buffers))),
-                rule.rule,
-                lr=lr,
+                dict(zip(rule.buffers, (arrays[i] for arrays in plan.buffers))),
+                rule,
+                lr=args.lr,
                 step=int(steps[i]) + 1,
-                lr_max=lr_max,
-                grad_scale=grad_scale,
+                lr_max=args.lr_max,
+                grad_scale=scale,
             )
         params[i][...] = param
-        for arrays, kind in zip(buffers, rule.rule.buffers):
+        for arrays, kind in zip(plan.buffers, rule.buffers):
             arrays[i][...] = new[kind]
         steps[i] += 1
     return norm

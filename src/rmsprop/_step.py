@@ -6,8 +6,6 @@ import dataclasses
 import importlib
 import os
 import warnings
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -31,7 +29,7 @@ except ImportError:
             stacklevel=2,
         )
 
-__all__ = ["accept_tensors", "bind", "check", "compiled", "handle", "set_threads", "threads"]
+__all__ = ["StepArgs", "accept_tensors", "compiled", "handle", "set_threads", "threads"]
 
 Array = NDArray[Any]
 
@@ -61,17 +59,35 @@ def handle(rule: Rule, *, rounding: str = "nearest") -> Any:
     return made
 
 
-def bind(rule: Rule) -> Callable[..., float]:
-    """Return the step of one rule: step(params, grads, buffers, steps, lr, lr_max, ...) -> norm of the gradients.
+class StepArgs:
+    """What changes from step to step.
 
-    The arguments are those of `_core.step`; arrays are lists in one order, written in place.
+    Attributes:
+        lr: Learning rate; `lr_max` the largest so far. Tensors where a graph or autograd wants to see them.
+        scale: Multiplies every gradient.
+        max_norm: Clip the gradients to this global norm; 0: no clipping. `norm_eps` is added to the norm.
+        check_finite: Refuse gradients with NaN or infinity.
+        seed: Of stochastic rounding.
+        threads: Of this step; 0: the default.
     """
-    return partial(core.step, handle(rule))
 
+    __slots__ = ("check_finite", "lr", "lr_max", "max_norm", "norm_eps", "scale", "seed", "threads")
 
-def check(rule: Rule, params: list[Array], buffers: tuple[list[Array], ...], names: list[str]) -> None:
-    """Refuse parameters and buffers that no step could take. Reads and writes no element."""
-    core.check(handle(rule), params, buffers, names)
+    def __init__(
+        self,
+        lr: Any = 0.0,
+        lr_max: Any = 0.0,
+        *,
+        scale: float = 1.0,
+        max_norm: float = 0.0,
+        norm_eps: float = 0.0,
+        check_finite: bool = False,
+        seed: int = 0,
+        threads: int = 0,
+    ) -> None:
+        self.lr, self.lr_max = lr, lr_max
+        self.scale, self.max_norm, self.norm_eps = scale, max_norm, norm_eps
+        self.check_finite, self.seed, self.threads = check_finite, seed, threads
 
 
 def set_threads(threads: int) -> None:

@@ -111,7 +111,6 @@ class RMSprop:
         for leaf, path in zip(leaves, paths):
             _check_leaf(leaf, path)
         self._leaves: list[NDArray[Any]] = leaves
-        self._step = _step.bind(self.rule)
         self.steps = np.zeros(len(leaves), np.int64)
         self._count = 0
         self.buffers: dict[str, list[NDArray[Any]]] = {
@@ -119,7 +118,9 @@ class RMSprop:
         }
         self._buffer_lists = tuple(self.buffers.values())
         self._fill()
-        _step.check(self.rule, self._leaves, self._buffer_lists, self._names)
+        self._args = _step.StepArgs()
+        self._plan = self._new_plan()
+        self._plan.check()
 
     def step(self, grads: Any, lr: float | None = None) -> None:
         """Do one step in place.
@@ -140,22 +141,10 @@ class RMSprop:
         if type(lr) is not float:
             lr = _rate(lr)
         lr_max = lr if lr > self.lr_max else self.lr_max
-        self.grad_norm = self._step(
-            self._leaves,
-            leaves,
-            self._buffer_lists,
-            self.steps,
-            lr,
-            lr_max,
-            1.0,
-            self.max_norm,
-            0.0,
-            self.check_finite,
-            self.threads,
-            0,
-            0,
-            self._names,
-        )
+        args = self._args
+        args.lr, args.lr_max, args.max_norm = lr, lr_max, self.max_norm
+        args.check_finite, args.threads = self.check_finite, self.threads
+        self.grad_norm = _step.core.step(self._plan, leaves, args)
         self.lr_max = lr_max
         self._count += 1
 
@@ -243,17 +232,20 @@ class RMSprop:
             leaf[...] = params[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_step"}
+        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._step = _step.bind(self.rule)
+        self._plan = self._new_plan()
 
     def __repr__(self) -> str:
         elements = sum(leaf.size for leaf in self._leaves)
         lr = "a function" if callable(self.lr) else f"{self.lr:g}"
         size = f"{len(self._leaves)} arrays, {elements:,} elements"
         return f"RMSprop({size}, lr={lr}, dialect={self.dialect!r}, {self.rule!r})"
+
+    def _new_plan(self) -> Any:
+        return _step.core.Plan(_step.handle(self.rule), self._leaves, self._buffer_lists, self.steps, self._names)
 
     def _fill(self) -> None:
         for name, arrays in self.buffers.items():

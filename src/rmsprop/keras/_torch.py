@@ -48,14 +48,9 @@ def kernel_step(
     """Do one step in place for variables that are plain; `buffers` holds the buffers of each variable."""
     params = [v.value for v in variables]
     lists = tuple([b.value for b in kind] for kind in zip(*buffers))
-    _step.bind(rule)(
-        params,
-        [g.detach().contiguous() for g in grads],
-        lists,
-        np.full(len(params), step - 1, np.int64),
-        float(lr),
-        lr_max,
-    )
+    counts = np.full(len(params), step - 1, np.int64)
+    plan = _step.core.Plan(_step.handle(rule), params, lists, counts)
+    _step.core.step(plan, [g.detach().contiguous() for g in grads], _step.StepArgs(float(lr), lr_max))
     # Autograd has not seen the write.
     torch.autograd.graph.increment_version([*params, *(b for kind in lists for b in kind)])
 

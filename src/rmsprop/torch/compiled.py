@@ -7,21 +7,18 @@ The compiler sees an operator that changes parameters and state and reads gradie
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Iterable
+from itertools import islice
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rmsprop import _step
 from rmsprop.torch import hooks
-from rmsprop.torch.execute import factor, regular, step_list
-from rmsprop.torch.plan import rates
-
-if TYPE_CHECKING:
-    from rmsprop.torch.optimizer import RMSprop
+from rmsprop.torch.engine import CLIP_EPS, factor, rates
+from rmsprop.torch.layout import align_grads
 
 __all__ = ["Traced", "prepare", "step"]
 
@@ -36,7 +33,7 @@ class Traced:
         params: Parameters with a gradient, group by group.
         idle: Parameters without one; a gradient of theirs asks for a new trace.
         written: For each group, for each key of the state, the tensors of its parameters.
-        counts: For each group, how many of `params` are its.
+        places: For each group, the places of its `params` in the group.
     """
 
     def __init__(self) -> None:
@@ -44,7 +41,7 @@ class Traced:
         self.params: list[Tensor] = []
         self.idle: list[Tensor] = []
         self.written: list[Tensor] = []
-        self.counts: list[int] = []
+        self.places: list[list[int]] = []
 
 
 @torch.library.custom_op("rmsprop::step_", mutates_args=("params", "written"))
@@ -57,7 +54,7 @@ def _(params: list[Tensor], grads: list[Tensor], written: list[Tensor], owner: i
     return None
 
 
-def step(optimizer: RMSprop, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
+def step(optimizer: Any, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
     """Trace one step; hooks, GradScaler, and parameters that the kernel cannot take break the graph."""
     scaled = grad_scale is not None or found_inf is not None or hasattr(optimizer, "found_inf")
     if scaled or hooks.heard(optimizer):
@@ -78,75 +75,72 @@ def step(optimizer: RMSprop, closure: Callable[[], Any] | None, grad_scale: Any,
 
 
 @torch.compiler.disable
-def _eager(optimizer: RMSprop, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
+def _eager(optimizer: Any, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
     return optimizer.step(closure, grad_scale=grad_scale, found_inf=found_inf)
 
 
-def prepare(optimizer: RMSprop) -> bool:
+def prepare(optimizer: Any) -> bool:
     """Create the state and list what one step touches; False: only an eager step can do it."""
-    plans = [optimizer._plan(number, group) for number, group in enumerate(optimizer.param_groups)]
+    plans = [plan for plan, _, _ in optimizer._engine.current(optimizer)]
     if not all(plan.takes_all() for plan in plans):
         return False
     traced = optimizer._traced
-    traced.params, traced.idle, traced.written, traced.counts = [], [], [], []
+    traced.params, traced.idle, traced.written, traced.places = [], [], [], []
     for plan in plans:
-        active = [(p, s) for p, s in zip(plan.params, plan.states) if p.grad is not None]
-        traced.params += [p for p, _ in active]
-        traced.idle += [p for p in plan.everything if p.grad is None]
-        traced.counts.append(len(active))
-        traced.written += [s[key] for key in (*plan.keys, "step") for _, s in active]
+        places = [i for i, p in enumerate(plan.params) if p.grad is not None]
+        active = [plan.params[i] for i in places]
+        traced.params += active
+        traced.idle += [p for p in plan.params if p.grad is None]
+        traced.places.append(places)
+        traced.written += [optimizer.state[p][key] for key in (*plan.keys, "step") for p in active]
     _owners[id(optimizer)] = optimizer
     traced.owner = id(optimizer)
     return True
 
 
-def _run(optimizer: RMSprop, params: list[Tensor], grads: list[Tensor], written: list[Tensor]) -> None:
+def _run(optimizer: Any, params: list[Tensor], grads: list[Tensor], written: list[Tensor]) -> None:
     """Step the tensors that `prepare` listed, as the compiled graph hands them over."""
     optimizer.__dict__["_opt_called"] = True
     traced = optimizer._traced
-    work = [(optimizer._plan(n, g), rates(g, n)) for n, g in enumerate(optimizer.param_groups)]
-    now = _lists(optimizer, traced, [plan.keys for plan, _ in work])
-    if not all(map(is_, chain(*now), traced.written)) or sum(map(len, now)) != len(traced.written):
+    work = [(plan, rates(group, number)) for plan, number, group in optimizer._engine.current(optimizer)]
+    now = _written(optimizer, traced, [plan.keys for plan, _ in work])
+    if len(now) != len(written) or not all(map(is_, now, traced.written)):
         # The state was reset or replaced since the trace: step what is there now, and trace again at the next call.
         optimizer._traced = Traced()
-        lists = iter(now)
-    else:
-        rest = iter(written)
-        lists = iter([list(islice(rest, len(one))) for one in now])
-    straight = regular(params, list(grads))[0]
-    scale, max_norm = 1.0, optimizer.max_norm
-    if max_norm and len(work) > 1:
-        optimizer.grad_norm = _step.core.global_norm(straight, torch.get_num_threads())
-        scale, max_norm = factor(optimizer.grad_norm, max_norm), 0.0
-    first = begin = 0
-    for (plan, rate), count in zip(work, traced.counts):
-        end = begin + count
-        buffers = tuple(islice(lists, len(plan.keys)))
+        written = now
+    aligned = align_grads(params, grads)[0]
+    threads = torch.get_num_threads()
+    args = _step.StepArgs(max_norm=optimizer.max_norm, norm_eps=CLIP_EPS, seed=optimizer.seed, threads=threads)
+    if args.max_norm and len(work) > 1:
+        optimizer.grad_norm = _step.core.global_norm(aligned, threads)
+        args.scale, args.max_norm = factor(optimizer.grad_norm, args.max_norm), 0.0
+    one_each, of_state = iter(zip(params, aligned)), iter(written)
+    for (plan, (args.lr, args.lr_max)), places in zip(work, traced.places):
         # Random numbers go by a parameter's place among all, and those without a gradient have one too.
-        own = dict.fromkeys(map(id, traced.params[begin:end]))
-        place = [id(p) in own for p in plan.params]
-        spread_params, spread_grads = _spread(place, params[begin:end]), _spread(place, straight[begin:end])
-        steps = _spread(place, next(lists))
-        norm = step_list(
-            plan, spread_params, spread_grads, tuple(_spread(place, one) for one in buffers), steps, rate,
-            scale=scale, max_norm=max_norm, seed=optimizer.seed, first=first,
-        )  # fmt: skip
-        optimizer.grad_norm = norm if max_norm else optimizer.grad_norm
-        first, begin = first + len(plan.everything), end
+        size = len(plan.params)
+        used = list(islice(one_each, len(places)))
+        buffers = [_spread(size, places, islice(of_state, len(places))) for _ in plan.keys]
+        steps = _spread(size, places, islice(of_state, len(places)))
+        kernel = _step.core.Plan(
+            plan.handle, _spread(size, places, [p for p, _ in used]), tuple(buffers), steps, None, plan.first
+        )
+        norm = _step.core.step(kernel, _spread(size, places, [g for _, g in used]), args)
+        optimizer.grad_norm = norm if args.max_norm else optimizer.grad_norm
 
 
-def _lists(optimizer: RMSprop, traced: Traced, keys: list[tuple[str, ...]]) -> list[list[Tensor]]:
-    """Return the state's tensors of the traced parameters as they are now, a list for each key of each group."""
-    lists = []
-    begin = 0
-    for names, count in zip(keys, traced.counts):
-        states = [optimizer.state[p] for p in traced.params[begin : begin + count]]
-        lists += [[state[name] for state in states] for name in (*names, "step")]
-        begin += count
-    return lists
+def _written(optimizer: Any, traced: Traced, keys: list[tuple[str, ...]]) -> list[Tensor]:
+    """Return the state's tensors of the traced parameters as they are now, by group and key."""
+    now = []
+    rest = iter(traced.params)
+    for names, places in zip(keys, traced.places):
+        states = [optimizer.state[p] for p in islice(rest, len(places))]
+        now += [state[name] for name in (*names, "step") for state in states]
+    return now
 
 
-def _spread(place: list[bool], items: Sequence[Tensor | None]) -> list[Any]:
-    """Return items with None at the places that have none."""
-    rest = iter(items)
-    return [next(rest) if there else None for there in place]
+def _spread(size: int, places: list[int], items: Iterable[Tensor | None]) -> list[Any]:
+    """Return `size` items with None at all other places."""
+    spread: list[Any] = [None] * size
+    for i, item in zip(places, items):
+        spread[i] = item
+    return spread

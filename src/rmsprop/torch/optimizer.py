@@ -1,31 +1,22 @@
-"""torch.optim.RMSprop's interface over the compiled step.
-
-What a step does: look whether anything but the numbers changed since the last one (plan), gather gradients and state
-into lists, cross into C++ once per group. No arithmetic happens here.
-"""
+"""torch.optim.RMSprop's interface: arguments, groups, hooks and checkpoints. `rmsprop.torch.engine` does the step."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import repeat
-from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rmsprop import _step
-from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names
 from rmsprop.torch import compiled, groups, hooks, settings
 from rmsprop.torch import state as _state
-from rmsprop.torch.execute import CLIP_EPS, clip_factor, regular, step_list, step_other
+from rmsprop.torch.engine import Engine
 from rmsprop.torch.loading import loaded
-from rmsprop.torch.plan import Plan, Rates, check_apart, rates
 from rmsprop.torch.state import StateTable
 
 __all__ = ["RMSprop"]
@@ -131,8 +122,8 @@ class RMSprop(torch.optim.RMSprop):
         self.max_norm = settings.clipping(max_norm)
         self.seed = settings.seed(seed)
         self.grad_norm = math.nan
+        self._engine = Engine()
         self.releases_gradients = False
-        self._plans: dict[int, Plan] = {}
         self._traced = compiled.Traced()
         super().__init__(params, **defaults, capturable=capturable, foreach=foreach, differentiable=differentiable)
         self.defaults["dialect"] = name
@@ -184,7 +175,7 @@ class RMSprop(torch.optim.RMSprop):
             given = (self, *(() if closure is None else (closure,)))
             named = {name: value for name, value in amp.items() if value is not None}
             return _PROFILED(*given, **named) if profiled else hooks.hooked(RMSprop._bare_step, *given, **named)
-        return self._bare_step(closure, grad_scale=grad_scale, found_inf=found_inf)
+        return self._engine.step(self, closure, grad_scale, found_inf)
 
     # torch wraps `step` in a profiler record and two loops over hooks, some 5 microseconds, and 100 right after a
     # backward pass. Here each is there only when somebody listens.
@@ -193,6 +184,10 @@ class RMSprop(torch.optim.RMSprop):
     # whether it was called; `_opt_called` says so.
     step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
+    def step_parameter(self, param: Tensor) -> None:
+        """Step one parameter of this optimizer by its gradient, as `release_gradients` does inside backward."""
+        self._engine.step_parameter(self, param)
+
     def _bare_step(
         self,
         closure: Callable[[], Any] | None = None,
@@ -200,110 +195,7 @@ class RMSprop(torch.optim.RMSprop):
         grad_scale: Tensor | float | None = None,
         found_inf: Tensor | None = None,
     ) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        attributes = self.__dict__  # GradScaler leaves its tensors here for the time of the step
-        attributes["_opt_called"] = True
-        grad_scale = attributes.get("grad_scale") if grad_scale is None else grad_scale
-        found_inf = attributes.get("found_inf") if found_inf is None else found_inf
-        if found_inf is not None and float(found_inf) != 0:
-            return loss
-        self._step_groups(1.0 if grad_scale is None else _unscaled(grad_scale))
-        return loss
-
-    def _step_groups(self, scale: float) -> None:
-        # All plans and rates first: they are what can be refused.
-        work = [(self._plan(n, group), group, rates(group, n)) for n, group in enumerate(self.param_groups)]
-        max_norm = self.max_norm
-        if max_norm and (len(work) > 1 or not work[0][0].takes_all()):
-            self.grad_norm, factor = clip_factor(self._parameters(), scale, max_norm)
-            scale *= factor
-            max_norm = 0.0
-        first = 0
-        for number, (plan, group, rate) in enumerate(work):
-            others = plan.others
-            if plan.params:
-                again = self._step_plain(number, plan, group, rate, scale, max_norm, first)
-                if again is not None:
-                    plan, others, scale = again  # noqa: PLW2901
-            for param in others:
-                if param.grad is not None:
-                    step_other(plan, group, param, self.state[param], rate, scale, self.seed, first)
-            first += len(plan.everything)
-
-    def _step_plain(
-        self, number: int, plan: Plan, group: dict[str, Any], rate: Rates, scale: float, max_norm: float, first: int
-    ) -> tuple[Plan, list[Tensor], float] | None:
-        """Step what the kernel takes as it is; where it refuses, return what `_step_refused` returns."""
-        if plan.singles and any(p.grad is not None and p.grad.is_neg() for p in plan.singles):
-            return self._step_refused(number, group, rate, scale, max_norm, first)
-        params = plan.params
-        grads = [p.grad for p in params]
-        try:
-            states = plan.states
-            buffers = tuple([[s[key] for s in states] for key in plan.keys])
-            norm = _step.core.step(
-                plan.handle, params, grads, buffers, [s["step"] for s in states], *rate, scale, max_norm, CLIP_EPS,
-                False, torch.get_num_threads(), self.seed, first,
-            )  # fmt: skip
-        except (InputError, KeyError):
-            return self._step_refused(number, group, rate, scale, max_norm, first)
-        if any(map(is_, grads, repeat(None))):
-            params = [p for p, g in zip(params, grads) if g is not None]
-        torch.autograd.graph.increment_version(params)
-        if max_norm:
-            self.grad_norm = norm
-        return None
-
-    def _step_refused(
-        self, number: int, group: dict[str, Any], rate: Rates, scale: float, max_norm: float, first: int
-    ) -> tuple[Plan, list[Tensor], float]:
-        """Step a group on a new plan, with gradients in their parameters' memory order.
-
-        Returns:
-            The plan, the parameters still to be stepped, and the factor of their gradients.
-        """
-        plan = self._plans[number] = self._new_plan(number, group)
-        straight, odd = regular(plan.params, [p.grad for p in plan.params])
-        others = odd + plan.others
-        if max_norm and others:
-            self.grad_norm, factor = clip_factor(self._parameters(), scale, max_norm)
-            scale, max_norm = scale * factor, 0.0
-        norm = step_list(
-            plan, plan.params, straight, tuple([s[key] for s in plan.states] for key in plan.keys),
-            [s["step"] for s in plan.states], rate, scale=scale, max_norm=max_norm, seed=self.seed, first=first,
-        )  # fmt: skip
-        torch.autograd.graph.increment_version([p for p, g in zip(plan.params, straight) if g is not None])
-        if max_norm:
-            self.grad_norm = norm
-        return plan, others, scale
-
-    def _parameters(self) -> list[Tensor]:
-        return [param for group in self.param_groups for param in group["params"]]
-
-    def _plan(self, number: int, group: dict[str, Any]) -> Plan:
-        plan = self._plans.get(number)
-        if plan is None or not plan.holds(group, self.state):
-            plan = self._plans[number] = self._new_plan(number, group)
-        return plan
-
-    def _new_plan(self, number: int, group: dict[str, Any], *, everything: bool = False) -> Plan:
-        if not isinstance(self.state, StateTable):
-            self.state = StateTable(self.state)  # somebody replaced it: the usual way to reset an optimizer
-        check_apart(self.param_groups)
-        return Plan(group, self.state, number, everything=everything)
-
-    def step_parameter(self, param: Tensor) -> None:
-        """Step one parameter of this optimizer by its gradient, as `release_gradients` does inside backward."""
-        first = 0
-        for number, group in enumerate(self.param_groups):
-            if any(own is param for own in group["params"]):
-                plan = self._plan(number, group)
-                step_other(plan, group, param, self.state[param], rates(group, number), 1.0, self.seed, first)
-                return
-            first += len(group["params"])
+        return self._engine.step(self, closure, grad_scale, found_inf)
 
     @torch._dynamo.assume_constant_result
     def _prepare_trace(self) -> bool:
@@ -333,8 +225,7 @@ class RMSprop(torch.optim.RMSprop):
         self._traced = compiled.Traced()
 
     def _create_state(self) -> None:
-        for number, group in enumerate(self.param_groups):
-            self._plans[number] = self._new_plan(number, group, everything=True)
+        self._engine.current(self, everything=True)
 
     def reset_state(self) -> None:
         """Forget all statistics and counts in place, as if no step had been done; shared memory stays shared."""
@@ -402,7 +293,7 @@ class RMSprop(torch.optim.RMSprop):
         }
         for name, value in defaults.items():
             self.__dict__.setdefault(name, state.get(name, value))
-        self._plans = {}
+        self._engine = Engine()
         self._traced = compiled.Traced()
         for group in state["param_groups"]:
             for key, value in {**self._extra, "switches": dict(groups.TORCH_SWITCHES), "dialect": "torch"}.items():
@@ -414,10 +305,3 @@ class RMSprop(torch.optim.RMSprop):
 
 _EXTRA = {"param_rounding": "nearest", "state_dtype": "float32", "lazy": False}
 _PROFILED = Optimizer.profile_hook_step(RMSprop._bare_step)
-
-
-def _unscaled(grad_scale: Tensor | float) -> float:
-    scale = float(grad_scale)
-    if not 0 < scale < math.inf:
-        raise InputError(f"grad_scale: {scale!r}, expected a finite number above 0")
-    return 1.0 / scale

@@ -21,14 +21,17 @@ from torch import Tensor
 
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
+from rmsprop.torch.layout import PLAIN_TYPES, is_dense
 
-__all__ = ["STATE_DTYPES", "StateTable", "entering", "keys_of", "leaving", "narrowed", "prepare"]
+__all__ = ["STATE_DTYPES", "StateTable", "entering", "keys_of", "leaving", "narrowed", "prepare", "refit"]
 
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
 BLOCK = 256
 """Elements that share one maximum in the 8-bit code; the kernel's kBlock."""
 _CODE_STEP = (40 << 23) // 254
 """Distance of neighbouring 8-bit codes in the bits of a float32; the kernel's kCodeStep."""
+
+_REFITTED = {"square_avg", "grad_var", "grad_avg", "momentum_buffer", "lost_bits", "square_avg_8bit", "grad_var_8bit"}
 
 _HOST = {"mean_sq": "square_avg", "mean_grad": "grad_avg", "grad_var": "grad_var", "momentum_buf": "momentum_buffer"}
 
@@ -138,6 +141,31 @@ def prepare(param: Tensor, state: dict[str, Any], rule: Rule, group: Mapping[str
         state["momentum_buffer"] = _like(param, state_dtype(param, group))
     if group["param_rounding"] == "compensated" and "lost_bits" not in state:
         state["lost_bits"] = _like(param, torch.int16)
+
+
+def refit(param: Tensor, state: dict[str, Any], rule: Rule, group: Mapping[str, Any]) -> None:
+    """Bring state into the dtype, device and memory order that `param.data` may have been given: model.double(), ..."""
+    if type(param) not in PLAIN_TYPES or not is_dense(param):
+        return
+    dtype = state_dtype(param, group)
+    if not torch.is_tensor(state["step"]):
+        state["step"] = torch.tensor(float(state["step"]))
+    for key in _REFITTED & state.keys():
+        value = state[key]
+        whole = key == "lost_bits" or key.endswith("_8bit")
+        wanted = value.dtype if whole else dtype
+        same = value.dtype == wanted and value.device == param.device and value.stride() == param.stride()
+        if same or value.shape != param.shape:
+            continue
+        if key.endswith("_8bit"):  # blocks follow the memory order
+            name = key.removesuffix("_8bit")
+            square = read_square(state, name, value)
+            assert square is not None
+            relaid = torch.empty_like(param, dtype=torch.float32, requires_grad=False).copy_(square)
+            forget(state, name)
+            write_square(state, name, param, relaid, rule, True, dtype)
+        else:
+            state[key] = narrowed(value, param, wanted)
 
 
 def read_square(state: Mapping[str, Any], key: str, param: Tensor) -> Tensor | None:

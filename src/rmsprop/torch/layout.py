@@ -8,15 +8,28 @@ operations: the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rmsprop import formula
+from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
-__all__ = ["PLAIN_TYPES", "Piece", "is_dense", "is_plain", "pieces", "rows", "step_general"]
+__all__ = [
+    "PLAIN_TYPES",
+    "Piece",
+    "align_grads",
+    "check_apart",
+    "is_dense",
+    "is_plain",
+    "pieces",
+    "rows",
+    "step_general",
+]
 
 MOST_DIMS = 8
 """Axes that the kernel's border looks at; dense memory has the same bits as one axis."""
@@ -83,6 +96,45 @@ def rows(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor)
     grad = grad.coalesce()
     index = tuple(grad.indices())
     return Piece(param.detach()[index], grad.values().contiguous(), tuple(b[index] for b in buffers), step, True), index
+
+
+def is_regular(param: Tensor, grad: Tensor) -> bool:
+    """Whether the kernel can take a gradient of a plain parameter, at most in another memory order."""
+    return type(grad) is Tensor and grad.layout == torch.strided and grad.dtype == param.dtype
+
+
+def align_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tuple[list[Tensor | None], list[int]]:
+    """Return the gradients in their parameters' memory order, and the places of those that need another path."""
+    aligned: list[Tensor | None] = []
+    odd = []
+    for i, (param, grad) in enumerate(zip(params, grads)):
+        if grad is not None and not is_regular(param, grad):
+            odd.append(i)
+            grad = None  # noqa: PLW2901
+        elif grad is not None and grad.shape == param.shape and (grad.stride() != param.stride() or is_lazy(grad)):
+            grad = torch.empty_like(param, requires_grad=False).copy_(grad.detach())  # noqa: PLW2901
+        aligned.append(grad)
+    return aligned, odd
+
+
+def check_apart(param_groups: Iterable[dict[str, Any]]) -> None:
+    """Refuse parameters that share memory; within a group the kernel looks again at every step.
+
+    Raises:
+        InputError: By name: `param_groups[1]['params'][0]: shares memory with param_groups[0]['params'][2]`.
+    """
+    spans = []
+    for number, group in enumerate(param_groups):
+        for i, param in enumerate(group["params"]):
+            plain = type(param) in PLAIN_TYPES and param.device.type != "meta"
+            if plain and param.grad is not None and param.numel() and is_dense(param):
+                begin = param.data_ptr()
+                spans.append((str(param.device), begin, begin + param.numel() * param.element_size(), (number, i)))
+    spans.sort()
+    for (device, _, end, one), (next_device, begin, _, other) in pairwise(spans):
+        if device == next_device and begin < end:
+            second, first = (f"param_groups[{n}]['params'][{i}]" for n, i in sorted((one, other), reverse=True))
+            raise InputError(f"{second}: shares memory with {first}, expected memory of its own")
 
 
 def is_lazy(tensor: Tensor) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rmsprop._files import replacing
+from rmsprop._files import check_regular, replacing
 from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
+from rmsprop.checkpoints._archive import parsing
+from rmsprop.checkpoints._child import ROOM, read_apart
 from rmsprop.checkpoints._fit import Target, fit
 from rmsprop.checkpoints._recognise import recognised
 from rmsprop.checkpoints._remarks import remarks
@@ -42,6 +46,25 @@ _FAMILY = {
     **dict.fromkeys(pytorch.FAMILY, "torch"),
     **dict.fromkeys(("tensorflow1", "tensorflow"), "tensorflow"),
     **dict.fromkeys(("tf-keras", "tf-keras-legacy"), "keras3"),
+}
+
+
+class Reader(NamedTuple):
+    """How a family of layouts is read: the function, its options, the library that it loads, and the bytes of that."""
+
+    read: Callable[..., Snapshot]
+    options: tuple[str, ...] = ()
+    library: str = ""
+    room: int = ROOM
+
+
+READERS = {
+    "torch": Reader(pytorch.read, ("at",), "torch", 2**30),
+    "keras3": Reader(keras.read, ("slots", "schedule"), "h5py"),
+    "tensorflow": Reader(tensorflow.read, ("slots", "at"), "tensorflow", 2**31),
+    "optax": Reader(optax.read, ("slots", "at"), "orbax.checkpoint", 2**31),
+    "paddle": Reader(paddle.read),
+    "rmsprop": Reader(native.read),
 }
 
 
@@ -103,20 +126,8 @@ def read(
     """
     path = Path(path)
     _known(format)
-    family = recognised(path) if format is None else _family(path, format)
-    match family:
-        case "torch":
-            snapshot = pytorch.read(path, at=at)
-        case "keras3":
-            snapshot = keras.read(path, slots=slots, schedule=schedule)
-        case "tensorflow":
-            snapshot = tensorflow.read(path, slots=slots, at=at)
-        case "optax":
-            snapshot = optax.read(path, slots=slots, at=at)
-        case "paddle":
-            snapshot = paddle.read(path)
-        case _:
-            snapshot = native.read(path)
+    with parsing(path, format or "checkpoint"):
+        snapshot = _read(path, format, {"slots": slots, "schedule": schedule, "at": at})
     if format is not None and snapshot.format != format:
         if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
             raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
@@ -129,10 +140,25 @@ def _known(format: str | None) -> None:
         raise InputError(f"format: {format!r}, expected one of {', '.join(FORMATS)}")
 
 
+def _read(path: Path, format: str | None, told: Mapping[str, Any]) -> Snapshot:
+    family = recognised(path) if format is None else _family(path, format)
+    reader = READERS[family]
+    if family == "tensorflow":
+        files = tensorflow.files_of(tensorflow.prefix_of(path))
+    elif path.is_dir():
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    else:
+        files = [path]
+    size = sum(map(check_regular, files))
+    told = {name: told[name] for name in reader.options}
+    # What a program has loaded it trusts with its own files; HDF5 spins on some that are corrupt.
+    if family == "keras3" or (reader.library and reader.library not in sys.modules):
+        return read_apart(family, path, told, size=size, room=reader.room)
+    return reader.read(path, **told)
+
+
 def _family(path: Path, format: str) -> str:
     """Return who reads `format`; tf_keras writes TensorFlow checkpoints and HDF5 files."""
-    if not path.exists() and not all(file.exists() for file in tensorflow.files_of(tensorflow.prefix_of(path))):
-        raise FileError(f"{path}: no such file")
     if format.startswith("tf-keras") and not path.is_file():
         return "tensorflow"
     return _FAMILY.get(format, format)

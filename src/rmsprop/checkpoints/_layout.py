@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop.checkpoints._archive import check_entries
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, kept, raw
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
@@ -53,6 +54,22 @@ class Layout:
     notes: tuple[str, ...] = ()
     rule: Rule | None = None
     marked: bool = False
+
+
+def checked_config(config: Any, where: str) -> dict[str, Any]:
+    """Return an optimizer's configuration in Keras's words after a look at its types; {} where there is none.
+
+    Raises:
+        FileError: The first entry of another type than Keras writes, by name.
+    """
+    check_entries({"optimizer": config}, {"optimizer": dict}, where)
+    config = config or {}
+    check_entries(config, {"class_name": str, "module": str, "config": dict}, f"{where}: the optimizer's configuration")
+    number = (int, float)
+    numbers = {name: number for name in ("rho", "epsilon", "momentum", "weight_decay", "gradient_accumulation_steps")}
+    expected = {**numbers, "learning_rate": (int, float, dict), "centered": bool, "use_ema": bool, "dialect": str}
+    check_entries(config.get("config") or {}, expected, f"{where}: the optimizer's configuration")
+    return dict(config)
 
 
 def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapshot:

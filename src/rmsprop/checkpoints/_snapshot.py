@@ -206,7 +206,11 @@ def checked(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
 
 
 def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
+    if parameter.step is not None and not 0 <= parameter.step < 2**63:
+        raise StateError(f"{name}: step is {parameter.step:.3g}, expected from 0 to 2^63")
     for statistic, array in parameter.arrays.items():
+        if array.dtype not in (np.float32, np.float64, np.complex64, np.complex128):
+            raise StateError(f"{name}: {statistic} is {array.dtype}, expected float32, float64 or complex")
         if array.shape != parameter.shape:
             raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
         bad = int(array.size - np.isfinite(array).sum())

@@ -16,6 +16,7 @@ Source: optax/_src/alias.py and transform.py 0.2.8; orbax-checkpoint 0.12.8; fla
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from rmsprop.errors import FileError, InputError, StateError
 
 __all__ = ["is_orbax", "read", "write"]
 
+_FRESH = 2**26
+"""Bytes that any Orbax folder counts as, of which `_archive.RATIO` are a gigabyte."""
 _HYPERPARAMS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
 
 
@@ -56,15 +59,29 @@ def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = Non
 
 def _tree(path: Path) -> Any:
     if not path.is_dir():
-        return _msgpack.unpacked(path.read_bytes(), str(path))
+        return _msgpack.unpacked(_archive.read_bytes(path), str(path))
     if (path / "default").is_dir():  # a step folder of CheckpointManager
         path = path / "default"
-    ocp = _orbax()
-    try:
-        with _quiet():
-            return ocp.PyTreeCheckpointer().restore(str(path.resolve()))
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: not a whole Orbax checkpoint ({_archive.short(error)})") from error
+    checkpointer = _orbax().PyTreeCheckpointer()
+    with _archive.parsing(path, "Orbax"), _quiet():
+        _check_declared(path, checkpointer.metadata(str(path.resolve())))
+        return checkpointer.restore(str(path.resolve()))
+
+
+def _check_declared(path: Path, metadata: Any) -> None:
+    """Refuse arrays that are far larger than their files; zeros, of a run that has not begun, compress to nothing."""
+    tree = getattr(metadata, "item_metadata", metadata)
+    declared, todo = 0, [getattr(tree, "tree", tree)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Mapping):
+            todo += node.values()
+        elif isinstance(node, (list, tuple)):
+            todo += node
+        elif getattr(node, "shape", None) is not None and getattr(node, "dtype", None) is not None:
+            declared += math.prod(node.shape) * np.dtype(node.dtype).itemsize
+    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    _archive.check_size(path, declared, max(stored, _FRESH))
 
 
 def _orbax() -> Any:
@@ -80,7 +97,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _locate(tree: Any, path: Path, at: str | None) -> str:
-    spots = list(_archive.places(tree, lambda node: "nu" in node))
+    spots = _archive.places(tree, lambda node: "nu" in node)
     if at is not None:
         if at not in spots:
             raise InputError(f"at: no RMSprop state at {at!r} in {path}, expected one of {spots}")
@@ -88,9 +105,9 @@ def _locate(tree: Any, path: Path, at: str | None) -> str:
     if len(spots) > 1:
         raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
     if not spots:
-        if list(_archive.places(tree, lambda node: "momentum_buf" in node and "count" in node)):
+        if _archive.places(tree, lambda node: "momentum_buf" in node and "count" in node):
             raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
-        if list(_archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node)):
+        if _archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
     return spots[0]

@@ -2,15 +2,13 @@
 
     <p>_mean_square_0, <p>_mean_grad_0 (zeros unless centered), <p>_momentum_0, LR_Scheduler, master_weights
 
-eps is inside the root, lr inside the buffer, mean_sq from zero. The pickle is read by an unpickler that can build NumPy
-arrays, dicts and numbers and nothing else, so no code of the file runs.
+eps is inside the root, lr inside the buffer, mean_sq from zero. No code of the file runs: see `_pickles.py`.
 
 Source: paddle/optimizer/rmsprop.py and framework/io.py 3.3.1.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop.checkpoints._archive import short
+from rmsprop.checkpoints._archive import check_entries, read_bytes, short
+from rmsprop.checkpoints._pickles import loads
 from rmsprop.checkpoints._snapshot import Parameter, Snapshot
 from rmsprop.errors import FileError, StateError
 
@@ -28,42 +27,19 @@ __all__ = ["read", "write"]
 _NAME = re.compile(r"^(?P<parameter>.+)_(?P<slot>mean_square|mean_grad|momentum)_0$")
 _SLOTS = {"mean_square": "mean_sq", "mean_grad": "mean_grad", "momentum": "momentum_buf"}
 _STRUCTURED = "StructuredToParameterName@@"
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-}
 
 
-class _Arrays(pickle.Unpickler):
-    """An unpickler that knows NumPy arrays and builtin containers, and calls nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module.replace("numpy._core", _CORE).replace("numpy.core", _CORE), name)
-
-
-_CORE = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
-
-
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[Any, Any]:
     try:
-        tree = _Arrays(io.BytesIO(path.read_bytes())).load()
+        tree = loads(read_bytes(path))
     except pickle.UnpicklingError as error:
         raise FileError(
             f"{path}: not a pickle of arrays alone ({short(error)}); what else it holds could only be had by running "
             "it, and that is never done"
         ) from error
-    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError) as error:
-        raise FileError(f"{path}: truncated or corrupt ({short(error)})") from error
     if not isinstance(tree, dict):
         raise FileError(f"{path}: a {type(tree).__name__}, expected the dict that optimizer.state_dict() returns")
+    check_entries(tree, {_STRUCTURED: dict}, str(path))
     return tree
 
 

@@ -13,6 +13,7 @@ Source: tensorflow/python/training/rmsprop.py 2.21; tf_keras/src/optimizers 2.21
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop._files import check_regular
 from rmsprop.checkpoints import _archive, _blocks
 from rmsprop.checkpoints._layout import Layout, snapshot_of
 from rmsprop.checkpoints._packages import needed
@@ -44,22 +46,21 @@ def _tensorflow() -> Any:
 
 def prefix_of(path: Path) -> Path:
     """Return the prefix of a checkpoint from it or from one of its files."""
-    name = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
-    return path.with_name(name)
+    return path.parent / re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
 
 
 def files_of(prefix: Path) -> list[Path]:
     """Return the files that a checkpoint of one shard has, in the order of `SUFFIXES`."""
-    return [prefix.with_name(prefix.name + suffix) for suffix in SUFFIXES]
+    return [prefix.parent / (prefix.name + suffix) for suffix in SUFFIXES]
 
 
 def _all(prefix: Path) -> dict[str, Any]:
-    tf = _tensorflow()
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, OSError, IndexError) as error:
-        raise FileError(f"{prefix}: not a whole TensorFlow checkpoint ({_archive.short(error)})") from error
+    with _archive.parsing(prefix, "TensorFlow"):
+        reader = _tensorflow().train.load_checkpoint(str(prefix))
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        declared = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
+        _archive.check_size(prefix, declared, sum(check_regular(file) for file in files_of(prefix)))
+        return {name: reader.get_tensor(name) for name in shapes}
 
 
 def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = None) -> Snapshot:

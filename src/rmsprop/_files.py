@@ -58,7 +58,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
-    path = Path(os.path.realpath(path))
+    path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
@@ -67,6 +67,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             with open(temporary, "rb") as made, open(path, "wb") as device:
                 shutil.copyfileobj(made, device)
         return
+    path = Path(os.path.realpath(path))
     remove_stale(path.parent)
     temporary = beside(path, "part")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))

@@ -177,8 +177,9 @@ def parsing(path: str | Path, layout: str) -> Iterator[None]:
     except RMSpropError:
         raise
     except Exception as error:
-        reason = "it takes more memory than there is" if isinstance(error, MemoryError) else short(error)
-        raise FileError(f"{path}: not a whole {layout} checkpoint ({reason})") from error
+        reason = getattr(error, "strerror", None) or short(error)
+        reason = "it takes more memory than there is" if isinstance(error, MemoryError) else reason
+        raise FileError(f"{path}: not a whole {layout} ({reason})") from error
 
 
 def check_entries(entries: Mapping[Any, Any], expected: Mapping[str, Any], where: str) -> None:

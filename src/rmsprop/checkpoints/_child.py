@@ -86,7 +86,7 @@ def serve(request: Mapping[str, Any], readers: Mapping[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path, family = Path(request["file"]), request["family"]
     try:
-        with parsing(path, family):
+        with parsing(path, f"{family} checkpoint"):
             arrays = _packed(readers[family].read(path, **request["told"]))
     except errors.RMSpropError as error:
         arrays = {"error": _text([type(error).__name__, str(error)])}

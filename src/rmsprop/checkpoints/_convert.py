@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from rmsprop._files import check_regular, replacing
 from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
-from rmsprop.checkpoints._archive import parsing
+from rmsprop.checkpoints._archive import parsing, short
 from rmsprop.checkpoints._child import ROOM, read_apart
 from rmsprop.checkpoints._fit import Target, fit
 from rmsprop.checkpoints._recognise import recognised
 from rmsprop.checkpoints._remarks import remarks
 from rmsprop.checkpoints._replacing import replacing_files, replacing_folder
 from rmsprop.checkpoints._snapshot import Snapshot, checked
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, InputError, RMSpropError, StateError
 from rmsprop.rule import BufferMode
 
 __all__ = ["FORMATS", "Report", "convert", "read", "write"]
@@ -126,13 +126,13 @@ def read(
     """
     path = Path(path)
     _known(format)
-    with parsing(path, format or "checkpoint"):
+    with parsing(path, f"{format} checkpoint" if format else "checkpoint"):
         snapshot = _read(path, format, {"slots": slots, "schedule": schedule, "at": at})
-    if format is not None and snapshot.format != format:
-        if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
-            raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
-        snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
-    return checked(snapshot, str(path), finite=finite)
+        if format is not None and snapshot.format != format:
+            if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
+                raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
+            snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
+        return checked(snapshot, str(path), finite=finite)
 
 
 def _known(format: str | None) -> None:
@@ -222,21 +222,42 @@ def _write(
     as_tf = format == "tensorflow1" or (format.startswith("tf-keras") and model is not None and not model.is_file())
     if not force:
         for file in tf_files if as_tf else [path]:
-            if file.exists():
+            if os.path.lexists(file):
                 raise InputError(f"{file}: exists; nothing was written (--force replaces it)")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
+    folder = format == "optax" and not (model.is_file() if model is not None else path.suffix == ".msgpack")
+    if folder and path.is_dir() and any(path.iterdir()) and not optax.is_orbax_alone(path):
+        raise InputError(f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace those")
+    told = {"slots": slots, "schedule": schedule, "at": at}
+    try:
+        _write_whole(path, snapshot, format, model, told, as_tf=as_tf, folder=folder)
+    except RMSpropError:
+        raise
+    except Exception as error:  # each library has its own for a full disk
+        reason = getattr(error, "strerror", None) or short(error)
+        raise OSError(f"{path}: could not be written ({reason}); what stood there is unchanged") from error
+
+
+def _write_whole(
+    path: Path,
+    snapshot: Snapshot,
+    format: str,
+    model: Path | None,
+    told: Mapping[str, Any],
+    *,
+    as_tf: bool,
+    folder: bool,
+) -> None:
     if as_tf:
         with replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES) as temporary:
-            tensorflow.write(temporary, snapshot, like=model, slots=slots, at=at)
-        return
-    msgpack = model.is_file() if model is not None else path.suffix == ".msgpack"
-    if format == "optax" and not msgpack:
+            tensorflow.write(temporary, snapshot, like=model, slots=told["slots"], at=told["at"])
+    elif folder:
         with replacing_folder(path) as temporary:
-            optax.write(temporary, snapshot, like=model, schedule=schedule, slots=slots, at=at)
-        return
-    with replacing(path) as temporary:
-        _write_file(temporary, snapshot, format, model, {"slots": slots, "schedule": schedule, "at": at})
+            optax.write(temporary, snapshot, like=model, **told)
+    else:
+        with replacing(path) as temporary:
+            _write_file(temporary, snapshot, format, model, told)
 
 
 def _write_file(path: Path, snapshot: Snapshot, format: str, like: Path | None, told: Mapping[str, Any]) -> None:

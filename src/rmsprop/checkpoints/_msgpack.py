@@ -43,7 +43,7 @@ def unpacked(data: bytes, where: str) -> Any:
         return items
 
     hooks = {"ext_hook": _from_ext, "list_hook": counted, "object_hook": counted}
-    with parsing(where, "msgpack"):
+    with parsing(where, "msgpack file"):
         return _joined(_msgpack().unpackb(data, **hooks, raw=False, strict_map_key=False, max_array_len=ENTRIES))
 
 

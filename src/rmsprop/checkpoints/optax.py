@@ -29,8 +29,12 @@ from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
 from rmsprop.errors import FileError, InputError, StateError
 
-__all__ = ["is_orbax", "read", "write"]
+__all__ = ["is_orbax", "is_orbax_alone", "read", "write"]
 
+_PARTS = {
+    *("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"),
+    *("array_metadatas", "descriptor", "metrics"),
+}
 _FRESH = 2**26
 """Bytes that any Orbax folder counts as, of which `_archive.RATIO` are a gigabyte."""
 _HYPERPARAMS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
@@ -39,6 +43,17 @@ _HYPERPARAMS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum":
 def is_orbax(path: Path) -> bool:
     """Tell whether a folder is an Orbax checkpoint."""
     return any((path / name).exists() for name in ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"))
+
+
+def is_orbax_alone(path: Path) -> bool:
+    """Tell whether a folder is an Orbax checkpoint and holds nothing else, so that it can be replaced."""
+    parts = path / "default" if (path / "default").is_dir() else path
+    names = {file.name for folder in {path, parts} for file in folder.iterdir() if not _is_array(file)}
+    return is_orbax(parts) and all(name in _PARTS or name.startswith("ocdbt.process_") for name in names)
+
+
+def _is_array(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (".zarray", "zarr.json"))
 
 
 def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = None) -> Snapshot:
@@ -63,7 +78,7 @@ def _tree(path: Path) -> Any:
     if (path / "default").is_dir():  # a step folder of CheckpointManager
         path = path / "default"
     checkpointer = _orbax().PyTreeCheckpointer()
-    with _archive.parsing(path, "Orbax"), _quiet():
+    with _archive.parsing(path, "Orbax checkpoint"), _quiet():
         _check_declared(path, checkpointer.metadata(str(path.resolve())))
         return checkpointer.restore(str(path.resolve()))
 

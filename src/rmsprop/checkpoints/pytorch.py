@@ -59,7 +59,7 @@ def _torch() -> Any:
 
 def _load(path: Path, where: Path | None = None) -> Any:
     where = where or path
-    with _archive.parsing(where, "torch.save"), warnings.catch_warnings():
+    with _archive.parsing(where, "torch.save file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pickle protocols, where the answer is no anyway
         names = _archive.members(path)
         if MEMBER in names:

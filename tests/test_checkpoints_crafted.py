@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from checkpointing import RECORDED
+from rmsprop import checkpoints
 from rmsprop.cli import app
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -93,11 +94,11 @@ def array(dtype, shape=(2,), data=b"\0" * 8, state=None):
     return Reduced(rebuild, (np.ndarray, (0,), b"b"), state or (1, shape, kind, False, data))
 
 
-OBJECT = Reduced(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 63))
-OUTSIDE = Reduced(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("f4"), 2**20)}, 8, 1, 16))
+OBJECT = Reduced(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0))
+OUTSIDE = Reduced(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("f4"), 2**28)}, 8, 1, 0))
 PADDLE = {
-    "a dtype with a pointer": {"w_mean_square_0": array(OBJECT)},
-    "a dtype that reaches outside": {"w_mean_square_0": array(OUTSIDE)},
+    "a dtype with a pointer": {"w_mean_square_0": array(OBJECT, (1,), b"A" * 8)},
+    "a dtype that reaches outside": {"w_mean_square_0": array(OUTSIDE, (1,))},
     "an array of objects": {"w_mean_square_0": np.array([None, 1])},
     "an array without data": {"w_mean_square_0": Reduced(np._core.multiarray._reconstruct, (np.ndarray, (9,), b"b"))},
     "an array of 10^12 elements": {"w_mean_square_0": Reduced(np.ndarray, ((10**12,),))},
@@ -154,16 +155,16 @@ def replaced(name, make):
 
 def virtual(group, name):
     layout = h5py.VirtualLayout((6,), "f4")
-    layout[:] = h5py.VirtualSource("/etc/hostname", "x", (6,))
+    layout[:] = h5py.VirtualSource(__file__, "x", (6,))
     group.create_virtual_dataset(name, layout)
 
 
 HDF5 = {
     "data of another file": replaced(
-        "2", lambda group, name: group.create_dataset(name, (2,), "f4", external=[("/etc/hostname", 0, 8)])
+        "2", lambda group, name: group.create_dataset(name, (2,), "f4", external=[(__file__, 0, 8)])
     ),
     "a link to another file": replaced(
-        "2", lambda group, name: group.__setitem__(name, h5py.ExternalLink("/etc/hostname", "x"))
+        "2", lambda group, name: group.__setitem__(name, h5py.ExternalLink(__file__, "x"))
     ),
     "a link within": replaced("2", lambda group, name: group.__setitem__(name, h5py.SoftLink("/optimizer/vars/1"))),
     "virtual data": replaced("2", virtual),
@@ -178,6 +179,8 @@ HDF5 = {
     "a rule that is text": lambda file, group: group.__setitem__("rule", np.frombuffer(b"{{{", np.uint8)),
 }
 OPTIMIZER = {"module": "keras.optimizers", "class_name": "RMSprop", "config": {}}
+NUMBERS = {"learning_rate": 0.1, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False}
+PLAIN = json.dumps({"compile_config": {"optimizer": {**OPTIMIZER, "config": NUMBERS}}})
 CONFIGS = {
     "text": json.dumps("x"),
     "brackets": "[" * 100_000,
@@ -217,8 +220,8 @@ def linked(folder):
     return folder / "linked.jsonl"
 
 
-def inner(folder):
-    return weights(folder / "a.weights.h5", lambda file, group: None).read_bytes()
+def inner(folder, change=lambda file, group: None):
+    return weights(folder / "a.weights.h5", change).read_bytes()
 
 
 def versioned(folder):
@@ -240,7 +243,7 @@ CASES = {
         for dtype in DTYPES
     },
     **{
-        f"HDF5: {name}": lambda folder, change=change: [weights(folder / "a.weights.h5", change)]
+        f"HDF5: {name}": lambda folder, change=change: [keras_file(folder / "a.keras", PLAIN, inner(folder, change))]
         for name, change in HDF5.items()
     },
     **{
@@ -257,6 +260,14 @@ CASES = {
     "a name of 300 letters": lambda folder: ["x" * 300],
     "a name with a NUL": lambda folder: ["x\0y"],
 }
+
+
+def test_the_same_file_without_a_change_is_read(tmp_path):
+    file = keras_file(tmp_path / "a.keras", PLAIN, inner(tmp_path))
+    assert checkpoints.read(file).step == 3
+    assert checkpoints.read(saved(tmp_path, torch_file())).step == 3
+    assert checkpoints.read(put(tmp_path, "a.msgpack", flax_file("float32"))).parameters[0].shape == (2,)
+    assert checkpoints.read(put(tmp_path, "a.pdopt", pickle.dumps({"w_mean_square_0": array("f4")}, 4))).step is None
 
 
 @pytest.mark.parametrize("command", ["convert", "doctor"])

@@ -113,17 +113,22 @@ def test_a_full_disk_is_one_line_in_convert(to, tmp_path):
     assert "/dev/full: could not be written (No space left on device)" in result.stderr
 
 
-@pytest.mark.parametrize("content", [None, "[" * 100_000, '{"a": ' * 900 + "1" + "}" * 900, '{"0": {"to": "w", "transpose": [0, "x"]}}'])
+@pytest.mark.parametrize(
+    "content", [None, "[" * 100_000, '{"a": ' * 900 + "1" + "}" * 900, '{"0": {"to": "w", "transpose": [0, "x"]}}']
+)
 def test_a_map_that_is_no_map_is_refused(content, tmp_path):
     names = tmp_path / "names.json"
     os.mkfifo(names) if content is None else names.write_text(content)
     for given in (names, "/dev/zero"):
-        with pytest.raises((FileError, InputError), match="names.json|/dev/zero"):
+        with pytest.raises((FileError, InputError), match=r"names\.json|/dev/zero"):
             checkpoints.convert(RECORDED / "timm.pt", tmp_path / "out.pt", to="torch", names=given)
 
 
 def test_a_reader_that_spins_or_crashes_is_an_error(tmp_path, monkeypatch):
-    file, told = weights(tmp_path / "a.weights.h5", lambda file, group: None), {"slots": ["velocity"], "schedule": False}
+    file, told = (
+        weights(tmp_path / "a.weights.h5", lambda file, group: None),
+        {"slots": ["velocity"], "schedule": False},
+    )
     assert checkpoints.read(file, **told).step == 3
     (tmp_path / "h5py.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.syspath_prepend(tmp_path)

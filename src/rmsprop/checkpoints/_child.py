@@ -107,7 +107,9 @@ def _text(value: Any) -> Any:
 
 def _packed(snapshot: Snapshot) -> dict[str, Any]:
     fields = {field.name: getattr(snapshot, field.name) for field in dataclasses.fields(Snapshot)}
-    fields["parameters"] = [{"name": p.name, "step": p.step, "shape": p.shape, "dtype": p.dtype} for p in snapshot.parameters]
+    fields["parameters"] = [
+        {"name": p.name, "step": p.step, "shape": p.shape, "dtype": p.dtype} for p in snapshot.parameters
+    ]
     fields["groups"] = [{**vars(g), "rule": None if g.rule is None else g.rule.to_json()} for g in snapshot.groups]
     arrays = {f"{i}/{name}": array for i, p in enumerate(snapshot.parameters) for name, array in p.arrays.items()}
     return {"fields": _text(fields), **arrays}

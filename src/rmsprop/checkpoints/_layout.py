@@ -66,7 +66,7 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
     config = config or {}
     check_entries(config, {"class_name": str, "module": str, "config": dict}, f"{where}: the optimizer's configuration")
     number = (int, float)
-    numbers = {name: number for name in ("rho", "epsilon", "momentum", "weight_decay", "gradient_accumulation_steps")}
+    numbers = dict.fromkeys(("rho", "epsilon", "momentum", "weight_decay", "gradient_accumulation_steps"), number)
     expected = {**numbers, "learning_rate": (int, float, dict), "centered": bool, "use_ema": bool, "dialect": str}
     check_entries(config.get("config") or {}, expected, f"{where}: the optimizer's configuration")
     return dict(config)

@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 import pickletools
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -86,16 +86,21 @@ _GLOBALS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): _ordered,
     ("_codecs", "encode"): _encode,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): lambda dtype, data: _array(dtype, (), data)[()] for core in ("core", "_core")},
+    **{
+        (f"numpy.{core}.multiarray", "scalar"): lambda dtype, data: _array(dtype, (), data)[()]
+        for core in ("core", "_core")
+    },
 }
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # C's makes room for any memo that a file names
+_Python: Any = pickle._Unpickler  # that of C makes room for any memo that a file names
+
+
+class _Unpickler(_Python):
     """Python's own unpickler, with the opcodes of plain data."""
 
-    dispatch = {
-        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]  # type: ignore[attr-defined]
-        for name in _OPCODES
+    dispatch: ClassVar[dict[int, Any]] = {
+        getattr(pickle, name)[0]: _Python.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
     }
 
     def find_class(self, module: str, name: str) -> Any:

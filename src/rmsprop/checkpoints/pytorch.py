@@ -171,7 +171,9 @@ def _check_schema(groups: Any, states: Any, where: str) -> None:
     if not groups or not all(isinstance(group, Mapping) and "params" in group for group in groups):
         raise FileError(f"{where}: param_groups is not what optimizer.state_dict() returns")
     for i, group in enumerate(groups):
-        _archive.check_entries(group, dict.fromkeys(_NUMBERS.values(), number) | expected, f"{where}: param_groups[{i}]")
+        _archive.check_entries(
+            group, dict.fromkeys(_NUMBERS.values(), number) | expected, f"{where}: param_groups[{i}]"
+        )
         if not all(isinstance(key, (int, str)) for key in group["params"]):
             raise FileError(f"{where}: param_groups[{i}]: params are no positions")
         if len(group.get("param_names", group["params"])) != len(group["params"]):

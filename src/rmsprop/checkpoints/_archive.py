@@ -17,8 +17,18 @@ from rmsprop._files import check_regular
 from rmsprop.errors import FileError, RMSpropError
 
 __all__ = [
-    *("check_entries", "check_size", "copied", "dtype_of", "found"),
-    *("member", "members", "parsing", "places", "read_bytes", "read_json", "short"),
+    "check_entries",
+    "check_size",
+    "copied",
+    "dtype_of",
+    "found",
+    "member",
+    "members",
+    "parsing",
+    "places",
+    "read_bytes",
+    "read_json",
+    "short",
 ]
 
 RATIO = 16

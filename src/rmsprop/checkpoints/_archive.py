@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from rmsprop._files import check_regular
-from rmsprop.errors import FileError, RMSpropError
+from rmsprop.errors import FileError, InputError, RMSpropError
 
 __all__ = [
     "check_entries",
     "check_size",
+    "chosen",
     "copied",
     "dtype_of",
     "found",
@@ -157,6 +158,19 @@ def places(tree: Any, wanted: Callable[[Mapping[str, Any]], bool]) -> list[str]:
         children = list(node.items() if isinstance(node, Mapping) else enumerate(node))
         todo += [(f"{path}/{key}" if path else str(key), child) for key, child in reversed(children)]
     return found
+
+
+def chosen(spots: list[str], at: str | None, path: Path) -> str:
+    """Return which of the places in a file is meant.
+
+    Raises:
+        InputError: There are several and `at` does not say which, or it names none of them.
+    """
+    if at is not None and at not in spots:
+        raise InputError(f"at: no optimizer state at {at!r} in {path}, expected one of {spots}")
+    if at is None and len(spots) > 1:
+        raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
+    return spots[0] if at is None else at
 
 
 def found(tree: Any, path: str) -> Any:

@@ -39,7 +39,7 @@ def read_apart(family: str, path: Path, told: Mapping[str, Any], *, size: int, r
     """Read a checkpoint in another process.
 
     Args:
-        family: One of `_convert.READERS`.
+        family: One of `_convert.FAMILIES`.
         path: The file. Read.
         told: The reader's options.
         size: Bytes of the file.
@@ -53,8 +53,8 @@ def read_apart(family: str, path: Path, told: Mapping[str, Any], *, size: int, r
     request = {"path": sys.path, "family": family, "file": str(path), "told": dict(told), "limit": limit}
     start = (
         "import json, sys; request = json.load(sys.stdin); sys.path[:] = request['path']; "
-        "from rmsprop.checkpoints._convert import READERS; from rmsprop.checkpoints._child import serve; "
-        "serve(request, READERS)"
+        "from rmsprop.checkpoints._convert import FAMILIES; from rmsprop.checkpoints._child import serve; "
+        "serve(request, FAMILIES)"
     )
     seconds = SECONDS + size / RATE
     try:
@@ -74,7 +74,7 @@ def read_apart(family: str, path: Path, told: Mapping[str, Any], *, size: int, r
     return _unpacked(done.stdout)
 
 
-def serve(request: Mapping[str, Any], readers: Mapping[str, Any]) -> None:
+def serve(request: Mapping[str, Any], families: Mapping[str, Any]) -> None:
     """Answer a request of `read_apart`: the child's whole program."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries that print
@@ -87,7 +87,7 @@ def serve(request: Mapping[str, Any], readers: Mapping[str, Any]) -> None:
     path, family = Path(request["file"]), request["family"]
     try:
         with parsing(path, f"{family} checkpoint"):
-            arrays = _packed(readers[family].read(path, **request["told"]))
+            arrays = _packed(families[family].read(path, **request["told"]))
     except errors.RMSpropError as error:
         arrays = {"error": _text([type(error).__name__, str(error)])}
     with out:

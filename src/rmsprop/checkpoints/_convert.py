@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -49,23 +50,28 @@ _FAMILY = {
 }
 
 
-class Reader(NamedTuple):
-    """How a family of layouts is read: the function, its options, the library that it loads, and the bytes of that."""
+class Family(NamedTuple):
+    """Layouts with one reader and writer, the library that these load, and the bytes of data that it needs."""
 
     read: Callable[..., Snapshot]
-    options: tuple[str, ...] = ()
+    write: Callable[..., None]
     library: str = ""
     room: int = ROOM
 
 
-READERS = {
-    "torch": Reader(pytorch.read, ("at",), "torch", 2**30),
-    "keras3": Reader(keras.read, ("slots", "schedule"), "h5py"),
-    "tensorflow": Reader(tensorflow.read, ("slots", "at"), "tensorflow", 2**31),
-    "optax": Reader(optax.read, ("slots", "at"), "orbax.checkpoint", 2**31),
-    "paddle": Reader(paddle.read),
-    "rmsprop": Reader(native.read),
+FAMILIES = {
+    "torch": Family(pytorch.read, pytorch.write, "torch", 2**30),
+    "keras3": Family(keras.read, keras.write, "h5py"),
+    "tensorflow": Family(tensorflow.read, tensorflow.write, "tensorflow", 2**31),
+    "optax": Family(optax.read, optax.write, "orbax.checkpoint", 2**31),
+    "paddle": Family(paddle.read, paddle.write),
+    "rmsprop": Family(native.read, native.write),
 }
+
+
+def _known_to(function: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that a function has."""
+    return {name: value for name, value in told.items() if name in inspect.signature(function).parameters}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,20 +147,20 @@ def _known(format: str | None) -> None:
 
 
 def _read(path: Path, format: str | None, told: Mapping[str, Any]) -> Snapshot:
-    family = recognised(path) if format is None else _family(path, format)
-    reader = READERS[family]
-    if family == "tensorflow":
+    name = recognised(path) if format is None else _family(path, format)
+    family = FAMILIES[name]
+    if name == "tensorflow":
         files = tensorflow.files_of(tensorflow.prefix_of(path))
     elif path.is_dir():
-        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+        files = [Path(folder, file) for folder, _, inside in os.walk(path) for file in inside]
     else:
         files = [path]
     size = sum(map(check_regular, files))
-    told = {name: told[name] for name in reader.options}
+    told = _known_to(family.read, told)
     # What a program has loaded it trusts with its own files; HDF5 spins on some that are corrupt.
-    if family == "keras3" or (reader.library and reader.library not in sys.modules):
-        return read_apart(family, path, told, size=size, room=reader.room)
-    return reader.read(path, **told)
+    if name == "keras3" or (family.library and family.library not in sys.modules):
+        return read_apart(name, path, told, size=size, room=family.room)
+    return family.read(path, **told)
 
 
 def _family(path: Path, format: str) -> str:
@@ -193,23 +199,16 @@ def write(
         OSError: The disk is full or the folder cannot be written; what stood at `path` is unchanged.
     """
     _known(format)
+    told = {"slots": slots, "schedule": schedule, "at": at}
     if like is not None:
-        model = _model(like, format, {"slots": slots, "schedule": schedule, "at": at})
+        model = _model(like, format, told)
         if [p.name for p in snapshot.parameters] != [p.name for p in model.parameters]:
             raise StateError(f"snapshot: its parameters are not those of {like}, in this order: convert does that")
-    _write(snapshot, Path(path), format, like, force=force, slots=slots, schedule=schedule, at=at)
+    _write(snapshot, Path(path), format, like, force, told)
 
 
 def _write(
-    snapshot: Snapshot,
-    path: Path,
-    format: str,
-    like: str | Path | None,
-    *,
-    force: bool,
-    slots: Sequence[str] | None,
-    schedule: bool | None,
-    at: str | None,
+    snapshot: Snapshot, path: Path, format: str, like: str | Path | None, force: bool, told: Mapping[str, Any]
 ) -> None:
     model = None if like is None else Path(like)
     if model is None and format not in _ALONE:
@@ -229,50 +228,22 @@ def _write(
     folder = format == "optax" and not (model.is_file() if model is not None else path.suffix == ".msgpack")
     if folder and path.is_dir() and any(path.iterdir()) and not optax.is_orbax_alone(path):
         raise InputError(f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace those")
-    told = {"slots": slots, "schedule": schedule, "at": at}
+    write = tensorflow.write if as_tf else FAMILIES[_FAMILY.get(format, format)].write
+    told = {**told, "format": format, "like": model, "msgpack": not folder}
     try:
-        _write_whole(path, snapshot, format, model, told, as_tf=as_tf, folder=folder)
+        with (
+            replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES)
+            if as_tf
+            else replacing_folder(path)
+            if folder
+            else replacing(path)
+        ) as temporary:
+            write(temporary, snapshot, **_known_to(write, told))
     except RMSpropError:
         raise
     except Exception as error:  # each library has its own for a full disk
         reason = getattr(error, "strerror", None) or short(error)
         raise OSError(f"{path}: could not be written ({reason}); what stood there is unchanged") from error
-
-
-def _write_whole(
-    path: Path,
-    snapshot: Snapshot,
-    format: str,
-    model: Path | None,
-    told: Mapping[str, Any],
-    *,
-    as_tf: bool,
-    folder: bool,
-) -> None:
-    if as_tf:
-        with replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES) as temporary:
-            tensorflow.write(temporary, snapshot, like=model, slots=told["slots"], at=told["at"])
-    elif folder:
-        with replacing_folder(path) as temporary:
-            optax.write(temporary, snapshot, like=model, **told)
-    else:
-        with replacing(path) as temporary:
-            _write_file(temporary, snapshot, format, model, told)
-
-
-def _write_file(path: Path, snapshot: Snapshot, format: str, like: Path | None, told: Mapping[str, Any]) -> None:
-    if format in pytorch.FAMILY:
-        pytorch.write(path, snapshot, format=format, like=like, at=told["at"])
-    elif format == "optax":
-        optax.write(path, snapshot, like=like, msgpack=True, **told)
-    elif format == "paddle":
-        paddle.write(path, snapshot, like=like)
-    elif format == "rmsprop":
-        assert like is not None
-        native.write(path, snapshot, like=like)
-    else:
-        assert like is not None
-        keras.write(path, snapshot, like=like, slots=told["slots"], schedule=told["schedule"])
 
 
 def convert(
@@ -353,10 +324,10 @@ def convert(
     entries = _names.names_of(names)
     plan = _BY_NAME[to]
     if model is None and to not in _ALONE:
-        _write(found, Path(target), to, None, force=force, **told)  # refuses, and says why
+        _write(found, Path(target), to, None, force, told)  # refuses, and says why
     fitted = fit(found, plan, like=model, names=entries, lr=lr, step=step, buffer=buffer)
     notes = [*fitted.notes, *remarks(found, fitted, to, model)]
-    _write(fitted, Path(target), to, like, force=force, **told)
+    _write(fitted, Path(target), to, like, force, told)
     return Report(source=found, written=fitted, path=Path(target), notes=tuple(dict.fromkeys(notes)))
 
 

@@ -85,9 +85,7 @@ def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapsh
         raise StateError(f"{where}: not every parameter has the same statistics: {sorted(kinds)}")
     parameters = []
     for name, slots in zip(layout.names, layout.slots, strict=True):
-        found = {statistic: _wide(arrays[key]) for statistic, key in slots.items()}
-        square = found["mean_sq"]
-        parameter = Parameter(name=name, **found, step=step, shape=square.shape, dtype=square.dtype.name)
+        parameter = Parameter.of(name, {statistic: arrays[key] for statistic, key in slots.items()}, step)
         parameters.append(_unmarked(parameter, rule) if layout.marked and rule is not None else parameter)
     there = {statistic for kind in kinds for statistic in kind}
     found_numbers = {ours: layout.config.get(theirs) for ours, theirs in _NUMBERS.items()}
@@ -123,11 +121,6 @@ def written(parameter: Parameter, layout: Layout) -> dict[str, Any]:
         return parameter.arrays
     arrays = kept(parameter, layout.rule)
     return {**arrays, "mean_sq": arrays["grad_var"]} if layout.rule.centered else arrays
-
-
-def _wide(array: Any) -> Any:
-    array = np.ascontiguousarray(array).reshape(np.shape(array))
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def refuse_class(title: str, path: Path, *, guess: bool = False) -> None:

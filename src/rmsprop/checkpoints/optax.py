@@ -27,7 +27,7 @@ import numpy as np
 from rmsprop.checkpoints import _archive, _msgpack
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, StateError
 
 __all__ = ["is_orbax", "is_orbax_alone", "read", "write"]
 
@@ -113,19 +113,13 @@ def _quiet() -> Iterator[None]:
 
 def _locate(tree: Any, path: Path, at: str | None) -> str:
     spots = _archive.places(tree, lambda node: "nu" in node)
-    if at is not None:
-        if at not in spots:
-            raise InputError(f"at: no RMSprop state at {at!r} in {path}, expected one of {spots}")
-        return at
-    if len(spots) > 1:
-        raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
-    if not spots:
+    if at is None and not spots:
         if _archive.places(tree, lambda node: "momentum_buf" in node and "count" in node):
             raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
         if _archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
-    return spots[0]
+    return _archive.chosen(spots, at, path)
 
 
 def _chain(tree: Any, spot: str) -> tuple[Any, Any, Any, str]:
@@ -162,21 +156,14 @@ def _snapshot(tree: Any, spot: str, path: Path, slots: Sequence[str] | None) -> 
     for name, other in (("mu", mu), ("trace", trace)):
         if other and set(other) != set(nu):
             raise StateError(f"{path}: {name} has other parameters than nu: {sorted(set(other) ^ set(nu))[:3]}")
-    parameters = tuple(
-        Parameter(
-            name=name,
-            mean_sq=square,
-            mean_grad=mu.get(name),
-            momentum_buf=-trace[name] if trace else None,
-            step=step,
-            shape=square.shape,
-            dtype=square.dtype.name,
-        )
-        for name, square in nu.items()
-    )
+    parameters = []
+    for name, square in nu.items():
+        arrays = {"mean_sq": square} | ({"mean_grad": mu[name]} if mu else {})
+        arrays |= {"momentum_buf": -trace[name]} if trace else {}
+        parameters.append(Parameter.of(name, arrays, step))
     return Snapshot(
         format="optax",
-        parameters=parameters,
+        parameters=tuple(parameters),
         centered=centered,
         buffer="lr" if trace else "none",
         ordered=len(parameters) == 1,
@@ -215,15 +202,11 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
         array = np.asarray(tree)
         if array.dtype.kind == "c":
             raise StateError(f"parameter {path!r}: complex; optax keeps |g|**2, which no other layout does")
-        return {path: np.ascontiguousarray(_wide(array)).reshape(array.shape)}
+        return {path: array}
     found: dict[str, Any] = {}
     for key, child in children:
         found |= _leaves(child, f"{path}/{key}" if path else str(key))
     return found
-
-
-def _wide(array: Any) -> Any:
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def write(

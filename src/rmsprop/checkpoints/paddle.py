@@ -32,7 +32,7 @@ _STRUCTURED = "StructuredToParameterName@@"
 def _load(path: Path) -> dict[Any, Any]:
     try:
         tree = loads(read_bytes(path))
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an opcode that no plain data have
         raise FileError(
             f"{path}: not a pickle of arrays alone ({short(error)}); what else it holds could only be had by running "
             "it, and that is never done"
@@ -55,8 +55,7 @@ def read(path: Path) -> Snapshot:
     for key, value in tree.items():
         match = _NAME.match(str(key))
         if match and isinstance(value, np.ndarray):
-            array = value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
-            found.setdefault(match["parameter"], {})[_SLOTS[match["slot"]]] = array
+            found.setdefault(match["parameter"], {})[_SLOTS[match["slot"]]] = value
     if not found or not all("mean_sq" in entry for entry in found.values()):
         if any("moment1" in str(key) for key in tree):
             raise StateError(f"{path}: the state of Adam (moment1, moment2), not of RMSProp: nothing was converted")
@@ -64,12 +63,7 @@ def read(path: Path) -> Snapshot:
     # mean_grad is always there; only a centered run ever writes to it.
     centered = any(entry["mean_grad"].any() for entry in found.values() if "mean_grad" in entry)
     parameters = tuple(
-        Parameter(
-            name=name,
-            **{k: v for k, v in entry.items() if centered or k != "mean_grad"},
-            shape=entry["mean_sq"].shape,
-            dtype=entry["mean_sq"].dtype.name,
-        )
+        Parameter.of(name, {k: v for k, v in entry.items() if centered or k != "mean_grad"}, None)
         for name, entry in found.items()
     )
     step = tree.get("LR_Scheduler")

@@ -33,7 +33,7 @@ from rmsprop.checkpoints import _archive, bitsandbytes
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._pickles import check_pickles
 from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, kept, raw
-from rmsprop.errors import FileError, InputError, RuleError, StateError
+from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import BufferMode, Rule
 
 __all__ = ["FAMILY", "read", "write"]
@@ -96,15 +96,9 @@ def _locate(tree: Any, path: Path, at: str | None) -> dict[str, Any]:
         InputError: There are several and `at` does not say which.
     """
     spots = _archive.places(tree, lambda node: "state" in node and "param_groups" in node)
-    if at is not None:
-        if at not in spots:
-            raise InputError(f"at: no optimizer state at {at!r} in {path}, expected one of {spots}")
-        return _archive.found(tree, at)
-    if not spots:
+    if at is None and not spots:
         raise FileError(f"{path}: no optimizer state in it: expected optimizer.state_dict() (state and param_groups)")
-    if len(spots) > 1:
-        raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
-    return _archive.found(tree, spots[0])
+    return _archive.found(tree, _archive.chosen(spots, at, path))
 
 
 def read(path: Path, *, at: str | None = None) -> Snapshot:
@@ -262,17 +256,8 @@ def _parameter(name: str, state: Mapping[str, Any], where: str) -> Parameter:
         arrays |= _decoded(state)
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
         raise StateError(f"{where}: parameter {name!r}: {_archive.short(error)}") from error
-    if "mean_sq" not in arrays:  # rmsprop.torch, centered with 8-bit codes
-        arrays["mean_sq"] = arrays["grad_var"] + arrays["mean_grad"] ** 2
-    square = arrays["mean_sq"]
     step = state.get("step")
-    return Parameter(
-        name=name,
-        **arrays,
-        step=None if step is None else int(step),
-        shape=square.shape,
-        dtype=square.dtype.name,
-    )
+    return Parameter.of(name, arrays, None if step is None else int(step))
 
 
 def _decoded(state: Mapping[str, Any]) -> dict[str, Array]:
@@ -297,8 +282,7 @@ def _numpy(tensor: Any) -> Array:
     tensor = tensor.detach().cpu()
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
-    # A copy, as the tensor is a map of the file, which may change.
-    array: Array = np.array(tensor.resolve_conj().numpy(), order="C").reshape(tuple(tensor.shape))
+    array: Array = tensor.resolve_conj().numpy()
     return array
 
 

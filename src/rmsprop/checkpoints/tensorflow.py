@@ -38,6 +38,8 @@ _POSITION = re.compile(r"^(?P<optimizer>.+)/_variables/(?P<number>\d+)$")
 _NUMBERED = re.compile(r"^(?P<variable>.+)/RMSProp(?:_(?P<number>\d+))?$")
 _OTHERS = re.compile(r"/(Adam|Adagrad|Adadelta|Momentum|Ftrl|Nadam|AMSGrad|LAMB)(?:_\d+)?$|/\.OPTIMIZER_SLOT/.+/(m|v)$")
 _SLOT_NAMES = {"rms": "mean_sq", "mg": "mean_grad", "momentum": "momentum_buf"}
+Hits = Mapping[str, re.Match[str]]
+Keys = Mapping[str, str]
 
 
 def _tensorflow() -> Any:
@@ -117,12 +119,7 @@ def _step(objects: Mapping[str, str], *names: str) -> str | None:
 
 
 def _tf1_layout(
-    hits: Mapping[str, re.Match[str]],
-    plain: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    slots: Sequence[str] | None,
-    at: str | None,
+    hits: Hits, plain: Keys, arrays: Mapping[str, Any], where: str, slots: Sequence[str] | None, at: str | None
 ) -> Layout:
     numbered: dict[str, dict[int, str]] = {}
     for name, match in hits.items():
@@ -152,12 +149,7 @@ def _variable(name: str, arrays: Mapping[str, Any]) -> str:
 
 
 def _legacy_layout(
-    hits: Mapping[str, re.Match[str]],
-    plain: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    slots: Sequence[str] | None,
-    at: str | None,
+    hits: Hits, plain: Keys, arrays: Mapping[str, Any], where: str, slots: Sequence[str] | None, at: str | None
 ) -> Layout:
     optimizer = _one({match["optimizer"] for match in hits.values()}, where, at)
     found: dict[str, dict[str, str]] = {}
@@ -182,12 +174,7 @@ def _legacy_layout(
 
 
 def _positions_layout(
-    hits: Mapping[str, re.Match[str]],
-    plain: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    slots: Sequence[str] | None,
-    at: str | None,
+    hits: Hits, plain: Keys, arrays: Mapping[str, Any], where: str, slots: Sequence[str] | None, at: str | None
 ) -> Layout:
     optimizer = _one({match["optimizer"] for match in hits.values()}, where, at)
     mine = {int(match["number"]): plain[key] for key, match in hits.items() if match["optimizer"] == optimizer}

@@ -63,6 +63,7 @@ def read_apart(family: str, path: Path, told: Mapping[str, Any], *, size: int, r
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=seconds,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -59,11 +59,13 @@ class Family(NamedTuple):
     room: int = ROOM
 
 
+_STACKS = 2**25 * (os.cpu_count() or 1)
+"""Bytes for the stacks of threads, some for each core."""
 FAMILIES = {
-    "torch": Family(pytorch.read, pytorch.write, "torch", 2**30),
+    "torch": Family(pytorch.read, pytorch.write, "torch", 2**31),
     "keras3": Family(keras.read, keras.write, "h5py"),
-    "tensorflow": Family(tensorflow.read, tensorflow.write, "tensorflow", 2**31),
-    "optax": Family(optax.read, optax.write, "orbax.checkpoint", 2**31),
+    "tensorflow": Family(tensorflow.read, tensorflow.write, "tensorflow", 2**31 + _STACKS),
+    "optax": Family(optax.read, optax.write, "orbax.checkpoint", 2**32 + _STACKS),
     "paddle": Family(paddle.read, paddle.write),
     "rmsprop": Family(native.read, native.write),
 }

@@ -178,6 +178,26 @@ HDF5 = {
     "a group that holds itself": lambda file, group: group.__setitem__("self", group),
     "a rule that is text": lambda file, group: group.__setitem__("rule", np.frombuffer(b"{{{", np.uint8)),
 }
+
+
+def named(names, training="{}"):
+    """Add what the older .h5 keeps: the arrays' names, and the configuration."""
+
+    def change(file, group):
+        file.create_group("optimizer_weights").attrs["weight_names"] = names
+        file.attrs["training_config"] = training
+
+    return change
+
+
+OLDER = {
+    "names that are numbers": named([1, 2]),
+    "names of nothing": named(["rmsprop/w_velocity"]),
+    "a configuration of brackets": named(["rmsprop/w_velocity"], "[" * 60_000),
+    "a configuration that is a list": named(["rmsprop/w_velocity"], "[]"),
+    "a configuration of another type": named(["rmsprop/w_velocity"], '{"optimizer_config": {"config": 7}}'),
+    "an array for the group": lambda file, group: file.create_dataset("optimizer_weights", data=[1.0]),
+}
 OPTIMIZER = {"module": "keras.optimizers", "class_name": "RMSprop", "config": {}}
 NUMBERS = {"learning_rate": 0.1, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False}
 PLAIN = json.dumps({"compile_config": {"optimizer": {**OPTIMIZER, "config": NUMBERS}}})
@@ -245,6 +265,10 @@ CASES = {
     **{
         f"HDF5: {name}": lambda folder, change=change: [keras_file(folder / "a.keras", PLAIN, inner(folder, change))]
         for name, change in HDF5.items()
+    },
+    **{
+        f"older HDF5: {name}": lambda folder, change=change: [weights(folder / "a.h5", change)]
+        for name, change in OLDER.items()
     },
     **{
         f"config: {name}": lambda folder, config=config: [keras_file(folder / "a.keras", config, inner(folder))]

@@ -295,6 +295,7 @@ def convert(
         FileError: A file that is missing, truncated, corrupt or of no known layout.
         StateError: What cannot be converted, by name. Nothing was written.
         InputError: An option that is missing or does not fit. Nothing was written.
+        OSError: The disk is full or the folder cannot be written; what stood at `target` is unchanged.
 
     Example:
         >>> import pathlib, tempfile, torch

@@ -142,7 +142,7 @@ def test_a_snapshot_of_another_process_is_the_whole_snapshot(tmp_path):
     for file in (own_file(tmp_path / "a", rmsprop.Rule(rho=0.9, momentum=0.9, buffer="unit")), RECORDED / "timm.pt"):
         snapshot = checkpoints.read(file)
         family = "rmsprop" if snapshot.format == "rmsprop" else "torch"
-        other = _child.read_apart(family, file, {}, size=10**6, room=2**30)
+        other = _child.read_in_child(family, file, {}, size=10**6, room=2**30)
         assert repr(other) == repr(snapshot)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rmsprop.errors import FileError
 
-__all__ = ["beside", "check_regular", "remove_stale", "replacing"]
+__all__ = ["check_regular", "name_beside", "remove_stale", "replacing"]
 
 STALE = 86400.0
 """Seconds after which a temporary file belongs to a save that was killed."""
@@ -38,7 +38,7 @@ def check_regular(path: str | Path) -> int:
     return found.st_size
 
 
-def beside(path: Path, kind: str) -> Path:
+def name_beside(path: Path, kind: str) -> Path:
     """Return a new name beside `path`; `replacing` removes those of the kind "part" that a killed save left."""
     return path.with_name(f".{path.name}.{os.urandom(6).hex()}.{kind}")
 
@@ -69,7 +69,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         return
     path = Path(os.path.realpath(path))
     remove_stale(path.parent)
-    temporary = beside(path, "part")
+    temporary = name_beside(path, "part")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
     try:

@@ -19,14 +19,14 @@ from rmsprop.errors import FileError, InputError, RMSpropError
 __all__ = [
     "check_entries",
     "check_size",
-    "chosen",
+    "choose",
     "copied",
-    "dtype_of",
     "found",
     "member",
     "members",
-    "parsing",
+    "parse_dtype",
     "places",
+    "raise_file_errors",
     "read_bytes",
     "read_json",
     "short",
@@ -160,7 +160,7 @@ def places(tree: Any, wanted: Callable[[Mapping[str, Any]], bool]) -> list[str]:
     return found
 
 
-def chosen(spots: list[str], at: str | None, path: Path) -> str:
+def choose(spots: list[str], at: str | None, path: Path) -> str:
     """Return which of the places in a file is meant.
 
     Raises:
@@ -194,7 +194,7 @@ def short(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def parsing(path: str | Path, layout: str) -> Iterator[None]:
+def raise_file_errors(path: str | Path, layout: str) -> Iterator[None]:
     """Raise whatever a parser raises within as a `FileError` with the file, the layout and the parser's reason."""
     try:
         yield
@@ -226,14 +226,14 @@ def check_entries(entries: Mapping[Any, Any], expected: Mapping[str, Any], where
         raise FileError(f"{where}: {name} is a {type(value).__name__}, expected {wanted}")
 
 
-def dtype_of(name: str) -> np.dtype[Any]:
+def parse_dtype(name: str) -> np.dtype[Any]:
     """Return the dtype of plain numbers that a name means.
 
     Raises:
         ValueError: A dtype of another kind: with fields, of objects, of text.
 
     Example:
-        >>> print(dtype_of("<f4"), dtype_of("bfloat16"))
+        >>> print(parse_dtype("<f4"), parse_dtype("bfloat16"))
         float32 bfloat16
     """
     if name in ("bfloat16", "V2"):  # the latter an old way to say it

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from rmsprop import errors
-from rmsprop.checkpoints._archive import RATIO, SLACK, parsing
+from rmsprop.checkpoints._archive import RATIO, SLACK, raise_file_errors
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
 from rmsprop.errors import FileError
 from rmsprop.rule import Rule
 
-__all__ = ["read_apart", "serve"]
+__all__ = ["read_in_child", "serve"]
 
 SECONDS = 60.0
 RATE = 5e6
@@ -35,7 +35,7 @@ ROOM = 2**27
 """Bytes beside those of the file: for libraries that are loaded on the way."""
 
 
-def read_apart(family: str, path: Path, told: Mapping[str, Any], *, size: int, room: int = ROOM) -> Snapshot:
+def read_in_child(family: str, path: Path, told: Mapping[str, Any], *, size: int, room: int = ROOM) -> Snapshot:
     """Read a checkpoint in another process.
 
     Args:
@@ -76,7 +76,7 @@ def read_apart(family: str, path: Path, told: Mapping[str, Any], *, size: int, r
 
 
 def serve(request: Mapping[str, Any], families: Mapping[str, Any]) -> None:
-    """Answer a request of `read_apart`: the child's whole program."""
+    """Answer a request of `read_in_child`: the child's whole program."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries that print
     with contextlib.suppress(ImportError):  # Windows, where the time limit alone holds
@@ -87,7 +87,7 @@ def serve(request: Mapping[str, Any], families: Mapping[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path, family = Path(request["file"]), request["family"]
     try:
-        with parsing(path, f"{family} checkpoint"):
+        with raise_file_errors(path, f"{family} checkpoint"):
             arrays = _packed(families[family].read(path, **request["told"]))
     except errors.RMSpropError as error:
         arrays = {"error": _text([type(error).__name__, str(error)])}

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from rmsprop._files import check_regular, replacing
 from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
-from rmsprop.checkpoints._archive import parsing, short
-from rmsprop.checkpoints._child import ROOM, read_apart
+from rmsprop.checkpoints._archive import raise_file_errors, short
+from rmsprop.checkpoints._child import ROOM, read_in_child
 from rmsprop.checkpoints._fit import Target, fit
 from rmsprop.checkpoints._recognise import recognised
 from rmsprop.checkpoints._remarks import remarks
@@ -71,7 +71,7 @@ FAMILIES = {
 }
 
 
-def _known_to(function: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def _select_options(function: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the options that a function has."""
     return {name: value for name, value in told.items() if name in inspect.signature(function).parameters}
 
@@ -134,7 +134,7 @@ def read(
     """
     path = Path(path)
     _known(format)
-    with parsing(path, f"{format} checkpoint" if format else "checkpoint"):
+    with raise_file_errors(path, f"{format} checkpoint" if format else "checkpoint"):
         snapshot = _read(path, format, {"slots": slots, "schedule": schedule, "at": at})
         if format is not None and snapshot.format != format:
             if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
@@ -158,10 +158,10 @@ def _read(path: Path, format: str | None, told: Mapping[str, Any]) -> Snapshot:
     else:
         files = [path]
     size = sum(map(check_regular, files))
-    told = _known_to(family.read, told)
+    told = _select_options(family.read, told)
     # What a program has loaded it trusts with its own files; HDF5 spins on some that are corrupt.
     if name == "keras3" or (family.library and family.library not in sys.modules):
-        return read_apart(name, path, told, size=size, room=family.room)
+        return read_in_child(name, path, told, size=size, room=family.room)
     return family.read(path, **told)
 
 
@@ -240,7 +240,7 @@ def _write(
             if folder
             else replacing(path)
         ) as temporary:
-            write(temporary, snapshot, **_known_to(write, told))
+            write(temporary, snapshot, **_select_options(write, told))
     except RMSpropError:
         raise
     except Exception as error:  # each library has its own for a full disk

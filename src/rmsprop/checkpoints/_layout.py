@@ -56,7 +56,7 @@ class Layout:
     marked: bool = False
 
 
-def checked_config(config: Any, where: str) -> dict[str, Any]:
+def check_config(config: Any, where: str) -> dict[str, Any]:
     """Return an optimizer's configuration in Keras's words after a look at its types; {} where there is none.
 
     Raises:

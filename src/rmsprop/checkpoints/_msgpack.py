@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop.checkpoints._archive import ENTRIES, dtype_of, parsing
+from rmsprop.checkpoints._archive import ENTRIES, parse_dtype, raise_file_errors
 from rmsprop.checkpoints._packages import needed
 from rmsprop.errors import FileError
 
@@ -43,7 +43,7 @@ def unpacked(data: bytes, where: str) -> Any:
         return items
 
     hooks = {"ext_hook": _from_ext, "list_hook": counted, "object_hook": counted}
-    with parsing(where, "msgpack file"):
+    with raise_file_errors(where, "msgpack file"):
         return _joined(_msgpack().unpackb(data, **hooks, raw=False, strict_map_key=False, max_array_len=ENTRIES))
 
 
@@ -66,7 +66,7 @@ def _from_ext(code: int, data: bytes) -> Any:
     if code not in (_ARRAY, _SCALAR):
         return msgpack.ExtType(code, data)
     shape, dtype, buffer = msgpack.unpackb(data, raw=True)
-    array = np.frombuffer(buffer, dtype_of(dtype.decode())).reshape(shape)
+    array = np.frombuffer(buffer, parse_dtype(dtype.decode())).reshape(shape)
     return array[()] if code == _SCALAR else array
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rmsprop.checkpoints._archive import ENTRIES, dtype_of
+from rmsprop.checkpoints._archive import ENTRIES, parse_dtype
 
 __all__ = ["check_pickles", "loads"]
 
@@ -40,7 +40,7 @@ class _Dtype:
     """What stands for numpy.dtype: a name, and the byte order alone of the state that follows."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
-        self.dtype = dtype_of(name)
+        self.dtype = parse_dtype(name)
 
     def set(self, state: Any) -> None:
         _, order, *rest = state

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rmsprop._files import beside, remove_stale
+from rmsprop._files import name_beside, remove_stale
 
 __all__ = ["replacing_files", "replacing_folder"]
 
@@ -18,7 +18,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` for a folder, which takes its place on success and vanishes on any error."""
     path = Path(os.path.realpath(path))
     remove_stale(path.parent)
-    temporary, old = beside(path, "part"), beside(path, "old")
+    temporary, old = name_beside(path, "part"), name_beside(path, "old")
     try:
         yield temporary
         if path.exists():
@@ -43,7 +43,7 @@ def replacing_files(prefix: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     The last one is that without which the others are nothing, so that a part is never taken for the whole.
     """
     remove_stale(prefix.parent)
-    folder = beside(prefix, "part")
+    folder = name_beside(prefix, "part")
     folder.mkdir()
     try:
         yield folder / prefix.name

@@ -23,7 +23,7 @@ from typing import Any
 
 from rmsprop import dialects
 from rmsprop.checkpoints import _archive, _blocks, keras_h5
-from rmsprop.checkpoints._layout import Layout, checked_config, refuse_class, snapshot_of, written
+from rmsprop.checkpoints._layout import Layout, check_config, refuse_class, snapshot_of, written
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, InputError, RuleError, StateError
@@ -106,7 +106,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     if _archive.members(path):
         source = io.BytesIO(_archive.member(path, MEMBER))
         whole = _archive.read_json(_archive.member(path, "config.json"), f"{path}: config.json")
-        config = checked_config((whole.get("compile_config") or {}).get("optimizer"), str(path))
+        config = check_config((whole.get("compile_config") or {}).get("optimizer"), str(path))
     with h5py.File(source, "r") as file:
         _check_items(file, path)
         yield file, config

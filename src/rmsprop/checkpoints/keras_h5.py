@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rmsprop.checkpoints import _archive, _blocks
-from rmsprop.checkpoints._layout import Layout, checked_config, refuse_class
+from rmsprop.checkpoints._layout import Layout, check_config, refuse_class
 from rmsprop.checkpoints._snapshot import STATISTICS
 from rmsprop.errors import StateError
 
@@ -34,7 +34,7 @@ def layout(file: Any, path: Path) -> Layout:
     if "training_config" in file.attrs:
         text = file.attrs["training_config"]
         whole = _archive.read_json(text if isinstance(text, bytes) else str(text).encode(), f"{path}: training_config")
-        config = checked_config(whole.get("optimizer_config"), str(path))
+        config = check_config(whole.get("optimizer_config"), str(path))
     refuse_class(str(config.get("class_name") or ""), path)
     slots: dict[str, dict[str, str]] = {}
     iteration = None

@@ -78,7 +78,7 @@ def _tree(path: Path) -> Any:
     if (path / "default").is_dir():  # a step folder of CheckpointManager
         path = path / "default"
     checkpointer = _orbax().PyTreeCheckpointer()
-    with _archive.parsing(path, "Orbax checkpoint"), _quiet():
+    with _archive.raise_file_errors(path, "Orbax checkpoint"), _quiet():
         _check_declared(path, checkpointer.metadata(str(path.resolve())))
         return checkpointer.restore(str(path.resolve()))
 
@@ -119,7 +119,7 @@ def _locate(tree: Any, path: Path, at: str | None) -> str:
         if _archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
-    return _archive.chosen(spots, at, path)
+    return _archive.choose(spots, at, path)
 
 
 def _chain(tree: Any, spot: str) -> tuple[Any, Any, Any, str]:

@@ -59,7 +59,7 @@ def _torch() -> Any:
 
 def _load(path: Path, where: Path | None = None) -> Any:
     where = where or path
-    with _archive.parsing(where, "torch.save file"), warnings.catch_warnings():
+    with _archive.raise_file_errors(where, "torch.save file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pickle protocols, where the answer is no anyway
         names = _archive.members(path)
         if MEMBER in names:
@@ -98,7 +98,7 @@ def _locate(tree: Any, path: Path, at: str | None) -> dict[str, Any]:
     spots = _archive.places(tree, lambda node: "state" in node and "param_groups" in node)
     if at is None and not spots:
         raise FileError(f"{path}: no optimizer state in it: expected optimizer.state_dict() (state and param_groups)")
-    return _archive.found(tree, _archive.chosen(spots, at, path))
+    return _archive.found(tree, _archive.choose(spots, at, path))
 
 
 def read(path: Path, *, at: str | None = None) -> Snapshot:

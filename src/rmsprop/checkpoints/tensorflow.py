@@ -57,7 +57,7 @@ def files_of(prefix: Path) -> list[Path]:
 
 
 def _all(prefix: Path) -> dict[str, Any]:
-    with _archive.parsing(prefix, "TensorFlow checkpoint"):
+    with _archive.raise_file_errors(prefix, "TensorFlow checkpoint"):
         reader = _tensorflow().train.load_checkpoint(str(prefix))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         declared = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())

@@ -288,7 +288,7 @@ def test_a_configuration_that_is_no_json_is_refused(tmp_path):
     with zipfile.ZipFile(file) as old, zipfile.ZipFile(broken, "w") as new:
         for name in old.namelist():
             new.writestr(name, "{" if name == "config.json" else old.read(name))
-    with pytest.raises(FileError, match=r"config\.json in the archive is not Keras's"):
+    with pytest.raises(FileError, match=r"config\.json: not JSON"):
         checkpoints.read(broken)
 
 

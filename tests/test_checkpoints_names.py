@@ -76,7 +76,7 @@ def test_a_map_is_read_from_a_json_file(tmp_path):
     (tmp_path / "names.json").write_text(json.dumps(ORDER_MAP))
     assert [p.name for p in converted(tmp_path, tmp_path / "names.json").written.parameters] == ["b", "w"]
     (tmp_path / "names.json").write_text('{"0": ')
-    with pytest.raises(FileError, match="not a JSON file of names"):
+    with pytest.raises(FileError, match="not JSON"):
         converted(tmp_path, tmp_path / "names.json")
     with pytest.raises(FileError, match="no such file"):
         converted(tmp_path, tmp_path / "nothing.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -155,6 +156,14 @@ def test_a_gradient_that_no_longer_changes_collapses_the_variance(make):
     finding = found(watching, "collapsed")
     assert 87 < finding.step < 93  # 0.9 ** (step / 2) reaches 0.01 at step 88
     assert "centered=False" in finding.remedy
+
+
+def test_a_collapsed_variance_is_not_told_to_lower_eps_as_well():
+    seen = {"step": 200, "lr": 0.1, "rule": {"centered": True}, "eps_share": 0.9, "root_mean_sq": 1e-6}
+    look = Look(tensor="w", shape=(2,), dtype="float32", **seen)
+    assert "eps" in [finding.kind for finding in examine(look)]
+    look = dataclasses.replace(look, collapsed_share=0.9)
+    assert "eps" not in [finding.kind for finding in examine(look)]
 
 
 def test_noise_and_the_eps_of_dqn_keep_the_variance_up():

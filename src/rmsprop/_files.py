@@ -1,21 +1,54 @@
-"""Files that appear whole or not at all."""
+"""Files: written atomically, read only where they are regular files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import stat
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["replacing"]
+from rmsprop.errors import FileError
+
+__all__ = ["check_regular", "name_beside", "remove_stale", "replacing"]
+
+STALE = 86400.0
+"""Seconds after which a temporary file belongs to a save that was killed."""
+_PART = re.compile(r"\..+\.[0-9a-f]{12}\.part", re.DOTALL)
+
+
+def check_regular(path: str | Path) -> int:
+    """Return the size of a regular file in bytes; links are followed.
+
+    Raises:
+        FileError: Nothing there, or a folder, device, FIFO or socket, of which some have no end.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such file" if missing else getattr(error, "strerror", None) or str(error)
+        raise FileError(f"{path}: {reason}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{path}: not a regular file, and nothing else is read")
+    return found.st_size
+
+
+def name_beside(path: Path, kind: str) -> Path:
+    """Return a new name beside `path`; `replacing` removes those of the kind "part" that a killed save left."""
+    return path.with_name(f".{path.name}.{os.urandom(6).hex()}.{kind}")
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes its place, on any error it vanishes.
 
-    What stood at `path` survives a full disk, an exception and a kill.
+    What stood at `path` survives a full disk, an exception and a kill. A link is followed, the mode of an existing
+    file is kept, and a device or FIFO is written to. Temporary files in this folder older than a day are removed.
 
     Example:
         >>> import tempfile, pathlib
@@ -26,9 +59,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            temporary.touch()
+            yield temporary
+            with open(temporary, "rb") as made, open(path, "wb") as device:
+                shutil.copyfileobj(made, device)
+        return
+    path = Path(os.path.realpath(path))
+    remove_stale(path.parent)
+    temporary = name_beside(path, "part")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    mode = stat.S_IMODE(temporary.stat().st_mode)  # of any new file here
+    mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
     try:
         yield temporary
         temporary.chmod(mode)  # a writer that replaced the file may have made it private, as safetensors does
@@ -38,3 +81,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what saves that were killed over a day ago left in `folder`."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not _PART.fullmatch(entry.name) or time.time() - entry.stat(follow_symlinks=False).st_mtime < STALE:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)

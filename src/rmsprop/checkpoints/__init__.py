@@ -5,7 +5,8 @@
     checkpoints.convert("model.ckpt-1000", "run.pt", to="torch", names=["net/w", "net/b"])
 
 Nothing is executed: torch files are read with weights_only, PaddlePaddle's by an unpickler that knows arrays alone.
-Each framework's package is imported when one of its files is met.
+Sizes that a file declares are compared with its own before anything is allocated. Each framework's package is imported
+when one of its files is met: in a process of its own, with limits on time and memory, unless it is loaded already.
 """
 
 from __future__ import annotations

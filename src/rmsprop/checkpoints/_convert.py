@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rmsprop._files import replacing
+from rmsprop._files import check_regular, replacing
 from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
+from rmsprop.checkpoints._archive import raise_file_errors, short
+from rmsprop.checkpoints._child import ROOM, read_in_child
 from rmsprop.checkpoints._fit import Target, fit
 from rmsprop.checkpoints._recognise import recognised
 from rmsprop.checkpoints._remarks import remarks
 from rmsprop.checkpoints._replacing import replacing_files, replacing_folder
 from rmsprop.checkpoints._snapshot import Snapshot, checked
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, InputError, RMSpropError, StateError
 from rmsprop.rule import BufferMode
 
 __all__ = ["FORMATS", "Report", "convert", "read", "write"]
@@ -43,6 +48,32 @@ _FAMILY = {
     **dict.fromkeys(("tensorflow1", "tensorflow"), "tensorflow"),
     **dict.fromkeys(("tf-keras", "tf-keras-legacy"), "keras3"),
 }
+
+
+class Family(NamedTuple):
+    """Layouts with one reader and writer, the library that these load, and the bytes of data that it needs."""
+
+    read: Callable[..., Snapshot]
+    write: Callable[..., None]
+    library: str = ""
+    room: int = ROOM
+
+
+_STACKS = 2**25 * (os.cpu_count() or 1)
+"""Bytes for the stacks of threads, some for each core."""
+FAMILIES = {
+    "torch": Family(pytorch.read, pytorch.write, "torch", 2**31),
+    "keras3": Family(keras.read, keras.write, "h5py"),
+    "tensorflow": Family(tensorflow.read, tensorflow.write, "tensorflow", 2**31 + _STACKS),
+    "optax": Family(optax.read, optax.write, "orbax.checkpoint", 2**32 + _STACKS),
+    "paddle": Family(paddle.read, paddle.write),
+    "rmsprop": Family(native.read, native.write),
+}
+
+
+def _select_options(function: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that a function has."""
+    return {name: value for name, value in told.items() if name in inspect.signature(function).parameters}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,25 +134,13 @@ def read(
     """
     path = Path(path)
     _known(format)
-    family = recognised(path) if format is None else _family(path, format)
-    match family:
-        case "torch":
-            snapshot = pytorch.read(path, at=at)
-        case "keras3":
-            snapshot = keras.read(path, slots=slots, schedule=schedule)
-        case "tensorflow":
-            snapshot = tensorflow.read(path, slots=slots, at=at)
-        case "optax":
-            snapshot = optax.read(path, slots=slots, at=at)
-        case "paddle":
-            snapshot = paddle.read(path)
-        case _:
-            snapshot = native.read(path)
-    if format is not None and snapshot.format != format:
-        if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
-            raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
-        snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
-    return checked(snapshot, str(path), finite=finite)
+    with raise_file_errors(path, f"{format} checkpoint" if format else "checkpoint"):
+        snapshot = _read(path, format, {"slots": slots, "schedule": schedule, "at": at})
+        if format is not None and snapshot.format != format:
+            if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
+                raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
+            snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
+        return checked(snapshot, str(path), finite=finite)
 
 
 def _known(format: str | None) -> None:
@@ -129,10 +148,25 @@ def _known(format: str | None) -> None:
         raise InputError(f"format: {format!r}, expected one of {', '.join(FORMATS)}")
 
 
+def _read(path: Path, format: str | None, told: Mapping[str, Any]) -> Snapshot:
+    name = recognised(path) if format is None else _family(path, format)
+    family = FAMILIES[name]
+    if name == "tensorflow":
+        files = tensorflow.files_of(tensorflow.prefix_of(path))
+    elif path.is_dir():
+        files = [Path(folder, file) for folder, _, inside in os.walk(path) for file in inside]
+    else:
+        files = [path]
+    size = sum(map(check_regular, files))
+    told = _select_options(family.read, told)
+    # What a program has loaded it trusts with its own files; HDF5 spins on some that are corrupt.
+    if name == "keras3" or (family.library and family.library not in sys.modules):
+        return read_in_child(name, path, told, size=size, room=family.room)
+    return family.read(path, **told)
+
+
 def _family(path: Path, format: str) -> str:
     """Return who reads `format`; tf_keras writes TensorFlow checkpoints and HDF5 files."""
-    if not path.exists() and not all(file.exists() for file in tensorflow.files_of(tensorflow.prefix_of(path))):
-        raise FileError(f"{path}: no such file")
     if format.startswith("tf-keras") and not path.is_file():
         return "tensorflow"
     return _FAMILY.get(format, format)
@@ -167,23 +201,16 @@ def write(
         OSError: The disk is full or the folder cannot be written; what stood at `path` is unchanged.
     """
     _known(format)
+    told = {"slots": slots, "schedule": schedule, "at": at}
     if like is not None:
-        model = _model(like, format, {"slots": slots, "schedule": schedule, "at": at})
+        model = _model(like, format, told)
         if [p.name for p in snapshot.parameters] != [p.name for p in model.parameters]:
             raise StateError(f"snapshot: its parameters are not those of {like}, in this order: convert does that")
-    _write(snapshot, Path(path), format, like, force=force, slots=slots, schedule=schedule, at=at)
+    _write(snapshot, Path(path), format, like, force, told)
 
 
 def _write(
-    snapshot: Snapshot,
-    path: Path,
-    format: str,
-    like: str | Path | None,
-    *,
-    force: bool,
-    slots: Sequence[str] | None,
-    schedule: bool | None,
-    at: str | None,
+    snapshot: Snapshot, path: Path, format: str, like: str | Path | None, force: bool, told: Mapping[str, Any]
 ) -> None:
     model = None if like is None else Path(like)
     if model is None and format not in _ALONE:
@@ -196,36 +223,29 @@ def _write(
     as_tf = format == "tensorflow1" or (format.startswith("tf-keras") and model is not None and not model.is_file())
     if not force:
         for file in tf_files if as_tf else [path]:
-            if file.exists():
+            if os.path.lexists(file):
                 raise InputError(f"{file}: exists; nothing was written (--force replaces it)")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
-    if as_tf:
-        with replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES) as temporary:
-            tensorflow.write(temporary, snapshot, like=model, slots=slots, at=at)
-        return
-    msgpack = model.is_file() if model is not None else path.suffix == ".msgpack"
-    if format == "optax" and not msgpack:
-        with replacing_folder(path) as temporary:
-            optax.write(temporary, snapshot, like=model, schedule=schedule, slots=slots, at=at)
-        return
-    with replacing(path) as temporary:
-        _write_file(temporary, snapshot, format, model, {"slots": slots, "schedule": schedule, "at": at})
-
-
-def _write_file(path: Path, snapshot: Snapshot, format: str, like: Path | None, told: Mapping[str, Any]) -> None:
-    if format in pytorch.FAMILY:
-        pytorch.write(path, snapshot, format=format, like=like, at=told["at"])
-    elif format == "optax":
-        optax.write(path, snapshot, like=like, msgpack=True, **told)
-    elif format == "paddle":
-        paddle.write(path, snapshot, like=like)
-    elif format == "rmsprop":
-        assert like is not None
-        native.write(path, snapshot, like=like)
-    else:
-        assert like is not None
-        keras.write(path, snapshot, like=like, slots=told["slots"], schedule=told["schedule"])
+    folder = format == "optax" and not (model.is_file() if model is not None else path.suffix == ".msgpack")
+    if folder and path.is_dir() and any(path.iterdir()) and not optax.is_orbax_alone(path):
+        raise InputError(f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace those")
+    write = tensorflow.write if as_tf else FAMILIES[_FAMILY.get(format, format)].write
+    told = {**told, "format": format, "like": model, "msgpack": not folder}
+    try:
+        with (
+            replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES)
+            if as_tf
+            else replacing_folder(path)
+            if folder
+            else replacing(path)
+        ) as temporary:
+            write(temporary, snapshot, **_select_options(write, told))
+    except RMSpropError:
+        raise
+    except Exception as error:  # each library has its own for a full disk
+        reason = getattr(error, "strerror", None) or short(error)
+        raise OSError(f"{path}: could not be written ({reason}); what stood there is unchanged") from error
 
 
 def convert(
@@ -275,6 +295,7 @@ def convert(
         FileError: A file that is missing, truncated, corrupt or of no known layout.
         StateError: What cannot be converted, by name. Nothing was written.
         InputError: An option that is missing or does not fit. Nothing was written.
+        OSError: The disk is full or the folder cannot be written; what stood at `target` is unchanged.
 
     Example:
         >>> import pathlib, tempfile, torch
@@ -306,10 +327,10 @@ def convert(
     entries = _names.names_of(names)
     plan = _BY_NAME[to]
     if model is None and to not in _ALONE:
-        _write(found, Path(target), to, None, force=force, **told)  # refuses, and says why
+        _write(found, Path(target), to, None, force, told)  # refuses, and says why
     fitted = fit(found, plan, like=model, names=entries, lr=lr, step=step, buffer=buffer)
     notes = [*fitted.notes, *remarks(found, fitted, to, model)]
-    _write(fitted, Path(target), to, like, force=force, **told)
+    _write(fitted, Path(target), to, like, force, told)
     return Report(source=found, written=fitted, path=Path(target), notes=tuple(dict.fromkeys(notes)))
 
 

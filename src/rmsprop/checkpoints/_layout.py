@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop.checkpoints._archive import check_entries
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, kept, raw
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
@@ -55,6 +56,22 @@ class Layout:
     marked: bool = False
 
 
+def check_config(config: Any, where: str) -> dict[str, Any]:
+    """Return an optimizer's configuration in Keras's words after a look at its types; {} where there is none.
+
+    Raises:
+        FileError: The first entry of another type than Keras writes, by name.
+    """
+    check_entries({"optimizer": config}, {"optimizer": dict}, where)
+    config = config or {}
+    check_entries(config, {"class_name": str, "module": str, "config": dict}, f"{where}: the optimizer's configuration")
+    number = (int, float)
+    numbers = dict.fromkeys(("rho", "epsilon", "momentum", "weight_decay", "gradient_accumulation_steps"), number)
+    expected = {**numbers, "learning_rate": (int, float, dict), "centered": bool, "use_ema": bool, "dialect": str}
+    check_entries(config.get("config") or {}, expected, f"{where}: the optimizer's configuration")
+    return dict(config)
+
+
 def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapshot:
     """Return the snapshot that a layout finds in {key: array}.
 
@@ -68,9 +85,7 @@ def snapshot_of(layout: Layout, arrays: Mapping[str, Any], where: str) -> Snapsh
         raise StateError(f"{where}: not every parameter has the same statistics: {sorted(kinds)}")
     parameters = []
     for name, slots in zip(layout.names, layout.slots, strict=True):
-        found = {statistic: _wide(arrays[key]) for statistic, key in slots.items()}
-        square = found["mean_sq"]
-        parameter = Parameter(name=name, **found, step=step, shape=square.shape, dtype=square.dtype.name)
+        parameter = Parameter.of(name, {statistic: arrays[key] for statistic, key in slots.items()}, step)
         parameters.append(_unmarked(parameter, rule) if layout.marked and rule is not None else parameter)
     there = {statistic for kind in kinds for statistic in kind}
     found_numbers = {ours: layout.config.get(theirs) for ours, theirs in _NUMBERS.items()}
@@ -106,11 +121,6 @@ def written(parameter: Parameter, layout: Layout) -> dict[str, Any]:
         return parameter.arrays
     arrays = kept(parameter, layout.rule)
     return {**arrays, "mean_sq": arrays["grad_var"]} if layout.rule.centered else arrays
-
-
-def _wide(array: Any) -> Any:
-    array = np.ascontiguousarray(array).reshape(np.shape(array))
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def refuse_class(title: str, path: Path, *, guess: bool = False) -> None:

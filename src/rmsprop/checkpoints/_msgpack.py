@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop.checkpoints._archive import ENTRIES, parse_dtype, raise_file_errors
 from rmsprop.checkpoints._packages import needed
 from rmsprop.errors import FileError
 
@@ -32,11 +33,18 @@ def unpacked(data: bytes, where: str) -> Any:
     Raises:
         FileError: Truncated, or no msgpack.
     """
-    msgpack = _msgpack()
-    try:
-        return _joined(msgpack.unpackb(data, ext_hook=_from_ext, raw=False, strict_map_key=False))
-    except (msgpack.UnpackException, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FileError(f"{where}: not a whole msgpack file ({error})") from error
+    left = ENTRIES
+
+    def counted(items: Any) -> Any:
+        nonlocal left
+        left -= 1 + len(items)
+        if left < 0:
+            raise FileError(f"{where}: more than {ENTRIES:,} objects")
+        return items
+
+    hooks = {"ext_hook": _from_ext, "list_hook": counted, "object_hook": counted}
+    with raise_file_errors(where, "msgpack file"):
+        return _joined(_msgpack().unpackb(data, **hooks, raw=False, strict_map_key=False, max_array_len=ENTRIES))
 
 
 def packed(tree: Any) -> bytes:
@@ -58,18 +66,8 @@ def _from_ext(code: int, data: bytes) -> Any:
     if code not in (_ARRAY, _SCALAR):
         return msgpack.ExtType(code, data)
     shape, dtype, buffer = msgpack.unpackb(data, raw=True)
-    array = np.frombuffer(buffer, _dtype(dtype.decode())).reshape(shape)
+    array = np.frombuffer(buffer, parse_dtype(dtype.decode())).reshape(shape)
     return array[()] if code == _SCALAR else array
-
-
-def _dtype(name: str) -> Any:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    if name == "V2":  # an old way to say bfloat16
-        return _dtype("bfloat16")
-    return np.dtype(name)
 
 
 def _to_ext(value: Any) -> Any:

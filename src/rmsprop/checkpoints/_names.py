@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rmsprop.checkpoints._archive import TEXT, read_bytes, read_json
 from rmsprop.checkpoints._snapshot import Parameter, Snapshot
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import InputError, StateError
 
 __all__ = ["Names", "matched", "names_of"]
 
@@ -44,12 +45,7 @@ def names_of(given: str | Path | Mapping[str, Any] | Sequence[str] | None) -> Na
     where = "names"
     if isinstance(given, (str, Path)):
         where = str(given)
-        try:
-            given = json.loads(Path(given).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileError(f"{where}: no such file") from None
-        except (OSError, ValueError) as error:
-            raise FileError(f"{where}: not a JSON file of names ({error})") from error
+        given = read_json(read_bytes(given, limit=TEXT), where)
     if isinstance(given, Mapping):
         names = {str(source): _entry(target, f"{where}[{source!r}]") for source, target in given.items()}
     elif isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
@@ -59,7 +55,7 @@ def names_of(given: str | Path | Mapping[str, Any] | Sequence[str] | None) -> Na
     else:
         raise InputError(f"{where}: a {type(given).__name__}, expected an object of names or a list of them")
     targets = [entry.to for entry in names.values() if entry is not None]
-    twice = next((target for target in targets if targets.count(target) > 1), None)
+    twice = next((target for target, count in Counter(targets).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{where}: two parameters for the target {twice!r}")
     return names
@@ -70,12 +66,13 @@ def _entry(target: Any, where: str) -> Entry | None:
         return None
     if isinstance(target, (str, int)) and not isinstance(target, bool):
         return Entry(str(target))
-    if isinstance(target, Mapping) and "to" in target and set(target) <= {"to", "transpose"}:
+    nested = isinstance(target, Mapping) and isinstance(target.get("to", {}), Mapping)
+    if isinstance(target, Mapping) and not nested and set(target) <= {"to", "transpose"}:
         plain = _entry(target["to"], where)
         axes = target.get("transpose", False)
         if plain is not None and isinstance(axes, bool):
             return dataclasses.replace(plain, reverse=axes)
-        if plain is not None and isinstance(axes, (list, tuple)) and sorted(axes) == list(range(len(axes))):
+        if plain is not None and isinstance(axes, (list, tuple)) and all(axes.count(i) == 1 for i in range(len(axes))):
             return dataclasses.replace(plain, axes=tuple(axes))
     raise InputError(
         f'{where}: {target!r}, expected a name, a position, null, or {{"to": name, "transpose": true or the axes}}'

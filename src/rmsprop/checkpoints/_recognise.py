@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rmsprop._files import check_regular
 from rmsprop.checkpoints import _archive, optax, tensorflow
 from rmsprop.errors import FileError
 
@@ -21,12 +22,11 @@ def recognised(path: Path) -> str:
     prefix = tensorflow.prefix_of(path)
     if all(file.is_file() for file in tensorflow.files_of(prefix)):
         return "tensorflow"
-    if prefix.with_name(prefix.name + ".index").is_file():
+    if (prefix.parent / f"{prefix.name}.index").is_file():
         raise FileError(f"{prefix}: a TensorFlow checkpoint without its .data-00000-of-00001 (or in several shards)")
     if path.is_dir():
         return _folder(path)
-    if not path.is_file():
-        raise FileError(f"{path}: no such file")
+    check_regular(path)
     with open(path, "rb") as file:
         head = file.read(64)
     if head[:2] == b"PK":

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rmsprop._files import name_beside, remove_stale
+
 __all__ = ["replacing_files", "replacing_folder"]
-
-
-def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{kind}")
 
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` for a folder, which takes its place on success and vanishes on any error."""
-    temporary, old = _beside(path, "part"), _beside(path, "old")
+    path = Path(os.path.realpath(path))
+    remove_stale(path.parent)
+    temporary, old = name_beside(path, "part"), name_beside(path, "old")
     try:
         yield temporary
         if path.exists():
@@ -43,11 +42,13 @@ def replacing_files(prefix: Path, suffixes: Sequence[str]) -> Iterator[Path]:
 
     The last one is that without which the others are nothing, so that a part is never taken for the whole.
     """
-    folder = _beside(prefix, "part")
+    remove_stale(prefix.parent)
+    folder = name_beside(prefix, "part")
     folder.mkdir()
     try:
         yield folder / prefix.name
         for suffix in suffixes:
-            os.replace(folder / (prefix.name + suffix), prefix.with_name(prefix.name + suffix))
+            target = prefix.with_name(prefix.name + suffix)
+            os.replace(folder / target.name, os.path.realpath(target))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -25,6 +25,7 @@ __all__ = ["STATISTICS", "Group", "Parameter", "Snapshot", "checked", "kept", "r
 Array = NDArray[Any]
 STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
 
+_WIDE = (np.float32, np.float64, np.complex64, np.complex128)
 _JENSEN = 1.1
 """Room for states kept in 8 or 16 bits in mean_grad^2 <= mean_sq, which holds for two averages of one gradient."""
 
@@ -52,6 +53,15 @@ class Parameter:
     step: int | None = None
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
+
+    @classmethod
+    def of(cls, name: str, arrays: Mapping[str, Any], step: int | None) -> Parameter:
+        """Return a parameter with these statistics, widened, and the shape and dtype of its mean_sq."""
+        if "mean_sq" not in arrays:  # centered, with the variance alone
+            arrays = {**arrays, "mean_sq": arrays["grad_var"] + arrays["mean_grad"] ** 2}
+        wide = {statistic: np.array(array, order="C") for statistic, array in arrays.items()}
+        wide = {k: x if x.dtype in _WIDE else x.astype(np.float32) for k, x in wide.items()}
+        return cls(name=name, **wide, step=step, shape=wide["mean_sq"].shape, dtype=wide["mean_sq"].dtype.name)
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -206,6 +216,8 @@ def checked(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
 
 
 def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
+    if parameter.step is not None and not 0 <= parameter.step < 2**63:
+        raise StateError(f"{name}: step is {parameter.step:.3g}, expected from 0 to 2^63")
     for statistic, array in parameter.arrays.items():
         if array.shape != parameter.shape:
             raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 from rmsprop import dialects
 from rmsprop.checkpoints import _archive, _blocks, keras_h5
-from rmsprop.checkpoints._layout import Layout, refuse_class, snapshot_of, written
+from rmsprop.checkpoints._layout import Layout, check_config, refuse_class, snapshot_of, written
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, InputError, RuleError, StateError
@@ -52,7 +52,7 @@ def read(path: Path, *, slots: Sequence[str] | None = None, schedule: bool | Non
     with _opened(path) as (file, config):
         layout = _layout(file, config, path, slots, schedule)
         keys = [key for entry in layout.slots for key in entry.values()] + [layout.iteration or ""]
-        arrays = {key: file[key][()] for key in keys if key}
+        arrays = {key: _array(file, key, path) for key in keys if key}
     return snapshot_of(layout, arrays, str(path))
 
 
@@ -86,6 +86,13 @@ def write(
         _archive.copied(like, path, MEMBER, data.getvalue())
 
 
+def _array(file: Any, key: str, path: Path) -> Any:
+    item = file.get(key)
+    if not isinstance(item, _h5py().Dataset) or item.dtype.kind not in "fiuV":  # V: bfloat16
+        raise FileError(f"{path}: {key} is no array of numbers")
+    return item[()]
+
+
 def _h5py() -> Any:
     return needed("h5py", extra="keras", purpose="a Keras checkpoint")
 
@@ -98,18 +105,40 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     config: dict[str, Any] = {}
     if _archive.members(path):
         source = io.BytesIO(_archive.member(path, MEMBER))
-        try:
-            whole = json.loads(_archive.member(path, "config.json"))
-            config = (whole.get("compile_config") or {}).get("optimizer") or {}
-            version = json.loads(_archive.member(path, "metadata.json")).get("keras_version", "")
-        except (ValueError, AttributeError) as error:
-            raise FileError(f"{path}: config.json in the archive is not Keras's ({_archive.short(error)})") from error
-        config = {**config, "keras_version": version}
-    try:
-        with h5py.File(source, "r") as file:
-            yield file, config
-    except (OSError, KeyError, RuntimeError) as error:
-        raise FileError(f"{path}: not a whole HDF5 file ({_archive.short(error)})") from error
+        whole = _archive.read_json(_archive.member(path, "config.json"), f"{path}: config.json")
+        config = check_config((whole.get("compile_config") or {}).get("optimizer"), str(path))
+    with h5py.File(source, "r") as file:
+        _check_items(file, path)
+        yield file, config
+
+
+def _check_items(file: Any, path: Path) -> None:
+    """Refuse an HDF5 file that takes its data from elsewhere, or declares more of them than it has.
+
+    Raises:
+        FileError: A link out of the file, an external or virtual dataset, or sizes that the file cannot hold.
+    """
+    h5py = _h5py()
+    stored, declared, items = path.stat().st_size, 0, 0
+    todo, seen = [file], set()
+    while todo:
+        group = todo.pop()
+        for name in group:
+            items += 1
+            where = f"{path}: {group.name.rstrip('/')}/{name}"
+            if items > _archive.ENTRIES:
+                raise FileError(f"{path}: more than {_archive.ENTRIES:,} datasets")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise FileError(f"{where} is a link, as Keras writes none; it was not followed")
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    raise FileError(f"{where} has its data in other files; they were not read")
+                declared += math.prod(item.shape or ()) * item.dtype.itemsize
+            elif h5py.h5o.get_info(item.id).addr not in seen:
+                seen.add(h5py.h5o.get_info(item.id).addr)
+                todo.append(item)
+    _archive.check_size(path, declared, stored)
 
 
 def _layout(
@@ -132,8 +161,8 @@ def _layout(
         refuse_class(title, path, guess=True)
     marked = MARK in variables
     keys = [f"optimizer/vars/{i}" for i in range(len(variables) - marked)]
-    if any(key not in file for key in keys):
-        raise FileError(f"{path}: optimizer/vars is not numbered 0 to {len(keys) - 1}")
+    if any(not hasattr(file.get(key), "shape") for key in keys):
+        raise FileError(f"{path}: optimizer/vars is not numbered 0 to {len(keys) - 1}, or holds groups")
     # tf_keras writes no names, and keeps the learning rate out of this list, scheduled or not.
     old = not isinstance(title, str)
     options = config.get("config") or {}

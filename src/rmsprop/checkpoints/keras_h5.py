@@ -9,13 +9,11 @@ Source: keras/src/legacy/saving/legacy_h5_format.py 3.15.1; tf_keras/src/saving/
 
 from __future__ import annotations
 
-import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
-from rmsprop.checkpoints import _blocks
-from rmsprop.checkpoints._layout import Layout, refuse_class
+from rmsprop.checkpoints import _archive, _blocks
+from rmsprop.checkpoints._layout import Layout, check_config, refuse_class
 from rmsprop.checkpoints._snapshot import STATISTICS
 from rmsprop.errors import StateError
 
@@ -33,8 +31,10 @@ def layout(file: Any, path: Path) -> Layout:
     group = file["optimizer_weights"]
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in _attribute(group, "weight_names")]
     config: dict[str, Any] = {}
-    with contextlib.suppress(KeyError, ValueError):
-        config = json.loads(file.attrs["training_config"])["optimizer_config"]
+    if "training_config" in file.attrs:
+        text = file.attrs["training_config"]
+        whole = _archive.read_json(text if isinstance(text, bytes) else str(text).encode(), f"{path}: training_config")
+        config = check_config(whole.get("optimizer_config"), str(path))
     refuse_class(str(config.get("class_name") or ""), path)
     slots: dict[str, dict[str, str]] = {}
     iteration = None

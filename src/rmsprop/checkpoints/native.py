@@ -46,10 +46,7 @@ def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], l
     parameters = []
     for i, leaf in enumerate(order):
         arrays = {name: buffers[name + leaf] for name in STATISTICS if name + leaf in buffers}
-        if "mean_sq" not in arrays:
-            arrays["mean_sq"] = arrays["grad_var"] + arrays["mean_grad"] ** 2
-        shape, dtype = params["params" + leaf].shape, params["params" + leaf].dtype.name
-        parameter = Parameter(name=_name(leaf), **arrays, step=steps[i], shape=shape, dtype=dtype)
+        parameter = Parameter.of(_name(leaf), arrays, steps[i])
         parameters.append(raw(parameter, rule.rho) if rule.bias_correction else parameter)
     snapshot = Snapshot(
         format="rmsprop",

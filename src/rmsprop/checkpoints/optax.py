@@ -16,6 +16,7 @@ Source: optax/_src/alias.py and transform.py 0.2.8; orbax-checkpoint 0.12.8; fla
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,16 +27,33 @@ import numpy as np
 from rmsprop.checkpoints import _archive, _msgpack
 from rmsprop.checkpoints._packages import needed
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, StateError
 
-__all__ = ["is_orbax", "read", "write"]
+__all__ = ["is_orbax", "is_orbax_alone", "read", "write"]
 
+_PARTS = {
+    *("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"),
+    *("array_metadatas", "descriptor", "metrics"),
+}
+_FRESH = 2**26
+"""Bytes that any Orbax folder counts as, of which `_archive.RATIO` are a gigabyte."""
 _HYPERPARAMS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
 
 
 def is_orbax(path: Path) -> bool:
     """Tell whether a folder is an Orbax checkpoint."""
     return any((path / name).exists() for name in ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"))
+
+
+def is_orbax_alone(path: Path) -> bool:
+    """Tell whether a folder is an Orbax checkpoint and holds nothing else, so that it can be replaced."""
+    parts = path / "default" if (path / "default").is_dir() else path
+    names = {file.name for folder in {path, parts} for file in folder.iterdir() if not _is_array(file)}
+    return is_orbax(parts) and all(name in _PARTS or name.startswith("ocdbt.process_") for name in names)
+
+
+def _is_array(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (".zarray", "zarr.json"))
 
 
 def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = None) -> Snapshot:
@@ -56,15 +74,29 @@ def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = Non
 
 def _tree(path: Path) -> Any:
     if not path.is_dir():
-        return _msgpack.unpacked(path.read_bytes(), str(path))
+        return _msgpack.unpacked(_archive.read_bytes(path), str(path))
     if (path / "default").is_dir():  # a step folder of CheckpointManager
         path = path / "default"
-    ocp = _orbax()
-    try:
-        with _quiet():
-            return ocp.PyTreeCheckpointer().restore(str(path.resolve()))
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
-        raise FileError(f"{path}: not a whole Orbax checkpoint ({_archive.short(error)})") from error
+    checkpointer = _orbax().PyTreeCheckpointer()
+    with _archive.raise_file_errors(path, "Orbax checkpoint"), _quiet():
+        _check_declared(path, checkpointer.metadata(str(path.resolve())))
+        return checkpointer.restore(str(path.resolve()))
+
+
+def _check_declared(path: Path, metadata: Any) -> None:
+    """Refuse arrays that are far larger than their files; zeros, of a run that has not begun, compress to nothing."""
+    tree = getattr(metadata, "item_metadata", metadata)
+    declared, todo = 0, [getattr(tree, "tree", tree)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Mapping):
+            todo += node.values()
+        elif isinstance(node, (list, tuple)):
+            todo += node
+        elif getattr(node, "shape", None) is not None and getattr(node, "dtype", None) is not None:
+            declared += math.prod(node.shape) * np.dtype(node.dtype).itemsize
+    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    _archive.check_size(path, declared, max(stored, _FRESH))
 
 
 def _orbax() -> Any:
@@ -80,20 +112,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _locate(tree: Any, path: Path, at: str | None) -> str:
-    if list(_archive.places(tree, lambda node: "momentum_buf" in node and "count" in node)):
+    if _archive.places(tree, lambda node: "momentum_buf" in node and "count" in node):
         raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
-    spots = list(_archive.places(tree, lambda node: "nu" in node))
-    if at is not None:
-        if at not in spots:
-            raise InputError(f"at: no RMSprop state at {at!r} in {path}, expected one of {spots}")
-        return at
-    if len(spots) > 1:
-        raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
-    if not spots:
-        if list(_archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node)):
+    spots = _archive.places(tree, lambda node: "nu" in node)
+    if at is None and not spots:
+        if _archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
-    return spots[0]
+    return _archive.choose(spots, at, path)
 
 
 def _chain(tree: Any, spot: str) -> tuple[Any, Any, Any, str]:
@@ -130,21 +156,14 @@ def _snapshot(tree: Any, spot: str, path: Path, slots: Sequence[str] | None) -> 
     for name, other in (("mu", mu), ("trace", trace)):
         if other and set(other) != set(nu):
             raise StateError(f"{path}: {name} has other parameters than nu: {sorted(set(other) ^ set(nu))[:3]}")
-    parameters = tuple(
-        Parameter(
-            name=name,
-            mean_sq=square,
-            mean_grad=mu.get(name),
-            momentum_buf=-trace[name] if trace else None,
-            step=step,
-            shape=square.shape,
-            dtype=square.dtype.name,
-        )
-        for name, square in nu.items()
-    )
+    parameters = []
+    for name, square in nu.items():
+        arrays = {"mean_sq": square} | ({"mean_grad": mu[name]} if mu else {})
+        arrays |= {"momentum_buf": -trace[name]} if trace else {}
+        parameters.append(Parameter.of(name, arrays, step))
     return Snapshot(
         format="optax",
-        parameters=parameters,
+        parameters=tuple(parameters),
         centered=centered,
         buffer="lr" if trace else "none",
         ordered=len(parameters) == 1,
@@ -183,15 +202,11 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
         array = np.asarray(tree)
         if array.dtype.kind == "c":
             raise StateError(f"parameter {path!r}: complex; optax keeps |g|**2, which no other layout does")
-        return {path: np.ascontiguousarray(_wide(array)).reshape(array.shape)}
+        return {path: array}
     found: dict[str, Any] = {}
     for key, child in children:
         found |= _leaves(child, f"{path}/{key}" if path else str(key))
     return found
-
-
-def _wide(array: Any) -> Any:
-    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def write(

@@ -2,15 +2,13 @@
 
     <p>_mean_square_0, <p>_mean_grad_0 (zeros unless centered), <p>_momentum_0, LR_Scheduler, master_weights
 
-eps is inside the root, lr inside the buffer, mean_sq from zero. The pickle is read by an unpickler that can build NumPy
-arrays, dicts and numbers and nothing else, so no code of the file runs.
+eps is inside the root, lr inside the buffer, mean_sq from zero. No code of the file runs: see `_pickles.py`.
 
 Source: paddle/optimizer/rmsprop.py and framework/io.py 3.3.1.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop.checkpoints._archive import short
+from rmsprop.checkpoints._archive import check_entries, read_bytes, short
+from rmsprop.checkpoints._pickles import loads
 from rmsprop.checkpoints._snapshot import Parameter, Snapshot
 from rmsprop.errors import FileError, StateError
 
@@ -28,42 +27,19 @@ __all__ = ["read", "write"]
 _NAME = re.compile(r"^(?P<parameter>.+)_(?P<slot>mean_square|mean_grad|momentum)_0$")
 _SLOTS = {"mean_square": "mean_sq", "mean_grad": "mean_grad", "momentum": "momentum_buf"}
 _STRUCTURED = "StructuredToParameterName@@"
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-}
 
 
-class _Arrays(pickle.Unpickler):
-    """An unpickler that knows NumPy arrays and builtin containers, and calls nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module.replace("numpy._core", _CORE).replace("numpy.core", _CORE), name)
-
-
-_CORE = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
-
-
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[Any, Any]:
     try:
-        tree = _Arrays(io.BytesIO(path.read_bytes())).load()
-    except pickle.UnpicklingError as error:
+        tree = loads(read_bytes(path))
+    except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an opcode that no plain data have
         raise FileError(
             f"{path}: not a pickle of arrays alone ({short(error)}); what else it holds could only be had by running "
             "it, and that is never done"
         ) from error
-    except (EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError) as error:
-        raise FileError(f"{path}: truncated or corrupt ({short(error)})") from error
     if not isinstance(tree, dict):
         raise FileError(f"{path}: a {type(tree).__name__}, expected the dict that optimizer.state_dict() returns")
+    check_entries(tree, {_STRUCTURED: dict}, str(path))
     return tree
 
 
@@ -79,8 +55,7 @@ def read(path: Path) -> Snapshot:
     for key, value in tree.items():
         match = _NAME.match(str(key))
         if match and isinstance(value, np.ndarray):
-            array = value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
-            found.setdefault(match["parameter"], {})[_SLOTS[match["slot"]]] = array
+            found.setdefault(match["parameter"], {})[_SLOTS[match["slot"]]] = value
     if not found or not all("mean_sq" in entry for entry in found.values()):
         if any("moment1" in str(key) for key in tree):
             raise StateError(f"{path}: the state of Adam (moment1, moment2), not of RMSProp: nothing was converted")
@@ -88,12 +63,7 @@ def read(path: Path) -> Snapshot:
     # mean_grad is always there; only a centered run ever writes to it.
     centered = any(entry["mean_grad"].any() for entry in found.values() if "mean_grad" in entry)
     parameters = tuple(
-        Parameter(
-            name=name,
-            **{k: v for k, v in entry.items() if centered or k != "mean_grad"},
-            shape=entry["mean_sq"].shape,
-            dtype=entry["mean_sq"].dtype.name,
-        )
+        Parameter.of(name, {k: v for k, v in entry.items() if centered or k != "mean_grad"}, None)
         for name, entry in found.items()
     )
     step = tree.get("LR_Scheduler")

@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,8 +31,9 @@ import numpy as np
 
 from rmsprop.checkpoints import _archive, bitsandbytes
 from rmsprop.checkpoints._packages import needed
+from rmsprop.checkpoints._pickles import check_pickles
 from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, kept, raw
-from rmsprop.errors import FileError, InputError, RuleError, StateError
+from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import BufferMode, Rule
 
 __all__ = ["FAMILY", "read", "write"]
@@ -55,20 +57,29 @@ def _torch() -> Any:
     return needed("torch", extra="torch", purpose="a PyTorch checkpoint")
 
 
-def _load(path: Path) -> Any:
-    torch = _torch()
-    source: Any = io.BytesIO(_archive.member(path, MEMBER)) if MEMBER in _archive.members(path) else str(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols, where the answer is no anyway
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FileError(
-            f"{path}: holds more than tensors and numbers ({_reason(error)}), which only running its pickle could "
-            "restore, and that is never done: save optimizer.state_dict() alone"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise FileError(f"{path}: not a whole torch.save file ({_archive.short(error)})") from error
+def _load(path: Path, where: Path | None = None) -> Any:
+    where = where or path
+    with _archive.raise_file_errors(where, "torch.save file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle protocols, where the answer is no anyway
+        names = _archive.members(path)
+        if MEMBER in names:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                inner = Path(folder) / MEMBER
+                inner.write_bytes(_archive.member(path, MEMBER))
+                return _load(inner, path)
+        record = next((name for name in names if name.endswith("data.pkl")), None)
+        try:
+            if record is not None:
+                check_pickles(_archive.member(path, record))
+            else:
+                check_pickles(_archive.read_bytes(path), 4)  # before torch 1.6: magic number, version, system, tree
+            # Mapped storages cannot grow beyond the file, whatever sizes it declares.
+            return _torch().load(str(path), map_location="cpu", weights_only=True, mmap=record is not None)
+        except pickle.UnpicklingError as error:
+            raise FileError(
+                f"{where}: holds more than tensors and numbers ({_reason(error)}), which only running its pickle could "
+                "restore, and that is never done: save optimizer.state_dict() alone"
+            ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -84,16 +95,10 @@ def _locate(tree: Any, path: Path, at: str | None) -> dict[str, Any]:
         FileError: There is none.
         InputError: There are several and `at` does not say which.
     """
-    spots = list(_archive.places(tree, lambda node: "state" in node and "param_groups" in node))
-    if at is not None:
-        if at not in spots:
-            raise InputError(f"at: no optimizer state at {at!r} in {path}, expected one of {spots}")
-        return _archive.found(tree, at)
-    if not spots:
+    spots = _archive.places(tree, lambda node: "state" in node and "param_groups" in node)
+    if at is None and not spots:
         raise FileError(f"{path}: no optimizer state in it: expected optimizer.state_dict() (state and param_groups)")
-    if len(spots) > 1:
-        raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(spots)}")
-    return _archive.found(tree, spots[0])
+    return _archive.found(tree, _archive.choose(spots, at, path))
 
 
 def read(path: Path, *, at: str | None = None) -> Snapshot:
@@ -108,8 +113,7 @@ def read(path: Path, *, at: str | None = None) -> Snapshot:
 
 def _snapshot(packed: Mapping[str, Any], where: str) -> Snapshot:
     groups, states = packed["param_groups"], packed["state"]
-    if not groups or not all(isinstance(group, Mapping) and "params" in group for group in groups):
-        raise FileError(f"{where}: param_groups is not what optimizer.state_dict() returns")
+    _check_schema(groups, states, where)
     states = {key: _flat(state) for key, state in states.items()}
     _refuse_others(groups, states, where)
     kind = _family(groups, states)
@@ -149,10 +153,32 @@ def _snapshot(packed: Mapping[str, Any], where: str) -> Snapshot:
     )
 
 
-def _flat(state: Any) -> dict[str, Any]:
+def _check_schema(groups: Any, states: Any, where: str) -> None:
+    """Refuse what has not the types that optimizer.state_dict() returns.
+
+    Raises:
+        FileError: The first that differs, by name.
+    """
+    number = (int, float, _torch().Tensor)
+    expected = {"params": list, "param_names": list, "switches": dict, "centered": bool, "betas": (list, tuple)}
+    _archive.check_entries({"param_groups": groups, "state": states}, {"param_groups": list, "state": Mapping}, where)
+    if not groups or not all(isinstance(group, Mapping) and "params" in group for group in groups):
+        raise FileError(f"{where}: param_groups is not what optimizer.state_dict() returns")
+    for i, group in enumerate(groups):
+        _archive.check_entries(
+            group, dict.fromkeys(_NUMBERS.values(), number) | expected, f"{where}: param_groups[{i}]"
+        )
+        if not all(isinstance(key, (int, str)) for key in group["params"]):
+            raise FileError(f"{where}: param_groups[{i}]: params are no positions")
+        if len(group.get("param_names", group["params"])) != len(group["params"]):
+            raise FileError(f"{where}: param_groups[{i}]: param_names are not as many as params")
+    for key, state in states.items():
+        _archive.check_entries({"state": state}, {"state": Mapping}, f"{where}: state[{key!r}]")
+        _archive.check_entries(state, {"step": number, bitsandbytes.WRAPPED: Mapping}, f"{where}: state[{key!r}]")
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return one parameter's entries, with those that bitsandbytes wraps beside the others."""
-    if not isinstance(state, Mapping):
-        return {}
     return {**{k: v for k, v in state.items() if k != bitsandbytes.WRAPPED}, **state.get(bitsandbytes.WRAPPED, {})}
 
 
@@ -230,17 +256,8 @@ def _parameter(name: str, state: Mapping[str, Any], where: str) -> Parameter:
         arrays |= _decoded(state)
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
         raise StateError(f"{where}: parameter {name!r}: {_archive.short(error)}") from error
-    if "mean_sq" not in arrays:  # rmsprop.torch, centered with 8-bit codes
-        arrays["mean_sq"] = arrays["grad_var"] + arrays["mean_grad"] ** 2
-    square = arrays["mean_sq"]
     step = state.get("step")
-    return Parameter(
-        name=name,
-        **arrays,
-        step=None if step is None else int(step),
-        shape=square.shape,
-        dtype=square.dtype.name,
-    )
+    return Parameter.of(name, arrays, None if step is None else int(step))
 
 
 def _decoded(state: Mapping[str, Any]) -> dict[str, Array]:
@@ -258,10 +275,14 @@ def _decoded(state: Mapping[str, Any]) -> dict[str, Array]:
 
 def _numpy(tensor: Any) -> Array:
     torch = _torch()
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"a {type(tensor).__name__}, expected a tensor")
+    if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} whose elements are not all in the file")
     tensor = tensor.detach().cpu()
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.float()
-    array: Array = np.ascontiguousarray(tensor.resolve_conj().numpy()).reshape(tuple(tensor.shape))
+    array: Array = tensor.resolve_conj().numpy()
     return array
 
 

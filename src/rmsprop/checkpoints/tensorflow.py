@@ -13,6 +13,7 @@ Source: tensorflow/python/training/rmsprop.py 2.21; tf_keras/src/optimizers 2.21
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from rmsprop._files import check_regular
 from rmsprop.checkpoints import _archive, _blocks
 from rmsprop.checkpoints._layout import Layout, snapshot_of
 from rmsprop.checkpoints._packages import needed
@@ -36,6 +38,8 @@ _POSITION = re.compile(r"^(?P<optimizer>.+)/_variables/(?P<number>\d+)$")
 _NUMBERED = re.compile(r"^(?P<variable>.+)/RMSProp(?:_(?P<number>\d+))?$")
 _OTHERS = re.compile(r"/(Adam|Adagrad|Adadelta|Momentum|Ftrl|Nadam|AMSGrad|LAMB)(?:_\d+)?$|/\.OPTIMIZER_SLOT/.+/(m|v)$")
 _SLOT_NAMES = {"rms": "mean_sq", "mg": "mean_grad", "momentum": "momentum_buf"}
+Hits = Mapping[str, re.Match[str]]
+Keys = Mapping[str, str]
 
 
 def _tensorflow() -> Any:
@@ -44,22 +48,21 @@ def _tensorflow() -> Any:
 
 def prefix_of(path: Path) -> Path:
     """Return the prefix of a checkpoint from it or from one of its files."""
-    name = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
-    return path.with_name(name)
+    return path.parent / re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", path.name)
 
 
 def files_of(prefix: Path) -> list[Path]:
     """Return the files that a checkpoint of one shard has, in the order of `SUFFIXES`."""
-    return [prefix.with_name(prefix.name + suffix) for suffix in SUFFIXES]
+    return [prefix.parent / (prefix.name + suffix) for suffix in SUFFIXES]
 
 
 def _all(prefix: Path) -> dict[str, Any]:
-    tf = _tensorflow()
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, OSError, IndexError) as error:
-        raise FileError(f"{prefix}: not a whole TensorFlow checkpoint ({_archive.short(error)})") from error
+    with _archive.raise_file_errors(prefix, "TensorFlow checkpoint"):
+        reader = _tensorflow().train.load_checkpoint(str(prefix))
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        declared = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
+        _archive.check_size(prefix, declared, sum(check_regular(file) for file in files_of(prefix)))
+        return {name: reader.get_tensor(name) for name in shapes}
 
 
 def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = None) -> Snapshot:
@@ -116,12 +119,7 @@ def _step(objects: Mapping[str, str], *names: str) -> str | None:
 
 
 def _tf1_layout(
-    hits: Mapping[str, re.Match[str]],
-    plain: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    slots: Sequence[str] | None,
-    at: str | None,
+    hits: Hits, plain: Keys, arrays: Mapping[str, Any], where: str, slots: Sequence[str] | None, at: str | None
 ) -> Layout:
     numbered: dict[str, dict[int, str]] = {}
     for name, match in hits.items():
@@ -151,12 +149,7 @@ def _variable(name: str, arrays: Mapping[str, Any]) -> str:
 
 
 def _legacy_layout(
-    hits: Mapping[str, re.Match[str]],
-    plain: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    slots: Sequence[str] | None,
-    at: str | None,
+    hits: Hits, plain: Keys, arrays: Mapping[str, Any], where: str, slots: Sequence[str] | None, at: str | None
 ) -> Layout:
     optimizer = _one({match["optimizer"] for match in hits.values()}, where, at)
     found: dict[str, dict[str, str]] = {}
@@ -181,12 +174,7 @@ def _legacy_layout(
 
 
 def _positions_layout(
-    hits: Mapping[str, re.Match[str]],
-    plain: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    slots: Sequence[str] | None,
-    at: str | None,
+    hits: Hits, plain: Keys, arrays: Mapping[str, Any], where: str, slots: Sequence[str] | None, at: str | None
 ) -> Layout:
     optimizer = _one({match["optimizer"] for match in hits.values()}, where, at)
     mine = {int(match["number"]): plain[key] for key, match in hits.items() if match["optimizer"] == optimizer}

@@ -83,21 +83,24 @@ def convert(  # noqa: D103 (CONVERT is the docstring)
         for note in snapshot.notes:
             console.print(f"note   {note}", soft_wrap=True, markup=False, style="yellow")
         return
-    report = checkpoints.convert(
-        source,
-        target,
-        to=to,
-        from_=from_,
-        like=like,
-        names=names,
-        lr=lr,
-        step=step,
-        buffer=buffer,  # type: ignore[arg-type]
-        force=force,
-        like_slots=_list(like_slots),
-        like_at=like_at,
-        **told,
-    )
+    try:
+        report = checkpoints.convert(
+            source,
+            target,
+            to=to,
+            from_=from_,
+            like=like,
+            names=names,
+            lr=lr,
+            step=step,
+            buffer=buffer,  # type: ignore[arg-type]
+            force=force,
+            like_slots=_list(like_slots),
+            like_at=like_at,
+            **told,
+        )
+    except OSError as error:
+        raise InputError(str(error)) from error
     _describe(console, source, report.source)
     _written(console, target, report)
 

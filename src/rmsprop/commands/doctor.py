@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,6 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print looks and findings as JSON.")] = False,
 ) -> None:
-    import os
 
     from rmsprop import checkpoints
     from rmsprop.commands import words
@@ -59,7 +59,7 @@ def doctor(  # noqa: D103 (DOCTOR is the docstring)
     if plot is not None:
         picture.check(plot)  # before the work
     path, notes, history = Path(source), list[str](), History()
-    watched = (path / LINES).is_file() or path.suffix == ".jsonl"
+    watched = os.path.isfile(path / LINES) or path.suffix == ".jsonl"
     if watched:
         looks = read(path, run=-1)
         head = f"{source}: {len(looks)} looks at {len({look.tensor for look in looks})} tensors"

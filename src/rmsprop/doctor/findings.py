@@ -135,7 +135,8 @@ def _denominators(look: Look) -> list[Finding]:
     found = []
     rule = look.full_rule()
     share, gone, root = look.eps_share, look.collapsed_share, look.root_mean_sq
-    if share is not None and share > EPS and rule.eps > 0 and root and _grown(look, rule.rho):
+    collapsed = gone is not None and gone > COLLAPSED  # where eps dominates because there is nothing beside it
+    if share is not None and share > EPS and not collapsed and rule.eps > 0 and root and _grown(look, rule.rho):
         inside = rule.eps_mode == "inside"
         rate = math.sqrt(rule.eps) if inside else rule.eps
         low = look.eps_root or root

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rmsprop._files import check_regular
 from rmsprop.doctor.findings import Finding
 from rmsprop.doctor.look import QUANTILES, Look
 from rmsprop.errors import FileError, InputError, InputTypeError, MissingDependency, RMSpropWarning
@@ -192,9 +193,10 @@ def read(path: str | Path, *, run: int | None = None) -> list[Look]:
     path = Path(path)
     file = path / LINES if path.is_dir() else path
     try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise FileError(f"{file}: {error.strerror}; expected the {LINES} that rmsprop.doctor.watch writes") from error
+        check_regular(file)
+    except FileError as error:
+        raise FileError(f"{error}; expected the {LINES} that rmsprop.doctor.watch writes") from error
+    lines = file.read_bytes().split(b"\n")
     looks = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -1,0 +1,182 @@
+"""Pickles of arrays, read without running them: the opcodes of plain data, and stand-ins for NumPy's functions.
+
+NumPy's dtype and ndarray take any state that a pickle gives them, pointers included. Here an array is built from its
+bytes alone, after its dtype, shape and length have been compared.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rmsprop.checkpoints._archive import ENTRIES, parse_dtype
+
+__all__ = ["check_pickles", "loads"]
+
+_OPCODES = (
+    *("PROTO", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE", "MEMOIZE", "BINPUT"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("EMPTY_LIST", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "BINGET", "LONG_BINGET", "LONG_BINPUT"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE"),
+)
+
+
+class _Dict(dict):
+    """A dict whose keys are text or numbers, whose hash takes no time."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not isinstance(key, (str, int)):
+            raise pickle.UnpicklingError(f"a {type(key).__name__} as a key")
+        super().__setitem__(key, value)
+
+
+class _Dtype:
+    """What stands for numpy.dtype: a name, and the byte order alone of the state that follows."""
+
+    def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
+        self.dtype = parse_dtype(name)
+
+    def set(self, state: Any) -> None:
+        _, order, *rest = state
+        if order not in ("<", ">", "|", "=") or any(item is not None for item in rest[:3]):
+            raise pickle.UnpicklingError("a dtype with fields, or of another kind than numbers")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """What stands for numpy.ndarray."""
+
+    array: Any = None
+
+    def set(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        self.array = _array(dtype, shape, data, order="F" if fortran else "C")
+
+
+def _array(dtype: _Dtype, shape: tuple[int, ...], data: bytes, order: Any = "C") -> Any:
+    if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.dtype.itemsize != len(data):
+        raise pickle.UnpicklingError(f"{len(data)} bytes for an array of shape {str(shape)[:80]}, {dtype.dtype}")
+    array = np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
+    return array.astype(dtype.dtype.newbyteorder("="), order="C")
+
+
+def _encode(text: str, coding: str) -> bytes:  # how protocol 2 writes bytes
+    if coding != "latin1":
+        raise pickle.UnpicklingError(f"the codec {coding[:40]!r}")
+    return text.encode(coding)
+
+
+def _ordered(items: Any = ()) -> _Dict:
+    made = _Dict()
+    for key, value in items:
+        made[key] = value
+    return made
+
+
+_GLOBALS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("collections", "OrderedDict"): _ordered,
+    ("_codecs", "encode"): _encode,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
+    **{
+        (f"numpy.{core}.multiarray", "scalar"): lambda dtype, data: _array(dtype, (), data)[()]
+        for core in ("core", "_core")
+    },
+}
+
+
+_Python: Any = pickle._Unpickler  # that of C makes room for any memo that a file names
+
+
+class _Unpickler(_Python):
+    """Python's own unpickler, with the opcodes of plain data."""
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        getattr(pickle, name)[0]: _Python.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _GLOBALS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _GLOBALS[module, name]
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], (_Array, _Dtype)):
+            raise pickle.UnpicklingError(f"a state for a {type(self.stack[-1]).__name__}")
+        self.stack[-1].set(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Dict())
+    dispatch[pickle.FRAME[0]] = lambda self: self.read(8)
+
+
+class _Counted(io.BytesIO):
+    """Bytes of which so many pieces can be read: at least one for each object."""
+
+    left = 2 * ENTRIES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError(f"more than {ENTRIES:,} objects")
+        return super().read(size)
+
+
+def check_pickles(data: bytes, count: int = 1) -> None:
+    """Refuse pickles whose objects are more than a checkpoint's, or ask for memory that is not in the file.
+
+    Raises:
+        pickle.UnpicklingError: By what there is too much of.
+    """
+    stream = _Counted(data)
+    for _ in range(count):
+        if stream.tell() == len(data):
+            return
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL" and str(argument).endswith(" bytearray"):
+                raise pickle.UnpicklingError("it asks for a bytearray")
+
+
+def loads(data: bytes) -> Any:
+    """Return the dicts, lists, numbers, texts and arrays in a pickle.
+
+    Raises:
+        pickle.UnpicklingError: It holds something else.
+
+    Example:
+        >>> import pickle, numpy as np
+        >>> print(loads(pickle.dumps({"w": np.ones(2, "f4")}))["w"])
+        [1. 1.]
+    """
+    return _plain(_Unpickler(_Counted(data)).load(), {})
+
+
+def _plain(node: Any, made: dict[int, Any]) -> Any:
+    """Return a tree with arrays for what stood for them; what appears twice is made once."""
+    if id(node) in made:
+        return made[id(node)]
+    new: Any
+    if isinstance(node, _Dict):
+        new = made[id(node)] = {}
+        new.update({key: _plain(child, made) for key, child in node.items()})
+    elif isinstance(node, list):
+        new = made[id(node)] = []
+        new += [_plain(child, made) for child in node]
+    elif isinstance(node, tuple):
+        new = made[id(node)] = tuple(_plain(child, made) for child in node)
+    elif isinstance(node, _Array) and node.array is not None:
+        new = node.array
+    elif node is None or isinstance(node, (str, int, float, bytes, np.generic)):
+        new = node
+    else:
+        raise pickle.UnpicklingError(f"a {type(node).__name__} outside an array")
+    return new

@@ -234,8 +234,8 @@ def test_a_comparison_writes_a_table_for_each(tmp_path):
         (["--domain", "1:0"], "domain[0]=(1, 0), expected two finite numbers, the lower first"),
         (["--domain", "3"], "--domain='3': '3' has 1 of 2 numbers, expected LOW:HIGH"),
         (["--domain", "0:1,1:2:3"], "--domain='0:1,1:2:3': '1:2:3' has 3 of 2 numbers, expected LOW:HIGH"),
-        (["--domain", "-1:x"], "--domain='-1:x': 'x' is no finite number"),
-        (["--domain", "-1:inf"], "--domain='-1:inf': 'inf' is no finite number"),
+        (["--domain", "-1:x"], "--domain='-1:x', expected finite numbers, but 'x' is none"),
+        (["--domain", "-1:inf"], "--domain='-1:inf', expected finite numbers, but 'inf' is none"),
     ],
 )
 def test_what_cannot_be_written_is_refused(options, message, tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ def numbers(text: str, name: str, *, separator: str = ",") -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"{name}={text!r}: {part.strip()!r} is no finite number")
+            raise InputError(f"{name}={text!r}, expected finite numbers, but {part.strip()!r} is none")
         values.append(value)
     return values
 

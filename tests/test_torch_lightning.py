@@ -1,4 +1,4 @@
-"""Promise: LightningCLI shows, writes and reads the optimizer's arguments; a written-back None changes nothing."""
+"""Promise: Lightning clips with this optimizer as with torch's, and its command line shows and reads the arguments."""
 
 from __future__ import annotations
 
@@ -73,3 +73,30 @@ def test_the_bare_name_of_two_classes_is_refused_and_the_whole_path_tells_them_a
     assert "Give the full class path" in capsys.readouterr().err
     assert type(run("--optimizer=torch.optim.RMSprop", "--optimizer.lr=0.1")) is torch.optim.RMSprop
     assert type(run(PATH, "--optimizer.lr=0.1")) is rmsprop.torch.RMSprop
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_lightnings_own_clipping_works_in_every_precision_as_with_torchs(precision):
+    ends = []
+    for cls in (torch.optim.RMSprop, rmsprop.torch.RMSprop):
+        lightning.seed_everything(0, verbose=False)
+        model = Model()
+        model.configure_optimizers = lambda m=model, c=cls: c(m.parameters(), lr=0.01)
+        lightning.Trainer(
+            precision=precision,
+            gradient_clip_val=0.01,
+            max_steps=4,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        ).fit(model)
+        ends.append(model.layer.weight.detach().clone())
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-5, atol=1e-7)
+
+
+def test_only_a_step_that_clips_takes_the_scale():
+    weight = [torch.nn.Parameter(torch.ones(2))]
+    assert not rmsprop.torch.RMSprop(weight)._step_supports_amp_scaling
+    assert rmsprop.torch.RMSprop(weight, max_norm=1.0)._step_supports_amp_scaling

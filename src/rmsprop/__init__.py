@@ -1,4 +1,4 @@
-"""RMSprop, whole: one update rule for every dialect, one compiled kernel, thin front ends.
+"""Every RMSprop variant in one library: one update rule, one compiled kernel, thin front ends.
 
     import numpy as np, rmsprop
     params = {"w": np.zeros(3)}

@@ -2,8 +2,9 @@
 import * as api from "./api";
 import { clamp } from "./dom";
 import { type Height, heightOf } from "./height";
+import { optimizerOf } from "./optimizers";
 import * as states from "./state";
-import type { Catalogue, Optimizer, Result, Run, Scene, State, Surface } from "./types";
+import type { Catalogue, Result, Run, Scene, State, Surface } from "./types";
 
 type Event = "state" | "result" | "surface" | "time" | "hover" | "theme" | "message" | "playing" | "tab" | "error";
 
@@ -181,9 +182,6 @@ export function at(run: Run, time: number): [number, number] {
   const mix = (axis: 0 | 1) => run.x[2 * low + axis]! * (1 - part) + run.x[2 * high + axis]! * part;
   return part === 0 ? [run.x[2 * low]!, run.x[2 * low + 1]!] : [mix(0), mix(1)];
 }
-
-export const optimizerOf = (name: string): Optimizer | undefined =>
-  app.catalogue.optimizers.find((each) => each.name === name);
 
 /** A run's name among its fellows: RMSprop, RMSprop (TensorFlow 1), Adam 2. */
 export function nameOf(index: number): string {

@@ -1,7 +1,8 @@
 // Who looks how: a colour on the dark stage, a colour on the page, and a shape, so that colour is never alone.
 
-import { app, optimizerOf } from "./app";
+import { app } from "./app";
 import { flat } from "./dom";
+import { optimizerOf } from "./optimizers";
 
 const MORE: [string, string][] = [
   ["#f5c542", "#946c00"],

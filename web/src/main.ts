@@ -6,6 +6,7 @@ import { controls } from "./controls";
 import { dock } from "./dock";
 import { fill, h } from "./dom";
 import { header, theme } from "./header";
+import { setOptimizers } from "./optimizers";
 import { announce } from "./readings";
 import { squaresOf } from "./squares";
 import { fromHash, ofScene } from "./state";
@@ -32,6 +33,7 @@ function first(): [State, string] {
 async function start(): Promise<void> {
   try {
     app.catalogue = await api.catalogue();
+    setOptimizers(app.catalogue.optimizers);
   } catch {
     at("message").hidden = false;
     at("message").textContent = "The lab's server does not answer. Is `rmsprop lab` still running?";

@@ -1,6 +1,6 @@
 // The page's state, and its form in the link: readable keys, every value bounded when it is read.
-import { optimizerOf } from "./app";
 import { clamp } from "./dom";
+import { optimizerOf } from "./optimizers";
 import type { Catalogue, Noise, Pair, RunSetting, Scene, State, Switch } from "./types";
 
 const VERSION = "1";

@@ -417,3 +417,20 @@ def test_a_state_of_optax_names_its_converter():
     theirs = optax.rmsprop(0.1).init(start("float32"))
     with pytest.raises(StateError, match=r"rmsprop\.jax\.from_optax\(state, rule\) converts"):
         ours.rmsprop(0.1).update(gradients(1, "float32")[0], theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.9}, {"centered": True}, {"centered": True, "bias_correction": True, "momentum": 0.9}],
+    ids=str,
+)
+def test_a_donated_step_needs_no_array_beside_the_state(options):
+    tx = ours.rmsprop(0.1, **options)
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state)
+        return optax.apply_updates(params, updates), state
+
+    params = jnp.ones(100_000)
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), 2 * params).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 100

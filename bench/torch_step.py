@@ -136,11 +136,11 @@ def peers(shapes: list[tuple[int, ...]]) -> dict[str, Callable[[], Any]]:
 
 
 def options(quick: bool) -> list[dict[str, Any]]:
-    """Momentum, centred, and clipping, against torch with the same options."""
+    """Momentum, centered, and clipping, against torch with the same options."""
     rows = []
     for work in ("Nature CNN", "30 M"):
         shapes = SHAPES[work]
-        for label, kwargs in (("momentum", {"momentum": 0.9}), ("centred", {"centered": True})):
+        for label, kwargs in (("momentum", {"momentum": 0.9}), ("centered", {"centered": True})):
             if work == "Nature CNN" and quick:
                 continue
             times = interleaved(

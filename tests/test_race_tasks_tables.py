@@ -106,7 +106,7 @@ def test_the_ratings_are_those_of_movielens(ratings):
     assert len(pairs.unique()) == 100_004
 
 
-def test_ratings_are_centred_on_the_mean_of_the_training_part(ratings):
+def test_ratings_are_centered_on_the_mean_of_the_training_part(ratings):
     _, data = ratings
     assert abs(float(data.content.splits["train"].ratings.double().mean())) < 1e-5
     stars = torch.cat([part.ratings for part in data.content.splits.values()])

@@ -126,7 +126,7 @@ def _root(
       rmsprop dialects torch tensorflow1
       rmsprop recipes dqn-nature    what the DQN paper trained with, and the code for it
       rmsprop doctor run.pt
-      rmsprop tune digits           search lr, rho, eps, momentum and centring
+      rmsprop tune digits           search lr, rho, eps, momentum and centering
       rmsprop sensitivity digits    how wide is the range of learning rates that work
     """  # noqa: D301, D412 (a backspace keeps the paragraph's lines apart in --help)
 

@@ -17,7 +17,7 @@ __all__ = ["tune"]
 
 INTERRUPTED = 130
 TRIALS, QUICK_TRIALS = 50, 12
-HELP = """Search RMSprop's lr, rho, eps, momentum and centring for a race task.
+HELP = """Search RMSprop's lr, rho, eps, momentum and centering for a race task.
 
 The same command goes on with a study that exists, whether it ended, was broken off with Ctrl-C or killed. Run it on
 many machines with one --storage (PostgreSQL, or grpc://host:port of Optuna's proxy) and they share the trials.

@@ -4,7 +4,7 @@
     update     a step changes a tensor by more than a tenth of its size, 100 steps after the start
     eps        eps rules more than half of the elements, once mean_sq is 1 / (1 - rho) steps old
     stalled    rounding holds more than half of the elements in place
-    collapsed  the variance of a centred rule is gone in more than 1 % of the elements
+    collapsed  the variance of a centered rule is gone in more than 1 % of the elements
     lag        mean_sq is 100 times what the gradients are now, and has done nothing but forget for three memories
     spike      a gradient 10 times its own root mean square
     dead       more than a quarter of the rows have had no gradient for 20 / (1 - rho) steps (not of words)
@@ -144,7 +144,7 @@ def _denominators(look: Look) -> list[Finding]:
         words = f"eps rules {_percent(share)} of its elements, whose steps are nearly lr g / {rate:.3g}"
         found.append(_finding(look, "eps", share, words, f"lower eps, below {least:g}"))
     if gone is not None and gone > COLLAPSED:
-        words = f"the gradient of {_percent(gone)} of its elements has stopped changing: centring divides by nearly 0"
+        words = f"the gradient of {_percent(gone)} of its elements has stopped changing: centering divides by nearly 0"
         remedy = "centered=False, or a larger eps (DQN's 0.01, inside the root), or var_floor in a Rule"
         found.append(_finding(look, "collapsed", gone, words, remedy))
     return found

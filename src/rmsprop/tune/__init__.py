@@ -1,4 +1,4 @@
-"""Tuning: search lr, rho, eps, momentum and centring with Optuna, and measure how much the learning rate matters.
+"""Tuning: search lr, rho, eps, momentum and centering with Optuna, and measure how much the learning rate matters.
 
 `rmsprop tune TASK` and `rmsprop sensitivity TASK` are the way in for the race tasks; `rmsprop.tune(objective)` for
 anything else. Optuna is imported when a search begins, not before.

@@ -153,9 +153,9 @@ class Ratings(TorchTask):
         )
         ratings = np.asarray(table["rating"], np.float32)
         parts = split_at_random(len(ratings), SHARES, seed=SPLIT_SEED, keep=SHORT if self.short else None)
-        centred = ratings - ratings[parts[0]].mean()
+        centered = ratings - ratings[parts[0]].mean()
         splits = {
-            name: Votes(*(torch.from_numpy(column[part]) for column in (users[1], films[1], centred)))
+            name: Votes(*(torch.from_numpy(column[part]) for column in (users[1], films[1], centered)))
             for name, part in zip(("train", "valid", "test"), parts, strict=True)
         }
         digest = hashlib.sha256()

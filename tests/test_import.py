@@ -110,7 +110,9 @@ def test_a_module_loads_on_first_access(name):
 @pytest.mark.parametrize(
     ("name", "package"), [("torch", "torch"), ("jax", "jax"), ("jax", "optax"), ("keras", "keras")]
 )
-@pytest.mark.parametrize("access", ["rmsprop.{}", "from rmsprop import {}", "hasattr(rmsprop, {!r})"])
+@pytest.mark.parametrize(
+    "access", ["rmsprop.{}", "import rmsprop.{}", "from rmsprop import {}", "hasattr(rmsprop, {!r})"]
+)
 def test_a_missing_framework_raises_with_the_pip_line(name, package, access):
     text = f"""
 try:

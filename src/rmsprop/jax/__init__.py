@@ -16,9 +16,14 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import optax
+from rmsprop.errors import MissingDependency
+
+try:
+    import jax
+    import jax.numpy as jnp
+    import optax
+except ImportError as error:
+    raise MissingDependency.of(str(error.name), extra="jax", purpose="rmsprop.jax") from error
 
 from rmsprop import _advice, formula
 from rmsprop.errors import InputError, InputTypeError, RuleError, StateError

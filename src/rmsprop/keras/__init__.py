@@ -18,7 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
+from rmsprop.errors import MissingDependency
+
+try:
+    import keras
+except ImportError as error:
+    raise MissingDependency.of("keras", extra="keras", purpose="rmsprop.keras") from error
 
 from rmsprop import _advice, formula
 from rmsprop.errors import InputTypeError

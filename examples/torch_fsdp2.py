@@ -58,7 +58,7 @@ def main(folder, steps=20):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    # A thread of gloo may still hold a tensor of the save, and needs Python to let it go. A normal end shuts Python down
-    # and would then abort the process (torch 2.13).
+    # A thread of gloo may still hold a tensor of the save, and needs Python to let it go. A normal end shuts Python
+    # down, and would then abort the process (torch 2.13).
     sys.stdout.flush()
     os._exit(0)

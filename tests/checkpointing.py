@@ -10,7 +10,7 @@ import numpy as np
 
 from cases import ULP
 
-RECORDED = Path(__file__).parent / "checkpoints"
+RECORDED = Path(__file__).parent / "checkpoints" / "recorded"
 STOP, END = 5, 10
 SHAPES = {"w": (3, 4), "b": (4,)}
 ORDER_MAP = {"0": "w", "1": "b"}

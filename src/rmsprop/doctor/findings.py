@@ -11,7 +11,8 @@
     exploding  a row with 1000 times the gradient of the median row
     nan        NaN or infinity in the gradient, the statistics, the parameter or its change
 
-A training with any framework's defaults, that goes well, gives none; `tests/test_doctor_silence.py` trains some.
+A training with any framework's defaults, that goes well, gives none:
+`tests/doctor/test_doctor_silence.py` trains some.
 """
 
 from __future__ import annotations

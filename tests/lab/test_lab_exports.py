@@ -1,0 +1,149 @@
+"""What the page hands out opens, and holds what the page showed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import struct
+
+import pytest
+from labpage import Lab, browser_fixture  # noqa: F401
+from PIL import Image
+from serving import serving
+
+pytest.importorskip("starlette", reason="starlette is not installed: the lab needs it")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
+
+
+@pytest.fixture
+def lab(browser):
+    with serving() as port:
+        opened = Lab(browser, f"http://127.0.0.1:{port}/").open()
+        yield opened
+        opened.close()
+
+
+def export(lab: Lab, kind: str, **settings: int | str) -> bytes:
+    """Press the button and return the file."""
+    lab.page.click("#export")
+    for name, value in settings.items():
+        field = lab.page.locator(f"#film-{name}")
+        if name == "content":
+            field.select_option(value)
+        else:
+            field.fill(str(value))
+    with lab.page.expect_download(timeout=120_000) as waiting:
+        lab.page.click(f"#export-{kind}")
+    content = waiting.value.path().read_bytes()
+    lab.page.keyboard.press("Escape")
+    return content
+
+
+@pytest.mark.parametrize("content", ["map", "surface", "both"])
+def test_a_png_has_twice_the_size_that_was_asked_for(lab, content):
+    image = Image.open(io.BytesIO(export(lab, "png", width=400, height=300, content=content)))
+    assert image.format == "PNG"
+    assert image.size == (800, 600)
+    assert len(image.convert("RGB").getcolors(1 << 20)) > 200
+
+
+def test_a_gif_has_its_frames_its_size_and_its_pace(lab):
+    image = Image.open(io.BytesIO(export(lab, "gif", width=320, height=240, seconds=2, fps=20)))
+    assert image.format == "GIF"
+    assert image.size == (320, 240)
+    assert image.n_frames == 40
+    assert image.info["duration"] == 50
+    assert image.info["loop"] == 0
+    first = image.convert("RGB").copy()
+    image.seek(39)
+    assert image.convert("RGB").tobytes() != first.tobytes()
+
+
+def boxes(content: bytes) -> dict[bytes, bytes]:
+    """The boxes of an MP4 file, the nested ones too; of several with one name the last."""
+    found, at = {}, 0
+    while at + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        body = content[at + 8 : at + size]
+        found[kind] = body
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            found |= boxes(body)
+        at += max(size, 8)
+    return found
+
+
+def test_an_mp4_has_its_frames_and_its_size(lab):
+    if not lab.get("'VideoEncoder' in window"):
+        pytest.skip("this Chromium has no video encoder")
+    found = boxes(export(lab, "mp4", width=321, height=240, seconds=1, fps=24))
+    assert found[b"ftyp"]
+    _, _, samples = struct.unpack_from(">III", found[b"stsz"])
+    assert samples == 24
+    width, height = struct.unpack(">II", found[b"tkhd"][-8:])
+    assert (width >> 16, height >> 16) == (320, 240)
+
+
+def test_the_csv_holds_every_digit_of_every_run(lab):
+    rows = list(csv.DictReader(export(lab, "csv").decode().splitlines()))
+    assert len(rows) == 4 * 21
+    for run in range(4):
+        mine = rows[21 * run : 21 * (run + 1)]
+        assert [float(row[axis]) for row in mine for axis in "xy"] == lab.points(run)
+    assert rows[20]["grad_x"] == ""
+
+
+def test_the_json_holds_every_digit_and_its_python_runs(lab):
+    found = json.loads(export(lab, "json"))
+    assert [v for point in found["runs"][0]["x"] for v in point] == lab.points(0)
+    assert found["function"] == "0.1*x^2 + 2*y^2"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(found["python"], "exported", "exec"), {})
+    assert str(found["runs"][0]["x"][-1]) in printed.getvalue()
+
+
+def test_the_shown_python_is_the_one_that_runs(lab):
+    lab.page.click("#share")
+    script = lab.page.input_value("#python-text")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(script, "copied", "exec"), {})
+    ends = [line.split(" ", 2)[2] for line in printed.getvalue().splitlines()]
+    for run, end in enumerate(ends):
+        assert end.startswith(str(lab.points(run)[-2:]))
+    assert lab.page.input_value("#command-text").startswith("rmsprop compare")
+
+
+def test_the_single_file_page_scrubs_without_a_server(lab, browser, tmp_path):
+    lab.get("__lab.seek(6)")
+    file = tmp_path / "saved.html"
+    file.write_bytes(export(lab, "html"))
+    values, points = lab.shown(), lab.points(0)
+    saved = Lab(browser, file.as_uri(), offline=True)
+    saved.open()
+    assert saved.get("__lab.app.step") == 6
+    assert saved.shown() == values
+    assert saved.points(0) == points
+    saved.page.evaluate("() => document.activeElement.blur()")
+    saved.page.keyboard.press("End")
+    assert saved.get("__lab.app.step") == 20
+    saved.page.click("#tab-table")
+    assert saved.page.locator("tr.now").inner_text().startswith("20")
+    assert len(saved.page.locator("#contour").screenshot()) > 8000
+    with saved.page.expect_download() as waiting:
+        saved.page.click("#export")
+        saved.page.click("#export-csv")
+    assert waiting.value.path().stat().st_size > 1000
+    saved.close()
+
+
+def test_a_diverging_run_is_exported_in_words_that_json_knows(lab):
+    with lab.answer():
+        lab.page.locator(".card > summary").nth(2).click()
+        lab.page.locator('.card[data-run="2"] input[type=number][data-name="lr"]').fill("1e6")
+        lab.page.locator('input[type=number][data-name="steps"]').fill("200")
+    lab.until("__lab.app.result.runs[2].broken !== null")
+    found = json.loads(export(lab, "json"))
+    assert found["runs"][2]["f"][-1] in ("inf", "nan")

@@ -18,7 +18,7 @@ mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab data test lint format bench docs peers sanitize clean
+.PHONY: help demo races lab data test test-fast coverage lint format bench docs peers sanitize clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,15 @@ data: $(VENV)/.built ## fetch the real data of the races: about 80 MB, into the 
 
 test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.test ## the tests without the slow ones, the browser, several processes and other libraries: 90 seconds
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers)"
+
+coverage: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, and which lines of src no test reaches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.test $(if $(NPM),web/node_modules/.installed) ## ruff, mypy, import-linter, clang-format
 	$(BIN)/ruff check .

@@ -11,8 +11,8 @@ PAGE := src/rmsprop/lab/page/index.html
 RACE ?= all
 NPM := $(shell command -v npm)
 
-# Owners of dialects whose dependencies contradict those of the tests: an environment each. OWNERS=mlx for one of them.
-OWNERS := paddle mlx bitsandbytes heavyball
+# Original implementations whose dependencies conflict with those of the tests: an environment each. UPSTREAM=mlx for one.
+UPSTREAM := paddle mlx bitsandbytes heavyball
 paddle_NEEDS := paddlepaddle==3.3.1 setuptools
 mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
@@ -68,7 +68,7 @@ bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; 
 docs: $(VENV)/.test ## write the generated page and the pictures again
 	$(BIN)/python docs/generate.py
 
-peers: $(OWNERS:%=peer-%) ## run the owners that cannot live in the tests' environment and record them; OWNERS=mlx for one
+peers: $(UPSTREAM:%=peer-%) ## record the original implementations that cannot be installed beside the others; UPSTREAM=mlx for one
 
 peer-%: .peers/%/.installed
 	cd tests && ../.peers/$*/bin/python -m peers.record $*

@@ -302,7 +302,7 @@ def apply(
     if rule.weight_decay_mode == "decoupled":
         param = (1.0 - n.lr * n.weight_decay) * param
     elif rule.weight_decay_mode == "decoupled_corrected":
-        param = (1.0 - _corrected(n.lr, n.lr_max, xp) * n.weight_decay) * param
+        param = (1.0 - _lr_squared_over_max(n.lr, n.lr_max, xp) * n.weight_decay) * param
     return param - move, new
 
 
@@ -361,7 +361,7 @@ def steady_length(rule: Rule, *, grad: float = 1.0) -> float:
     return float(grad / divisor) / (1.0 - rule.momentum) if divisor else 0.0
 
 
-def _corrected(lr: Any, lr_max: Any, xp: Any) -> Any:
+def _lr_squared_over_max(lr: Any, lr_max: Any, xp: Any) -> Any:
     """lr**2 / lr_max, and 0 before any lr was above 0."""
     if isinstance(lr_max, float):
         return lr * lr / lr_max if lr_max else 0.0 * lr

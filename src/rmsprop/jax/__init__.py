@@ -154,7 +154,7 @@ def scale_by_rms(
 
     Source: google-deepmind/optax, optax/_src/transform.py, 0.2.8.
     """
-    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
+    return _as_scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
                             dialect=dialect), "scale_by_rms")  # fmt: skip
 
 
@@ -172,11 +172,11 @@ def scale_by_stddev(
 
     As `scale_by_rms`, with centered=True.
     """
-    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
+    return _as_scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
                             dialect=dialect), "scale_by_stddev")  # fmt: skip
 
 
-def _scaling(transformation: Transformation, name: str) -> Transformation:
+def _as_scaling(transformation: Transformation, name: str) -> Transformation:
     """Turn a step down of length 1 into the scaled gradient."""
     rule = transformation.rule
     if rule.buffer != "none" or rule.weight_decay or rule.maximize:
@@ -186,10 +186,10 @@ def _scaling(transformation: Transformation, name: str) -> Transformation:
         updates, state = transformation.update(updates, state, params, **extra)
         return jax.tree.map(jnp.negative, updates), state
 
-    return _named(transformation.init, update, rule, transformation.dialect)
+    return _make_transformation(transformation.init, update, rule, transformation.dialect)
 
 
-def _named(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
+def _make_transformation(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
     transformation = Transformation(init, update)
     transformation.rule, transformation.dialect = rule, dialect
     return transformation
@@ -197,7 +197,7 @@ def _named(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
 
 def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, Array]) -> Transformation:
     rule, row = selection.rule, selection.row
-    lr = learning_rate if callable(learning_rate) else _checked_lr(learning_rate)
+    lr = learning_rate if callable(learning_rate) else _check_lr(learning_rate)
     complex_fits = row is None or row.complex == "abs2"
     if isinstance(lr, float) and not traced:
         _advice.warn(_advice.advise(rule, lr), stacklevel=4)
@@ -248,7 +248,7 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
         trees = {FIELDS[name]: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
         return structure.unflatten(deltas), RMSpropState(count, **trees, lr_max=lr_max)
 
-    return _named(init, update, rule, selection.dialect)
+    return _make_transformation(init, update, rule, selection.dialect)
 
 
 def _choose(word: str, flag: bool | None, on: str, off: str) -> str | None:
@@ -275,7 +275,7 @@ def _split_traced(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple
     return options, traced
 
 
-def _checked_lr(lr: Any) -> Any:
+def _check_lr(lr: Any) -> Any:
     if isinstance(lr, bool) or not (isinstance(lr, (numbers.Real, jax.Array)) or getattr(lr, "shape", None) == ()):
         raise InputTypeError(f"learning_rate: {lr!r}, expected a number, a scalar array or a schedule")
     if isinstance(lr, jax.Array):

@@ -28,7 +28,7 @@ except ImportError as error:
 from rmsprop import _advice, formula
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
-from rmsprop.keras._saving import Saved, decayed
+from rmsprop.keras._saving import Saved, add_weight_decay
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names, select
 
@@ -199,7 +199,7 @@ class RMSprop(Saved):
 
     def _rule_of(self, variable: Any) -> Rule:
         rule = self.rule
-        return rule if not rule.weight_decay or self._use_weight_decay(variable) else decayed(rule, 0.0)
+        return rule if not rule.weight_decay or self._use_weight_decay(variable) else add_weight_decay(rule, 0.0)
 
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any

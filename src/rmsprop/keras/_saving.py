@@ -13,13 +13,13 @@ from rmsprop.errors import StateError
 from rmsprop.formula import bias_divisor
 from rmsprop.rule import Rule
 
-__all__ = ["Saved", "decayed"]
+__all__ = ["Saved", "add_weight_decay"]
 
 _MARK = "rule"
 
 
 @functools.lru_cache(maxsize=64)
-def decayed(rule: Rule, strength: float) -> Rule:
+def add_weight_decay(rule: Rule, strength: float) -> Rule:
     """The rule with this weight decay, in its own place, or in Keras's where it has none."""
     if rule.weight_decay == strength:
         return rule
@@ -38,7 +38,7 @@ class Saved(keras.optimizers.Optimizer):
     @property
     def rule(self) -> Rule:
         """The rule that a step of a variable with weight decay follows."""
-        return decayed(self._rule, float(self.weight_decay or 0.0))
+        return add_weight_decay(self._rule, float(self.weight_decay or 0.0))
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs for the same optimizer without its state."""

@@ -65,6 +65,7 @@ def open_figure(
     """
     try:
         import matplotlib.style
+        from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency.of("matplotlib", extra=extra, purpose=purpose) from error
@@ -72,7 +73,7 @@ def open_figure(
         "font.size": points, "axes.labelsize": points, "axes.titlesize": 1.1 * points, "legend.fontsize": points,
         "text.color": theme.ink, "axes.titlecolor": theme.ink, "axes.labelcolor": theme.muted,
         "axes.edgecolor": theme.muted, "axes.facecolor": "none", "axes.linewidth": 0.8,
-        "axes.prop_cycle": matplotlib.cycler(color=theme.cycle), "axes.titleweight": "bold",
+        "axes.prop_cycle": cycler(color=theme.cycle), "axes.titleweight": "bold",
         "axes.titlelocation": "left", "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
         "axes.grid": True, "grid.color": theme.grid, "grid.linewidth": 0.8, "legend.frameon": False,
         "lines.solid_capstyle": "round", "mathtext.default": "regular",

@@ -24,7 +24,7 @@ from rmsprop import dialects
 from rmsprop.errors import RuleError
 
 # The first of them waits for the processes of TensorFlow and Keras.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.peers]
 
 DOCS = Path(__file__).parents[1] / "docs"
 WHOLE = [case for case in CASES if "float64" in case.dtypes and case.first == 1]

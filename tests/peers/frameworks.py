@@ -1,7 +1,7 @@
 """Each original optimizer over the course: a generator that yields its parameters and state after every step.
 
-The state is named in this library's words: mean_sq, mean_grad, momentum_buf, as far as the original keeps them, with the sign that
-subtracts it from the parameter. An original implementation is imported when it runs.
+The state is named in this library's words: mean_sq, mean_grad, momentum_buf, as far as the original keeps them, with
+the sign that subtracts it from the parameter. An original implementation is imported when it runs.
 """
 
 from __future__ import annotations

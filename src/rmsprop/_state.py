@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import Rule
 
@@ -105,7 +105,7 @@ def write(path: str | Path, state: Mapping[str, Any], params: Mapping[str, Array
         "lr_max": float(state["lr_max"]).hex(),
     }
     metadata["checksum"] = _checksum(arrays, metadata)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         try:
             save_file(arrays, str(temporary), metadata)
         except SafetensorError as error:  # how it reports a full disk

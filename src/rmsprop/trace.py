@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError, InputError
 from rmsprop.rule import Rule
 
@@ -128,14 +128,14 @@ class Trace:
         A file that stood there before is replaced only when the new one is whole.
         """
         text = json.dumps(self.to_dict(), allow_nan=False)
-        with replacing(_path(path)) as whole:
+        with write_atomically(_path(path)) as whole:
             whole.write_text(text, encoding="ascii")
 
     def to_npz(self, path: Path) -> None:
         """Write every array and the metadata in NumPy's own format, without pickle; replaced only when whole."""
         arrays = {name: getattr(self, name) for name in _OF_POINTS + _OF_STEPS}
         about = np.array(json.dumps(self._describe()))
-        with replacing(_path(path)) as whole, open(whole, "wb") as file:
+        with write_atomically(_path(path)) as whole, open(whole, "wb") as file:
             np.savez(file, about=about, **arrays)
 
     def to_csv(self, path: Path) -> None:
@@ -146,7 +146,7 @@ class Trace:
         """
         import csv
 
-        with replacing(_path(path)) as whole, open(whole, "w", encoding="ascii", newline="") as file:
+        with write_atomically(_path(path)) as whole, open(whole, "w", encoding="ascii", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(self._lines())
 
     def _lines(self) -> Iterator[list[Any]]:

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 import rmsprop
 from checkpointing import RECORDED, own_file
 from rmsprop import checkpoints
-from rmsprop._files import replacing
-from rmsprop.checkpoints import _child
+from rmsprop._files import write_atomically
+from rmsprop.checkpoints import _child, native, pytorch
+from rmsprop.checkpoints._reader import NO_OPTIONS
 from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError
 
@@ -29,7 +30,7 @@ NAMES = {"0": "w", "1": "b"}
 
 
 def write(path, content="new"):
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(content)
 
 
@@ -130,19 +131,19 @@ def test_a_reader_that_spins_or_crashes_is_an_error(tmp_path, monkeypatch):
     assert checkpoints.read(file, **told).step == 3
     (tmp_path / "h5py.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(FileError, match=r"a\.weights\.h5: corrupt: reading it as keras3 ended in SIGSEGV"):
+    with pytest.raises(FileError, match=r"a\.weights\.h5: corrupt: reading it by keras ended in SIGSEGV"):
         checkpoints.read(file, **told)
     monkeypatch.setattr(_child, "SECONDS", 0.0)
     (tmp_path / "h5py.py").write_text("while True: pass")
-    with pytest.raises(FileError, match=r"a\.weights\.h5: not read as keras3 within 0 s"):
+    with pytest.raises(FileError, match=r"a\.weights\.h5: not read by keras within 0 s"):
         checkpoints.read(file, **told)
 
 
 def test_a_snapshot_of_another_process_is_the_whole_snapshot(tmp_path):
     for file in (own_file(tmp_path / "a", rmsprop.Rule(rho=0.9, momentum=0.9, buffer="unit")), RECORDED / "timm.pt"):
         snapshot = checkpoints.read(file)
-        family = "rmsprop" if snapshot.format == "rmsprop" else "torch"
-        other = _child.read_in_child(family, file, {}, size=10**6, room=2**30)
+        reader = native if snapshot.format == "rmsprop" else pytorch
+        other = _child.read_in_child(reader, file, NO_OPTIONS, size=10**6)
         assert repr(other) == repr(snapshot)
 
 

@@ -134,7 +134,7 @@ def test_an_optax_run_goes_on_in_keras(tmp_path):
         if t == STOP:
             stop = {k: np.asarray(p) for k, p in params.items()}
             nested = {"0": {"nu": state[0].nu}, "1": {"count": state[1].count}, "2": {"trace": state[2].trace}}
-            from rmsprop.checkpoints._msgpack import packed
+            from rmsprop.checkpoints._msgpack import pack as packed
 
             (tmp_path / "a.msgpack").write_bytes(packed(jax.tree.map(np.asarray, nested)))
         updates, state = tx.update({k: jax.numpy.asarray(g[t]) for k, g in run.grads.items()}, state)

@@ -123,7 +123,7 @@ def test_a_recorded_flax_file_goes_on_in_optax_and_here(tmp_path):
 
 
 def test_a_flax_file_is_written_back_with_every_other_entry_as_it_was(tmp_path):
-    from rmsprop.checkpoints._msgpack import unpacked
+    from rmsprop.checkpoints._msgpack import unpack as unpacked
 
     report = checkpoints.convert(RECORDED / "flax.msgpack", tmp_path / "b.msgpack", like=RECORDED / "flax.msgpack")
     assert report.written.parameters[0].name == "b"
@@ -133,7 +133,7 @@ def test_a_flax_file_is_written_back_with_every_other_entry_as_it_was(tmp_path):
 
 
 def test_a_flax_file_written_here_is_the_bytes_that_flax_writes():
-    from rmsprop.checkpoints._msgpack import packed, unpacked
+    from rmsprop.checkpoints._msgpack import pack as packed, unpack as unpacked
 
     data = (RECORDED / "flax.msgpack").read_bytes()
     assert packed(unpacked(data, "flax.msgpack")) == data
@@ -144,9 +144,9 @@ def test_arrays_that_flax_cuts_into_chunks_are_joined(monkeypatch):
 
     array = np.arange(24.0, dtype=np.float32).reshape(4, 6)
     monkeypatch.setattr(_msgpack, "_LARGEST", 40)
-    data = _msgpack.packed({"w": array})
+    data = _msgpack.pack({"w": array})
     assert b"__msgpack_chunked_array__" in data
-    np.testing.assert_array_equal(_msgpack.unpacked(data, "w")["w"], array)
+    np.testing.assert_array_equal(_msgpack.unpack(data, "w")["w"], array)
 
 
 @pytest.mark.parametrize("name", ["b", "b.msgpack"])

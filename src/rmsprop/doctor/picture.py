@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.doctor.look import Look
 from rmsprop.errors import FileError, InputError, MissingDependency
 
@@ -65,7 +65,7 @@ def draw(looks: Sequence[Look], path: str | Path, *, troubled: Sequence[str] = (
     (_curves if over_time else _bars)(figure, axes, drawn, set(troubled))
     axes.spines[["top", "right"]].set_visible(False)
     try:
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             figure.savefig(temporary, format=format, dpi=140)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from error

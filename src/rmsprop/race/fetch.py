@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError, MissingDependency, RMSpropError
 from rmsprop.race import data
 from rmsprop.race.sources import SOURCES, File, Source
@@ -223,7 +223,7 @@ def _keep(source: Source, contents: Contents) -> None:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
                 # Ready before it is there: another process may look for a program that it can run.
                 made = Path(aside) / name
-                with replacing(made) as temporary:
+                with write_atomically(made) as temporary:
                     temporary.write_bytes(content)
                 if name == source.program:
                     made.chmod(0o755)

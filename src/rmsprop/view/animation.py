@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import InputError
 from rmsprop.trace import Trace
 from rmsprop.view import writers
@@ -83,7 +83,7 @@ def animate(
     times = scene.times(count)
     few = np.linspace(0, count - 1, min(count, writers.SAMPLES)).astype(int)
     samples = [camera.shoot(times[i]).copy() for i in few] if suffix == ".gif" else []
-    with replacing(target) as temporary:
+    with write_atomically(target) as temporary:
         writers.write(temporary, lambda: camera.film(times), samples, count=count, fps=fps, suffix=suffix)
     return target
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import InputError
 from rmsprop.trace import Trace
 from rmsprop.view.picture import Picture, style
@@ -74,7 +74,7 @@ def plot(
     if time is not None:
         picture.set_time(min(max(float(time), 0.0), float(scene.steps)))
     if target is not None:
-        with replacing(target) as temporary, style(picture.colors):
+        with write_atomically(target) as temporary, style(picture.colors):
             picture.figure.savefig(temporary, format=target.suffix[1:].lower(), dpi=picture.dpi)
     return picture.figure
 

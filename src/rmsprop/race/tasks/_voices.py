@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError
 from rmsprop.race import data as sources
 
@@ -163,7 +163,7 @@ def _kept(path: Path) -> Clips | None:
 def _keep(path: Path, clips: Clips) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        with write_atomically(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **clips._asdict())
     except OSError as error:
         raise FileError(

@@ -1,4 +1,4 @@
-"""What `rmsprop._files.replacing` does for one file, for a folder and for the files of a TensorFlow checkpoint."""
+"""What `rmsprop._files.write_atomically` does for one file, for a folder and for a TensorFlow checkpoint's files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rmsprop._files import name_beside, remove_stale
+from rmsprop._files import get_path_beside, remove_stale
 
-__all__ = ["replacing_files", "replacing_folder"]
+__all__ = ["write_files_atomically", "write_folder_atomically"]
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` for a folder, which takes its place on success and vanishes on any error."""
+def write_folder_atomically(path: Path) -> Iterator[Path]:
+    """Yield a path for a new folder, which takes the place of `path` on success and is removed on any error."""
     path = Path(os.path.realpath(path))
     remove_stale(path.parent)
-    temporary, old = name_beside(path, "part"), name_beside(path, "old")
+    temporary, old = get_path_beside(path, "part"), get_path_beside(path, "old")
     try:
         yield temporary
         if path.exists():
@@ -37,13 +37,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_files(prefix: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Yield a prefix in a folder beside; on success its files move, in the order of `suffixes`.
+def write_files_atomically(prefix: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Yield a prefix in a temporary folder; on success its files move to `prefix`, in the order of `suffixes`.
 
-    The last one is that without which the others are nothing, so that a part is never taken for the whole.
+    The last one is the file without which the others mean nothing, so that a part is never read as a checkpoint.
     """
     remove_stale(prefix.parent)
-    folder = name_beside(prefix, "part")
+    folder = get_path_beside(prefix, "part")
     folder.mkdir()
     try:
         yield folder / prefix.name

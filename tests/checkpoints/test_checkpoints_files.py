@@ -19,7 +19,7 @@ from checkpointing import RECORDED, own_file
 from rmsprop import checkpoints
 from rmsprop._files import write_atomically
 from rmsprop.checkpoints import _child, native, pytorch
-from rmsprop.checkpoints._reader import NO_OPTIONS
+from rmsprop.checkpoints._shared import Options
 from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError
 
@@ -143,7 +143,7 @@ def test_a_snapshot_of_another_process_is_the_whole_snapshot(tmp_path):
     for file in (own_file(tmp_path / "a", rmsprop.Rule(rho=0.9, momentum=0.9, buffer="unit")), RECORDED / "timm.pt"):
         snapshot = checkpoints.read(file)
         reader = native if snapshot.format == "rmsprop" else pytorch
-        other = _child.read_in_child(reader, file, NO_OPTIONS, size=10**6)
+        other = _child.read_in_child(reader, file, Options(), size=10**6)
         assert repr(other) == repr(snapshot)
 
 

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -20,19 +19,8 @@ import numpy as np
 from rmsprop._files import check_regular
 from rmsprop.errors import FileError, MissingDependency, RMSpropError
 
-__all__ = [
-    "check_size",
-    "check_types",
-    "copy_archive",
-    "import_package",
-    "list_members",
-    "parse_dtype",
-    "raise_file_errors",
-    "read_bytes",
-    "read_json",
-    "read_member",
-    "shorten",
-]
+__all__ = ["check_size", "check_types", "import_package", "parse_dtype", "raise_file_errors", "shorten"]
+__all__ += ["copy_archive", "list_members", "read_bytes", "read_json", "read_member"]
 
 RATIO = 16
 """Unpacked bytes allowed for each byte of a file. A new state of zeros compresses to nothing, but weights do not."""
@@ -85,19 +73,14 @@ def shorten(error: BaseException) -> str:
 def check_size(where: str | Path, declared: int, stored: int) -> None:
     """Raise if `stored` bytes of a file declare far more data than that, or more than this machine's memory."""
     if declared > RATIO * stored + SLACK:
-        raise FileError(
-            f"{where}: declares {declared:,} bytes in a file of {stored:,}, expected at most {RATIO} times its size "
-            f"and {SLACK:,}"
-        )
-    if declared > (memory := _get_memory()):
-        raise FileError(f"{where}: {declared:,} bytes, more than the {memory:,} bytes of memory of this machine")
-
-
-def _get_memory() -> int:
+        limit = f"{RATIO} times its size and {SLACK:,}"
+        raise FileError(f"{where}: declares {declared:,} bytes in a file of {stored:,}, expected at most {limit}")
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
-        return sys.maxsize
+        return
+    if declared > memory:
+        raise FileError(f"{where}: {declared:,} bytes, more than the {memory:,} bytes of memory of this machine")
 
 
 def check_types(entries: Mapping[Any, Any], expected: Mapping[str, Any], where: str) -> None:

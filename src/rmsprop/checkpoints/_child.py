@@ -1,17 +1,16 @@
-"""Readers that run C libraries, in a process of their own: a file that crashes it or never ends is an error, not more.
+"""Readers that run C libraries, in a process of their own: a file that crashes it or never ends is only an error.
 
-The child gets the request as JSON and limits its memory. It writes the snapshot to its standard output as an npz file,
-which is read without pickle.
+The child gets the request as JSON, limits its memory, and writes the snapshot to its standard output as a pickle of
+arrays, which is read as carefully as any other file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
-import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,11 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from rmsprop import errors
 from rmsprop.checkpoints._bounds import RATIO, SLACK, raise_file_errors
-from rmsprop.checkpoints._reader import Options
+from rmsprop.checkpoints._pickles import load_pickle
+from rmsprop.checkpoints._shared import Options
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
 from rmsprop.errors import FileError
 from rmsprop.rule import Rule
@@ -61,7 +59,7 @@ def read_in_child(reader: ModuleType, path: Path, options: Options, *, size: int
         end = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise FileError(f"{path}: corrupt: reading it by {name} ended in {end} ({lines[-1] if lines else 'no output'})")
-    return _unpack(done.stdout)
+    return _unpack(load_pickle(done.stdout))
 
 
 def serve(request: Mapping[str, Any]) -> None:
@@ -75,14 +73,14 @@ def serve(request: Mapping[str, Any]) -> None:
         # What the reader's library, not loaded yet, will allocate is part of the limit.
         resource.setrlimit(resource.RLIMIT_DATA, (_count_data() + request["limit"],) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    slots, *rest = request["options"]
+    slots, schedule, at = request["options"]
     try:
         with raise_file_errors(path, f"{reader.__name__.rpartition('.')[2]} checkpoint"):
-            arrays = _pack(reader.read(path, Options(None if slots is None else tuple(slots), *rest)))
+            answer = _pack(reader.read(path, Options(slots and tuple(slots), schedule, at)))
     except errors.RMSpropError as error:
-        arrays = {"error": _encode([type(error).__name__, str(error)])}
+        answer = {"error": [type(error).__name__, str(error)]}
     with out:
-        np.savez(out, **arrays)
+        pickle.dump(answer, out, protocol=4)
 
 
 def _count_data() -> int:
@@ -92,33 +90,15 @@ def _count_data() -> int:
     return 0
 
 
-def _encode(value: Any) -> Any:
-    return np.frombuffer(json.dumps(value).encode(), np.uint8)
-
-
 def _pack(snapshot: Snapshot) -> dict[str, Any]:
-    fields = {field.name: getattr(snapshot, field.name) for field in dataclasses.fields(Snapshot)}
-    fields["parameters"] = [
-        {"name": p.name, "step": p.step, "shape": p.shape, "dtype": p.dtype} for p in snapshot.parameters
-    ]
-    fields["groups"] = [{**vars(g), "rule": g.rule and g.rule.to_json()} for g in snapshot.groups]
-    arrays = {f"{i}/{name}": array for i, p in enumerate(snapshot.parameters) for name, array in p.arrays.items()}
-    return {"fields": _encode(fields), **arrays}
+    groups = [{**vars(group), "rule": group.rule and group.rule.to_json()} for group in snapshot.groups]
+    return {**vars(snapshot), "parameters": [vars(parameter) for parameter in snapshot.parameters], "groups": groups}
 
 
-def _unpack(data: bytes) -> Snapshot:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        if "error" in file:
-            name, text = json.loads(file["error"].tobytes())
-            raise getattr(errors, name)(text)
-        fields = json.loads(file["fields"].tobytes())
-        arrays: dict[str, dict[str, Any]] = {}
-        for key in file.files:
-            number, _, name = key.partition("/")
-            arrays.setdefault(number, {})[name] = file[key]
-    for i, p in enumerate(fields["parameters"]):
-        shape = None if p["shape"] is None else tuple(p["shape"])
-        fields["parameters"][i] = Parameter(**{**p, "shape": shape}, **arrays.get(str(i), {}))
-    groups = [Group(**{**g, "rule": g["rule"] and Rule.from_json(g["rule"])}) for g in fields["groups"]]
-    sequences = {"parameters": tuple(fields["parameters"]), "groups": tuple(groups), "notes": tuple(fields["notes"])}
-    return Snapshot(**{**fields, **sequences})
+def _unpack(fields: dict[str, Any]) -> Snapshot:
+    if "error" in fields:
+        name, text = fields["error"]
+        raise getattr(errors, name)(text)
+    groups = [Group(**{**group, "rule": group["rule"] and Rule.from_json(group["rule"])}) for group in fields["groups"]]
+    parameters = [Parameter(**parameter) for parameter in fields["parameters"]]
+    return Snapshot(**{**fields, "parameters": tuple(parameters), "groups": tuple(groups)})

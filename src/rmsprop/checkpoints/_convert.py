@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmsprop._files import check_regular, write_atomically
+from rmsprop._files import check_regular, write_atomically, write_files_atomically, write_folder_atomically
 from rmsprop.checkpoints import keras, optax, pytorch, tensorflow
 from rmsprop.checkpoints._bounds import raise_file_errors, shorten
 from rmsprop.checkpoints._child import read_in_child
-from rmsprop.checkpoints._fit import fit
+from rmsprop.checkpoints._fit import fit, list_notes
 from rmsprop.checkpoints._layouts import FORMATS, find_layout, find_reader
 from rmsprop.checkpoints._names import parse_names
-from rmsprop.checkpoints._notes import list_notes
-from rmsprop.checkpoints._outputs import write_files_atomically, write_folder_atomically
-from rmsprop.checkpoints._reader import Options
+from rmsprop.checkpoints._shared import Options
 from rmsprop.checkpoints._snapshot import Snapshot, check_snapshot
 from rmsprop.errors import FileError, InputError, RMSpropError, StateError
 from rmsprop.rule import BufferMode
@@ -151,7 +149,7 @@ def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, optio
     if like is None and not layout.alone:
         raise InputError(
             f"like: {format} stores the optimizer's state beside things that only the framework can make: give --like "
-            "a checkpoint of the run that is to go on, saved before its first step or after"
+            "a checkpoint of the run that is to go on"
         )
     check_snapshot(snapshot, "what is to be written")
     writer = layout.reader if like is None else find_reader(like, format)
@@ -167,15 +165,13 @@ def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, optio
         output = write_files_atomically(prefix, tensorflow.SUFFIXES)
     elif writer is optax and (like.is_dir() if like is not None else path.suffix != ".msgpack"):
         if path.is_dir() and any(path.iterdir()) and not optax.is_orbax_alone(path):
-            raise InputError(
-                f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace those"
-            )
+            raise InputError(f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace it")
         output = write_folder_atomically(path)
     else:
         output = write_atomically(path)
     try:
         with output as temporary:
-            writer.write(temporary, snapshot, format, like=like, options=options)
+            writer.write(temporary, snapshot, format, like, options)
     except RMSpropError:
         raise
     except Exception as error:  # each package has its own error for a full disk
@@ -208,8 +204,8 @@ def convert(
         target: What to write, atomically.
         to: One of `FORMATS`. Default: the layout of `like`.
         from_: The layout of `source`. Default: recognized by its bytes.
-        like: A checkpoint of the run that is to go on, from before its first step or after; `target` becomes a copy with
-            the optimizer's state replaced. It decides names, order, shapes, centering and momentum. Read.
+        like: A checkpoint of the run that is to go on, from before its first step or after; `target` becomes a copy
+            with the optimizer's state replaced. It decides names, order, shapes, centering and momentum. Read.
         names: Which parameter is which: a dict (or a JSON file of one) from the source's name to the target's name or
             position, to None (left out), or to {"to": name, "transpose": True or the axes}; or a list of the source's
             names in the target's order. Nothing is transposed unless the map says so.

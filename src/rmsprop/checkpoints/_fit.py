@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,12 @@ import numpy as np
 from rmsprop.checkpoints._layouts import Layout
 from rmsprop.checkpoints._names import Names, match_parameters
 from rmsprop.checkpoints._snapshot import Parameter, Snapshot
+from rmsprop.checkpoints.pytorch import FAMILY
+from rmsprop.dialects import get
 from rmsprop.errors import StateError
 from rmsprop.rule import BufferMode
 
-__all__ = ["fit"]
+__all__ = ["fit", "list_notes"]
 
 
 def fit(
@@ -41,12 +43,9 @@ def fit(
     """
     parameters = match_parameters(source, like, names, positional=target.positional)
     notes = list(source.notes)
-    if not target.complex:
-        for parameter in parameters:
-            if (parameter.dtype or "").startswith("complex"):
-                raise StateError(
-                    f"parameter {parameter.name!r}: {parameter.dtype}; {target.format} cannot hold complex statistics"
-                )
+    odd = next((p for p in parameters if (p.dtype or "").startswith("complex")), None)
+    if odd is not None and not target.complex:
+        raise StateError(f"parameter {odd.name!r}: {odd.dtype}; {target.format} cannot hold complex statistics")
     if step is not None:
         parameters = [p if p.mean_sq is None else dataclasses.replace(p, step=step) for p in parameters]
     centered = _decide_centered(source, target, like, parameters, notes)
@@ -58,11 +57,11 @@ def fit(
     models = {p.name: p for p in like.parameters} if like is not None else {}
     fitted = []
     for parameter in parameters:
-        model = models.get(parameter.name)
+        model, started = models.get(parameter.name), parameter
         if parameter.mean_sq is None and target.dense:
-            parameter = _start(parameter, model, init, centered=centered, format=target.format)
+            started = _start(parameter, model, init, centered=centered, format=target.format)
             notes.append(f"parameter {parameter.name!r} had no state yet: mean_sq starts at {init:g}, as in the target")
-        fitted.append(_convert(parameter, model, centered=centered, kind=kind, factor=factor, notes=notes))
+        fitted.append(_convert(started, model, centered=centered, kind=kind, factor=factor, notes=notes))
     return dataclasses.replace(
         source,
         parameters=tuple(fitted),
@@ -83,14 +82,13 @@ def _decide_centered(
     wanted = bool(source.centered) if like is None or like.centered is None else like.centered
     if source.centered and not target.centered:
         raise StateError(f"mean_grad: the source is centered, and {target.format} cannot be")
-    if wanted:
-        for parameter in parameters:
-            if parameter.mean_sq is not None and parameter.mean_grad is None:
-                raise StateError(
-                    f"parameter {parameter.name!r}: the target is centered and needs mean_grad, which the source does "
-                    "not have and mean_sq does not tell. Continue uncentered, or start with new statistics"
-                )
-    elif source.centered:
+    odd = next((p for p in parameters if p.mean_sq is not None and p.mean_grad is None), None)
+    if wanted and odd is not None:
+        raise StateError(
+            f"parameter {odd.name!r}: the target is centered and needs mean_grad, which the source does not have and "
+            "mean_sq does not tell. Continue uncentered, or start with new statistics"
+        )
+    if source.centered and not wanted:
         notes.append("mean_grad was left out: the target is not centered")
     return wanted
 
@@ -118,8 +116,7 @@ def _find_factor(
         hint = f" (the file says lr {', '.join(f'{value:g}' for value in known)})" if known else ""
         raise StateError(
             f"momentum_buf: the source's buffer has {inside} inside, the target's has {wanted}: give --lr, the "
-            f"learning rate of the last steps{hint}; or leave the buffer out with --buffer none, or with --like a "
-            "target without momentum"
+            f"learning rate of the last steps{hint}; or --buffer none to leave the buffer out"
         )
     if not math.isfinite(lr) or lr <= 0:
         raise StateError(f"lr: {lr:g}, expected more than 0 to convert the momentum buffer")
@@ -131,10 +128,8 @@ def _start(parameter: Parameter, model: Parameter | None, init: float, *, center
     """Return the statistics of a parameter before its first step."""
     shape = parameter.shape if model is None or model.shape is None else model.shape
     if shape is None:
-        raise StateError(
-            f"parameter {parameter.name!r}: it has had no step, and its shape is not known: give --like a checkpoint "
-            f"of the target, since {format} has statistics for every parameter"
-        )
+        name = f"parameter {parameter.name!r}"
+        raise StateError(f"{name}: no step yet, and {format} needs its shape: give --like a checkpoint of the target")
     dtype = np.dtype(parameter.dtype or (model.dtype if model is not None else None) or "float32")
     mean = np.zeros(shape, dtype) if centered else None
     return dataclasses.replace(
@@ -143,13 +138,7 @@ def _start(parameter: Parameter, model: Parameter | None, init: float, *, center
 
 
 def _convert(
-    parameter: Parameter,
-    model: Parameter | None,
-    *,
-    centered: bool,
-    kind: BufferMode,
-    factor: float | None,
-    notes: list[str],
+    parameter: Parameter, model: Parameter | None, *, centered: bool, kind: str, factor: float | None, notes: list[str]
 ) -> Parameter:
     if parameter.mean_sq is None:
         return parameter
@@ -164,3 +153,55 @@ def _convert(
         notes.append("float64 statistics were rounded to the target's float32")
     cast: dict[str, Any] = {name: None if array is None else np.asarray(array, dtype) for name, array in new.items()}
     return dataclasses.replace(parameter, dtype=dtype, **cast)
+
+
+def list_notes(source: Snapshot, written: Snapshot, to: str, model: Snapshot | None) -> Iterator[str]:
+    """Yield sentences about what differs between the source and the target."""
+    mine, theirs = _get_eps_mode(source), _get_eps_mode(dataclasses.replace(written, format=to))
+    if mine != theirs:
+        same = f'dialect="{source.format}" in a front end of this library continues by the same rule'
+        yield f"eps: {source.format} has it {mine} the root, the target {theirs}; it is not converted: {same}"
+    if model is not None:
+        yield from _compare_numbers(source, model)
+    elif to in ("torch", "sb3"):
+        yield from _list_missing(source, written)
+    if to in FAMILY and written.step is None:
+        yield "step: not known, written as 0 (--step sets it)"
+    if source.bias_correction != written.bias_correction:
+        yield "only one of the two corrects the averages for their start at zero: the raw averages were converted"
+
+
+def _get_eps_mode(snapshot: Snapshot) -> str:
+    if snapshot.eps_mode is not None or snapshot.format == "rmsprop":
+        return snapshot.eps_mode or "inside"
+    row = get(snapshot.format)
+    moves = snapshot.format == "tf-keras-legacy" and snapshot.buffer != "none"
+    return (row.resolve(momentum=0.9) if moves else row.rule).eps_mode
+
+
+def _list_values(snapshot: Snapshot, name: str) -> list[float]:
+    return sorted({group.numbers[name] for group in snapshot.groups if name in group.numbers})
+
+
+def _compare_numbers(source: Snapshot, model: Snapshot) -> Iterator[str]:
+    """Yield the hyperparameters that differ, of those that both files have."""
+    for name in ("rho", "eps", "momentum"):
+        mine, theirs = _list_values(source, name), _list_values(model, name)
+        alike = len(mine) == len(theirs) and all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(mine, theirs))
+        if mine and theirs and not alike:
+            first, second = (" and ".join(f"{value:g}" for value in values) for values in (mine, theirs))
+            yield f"{name}: {first} in the source, {second} in the target, which keeps its own"
+
+
+def _list_missing(source: Snapshot, written: Snapshot) -> Iterator[str]:
+    """Yield what torch.optim.RMSprop reads from a file, and this file does not have."""
+    if written.buffer == "lr":
+        yield "the momentum buffer has lr inside, as in a dialect of rmsprop.torch, unlike torch.optim.RMSprop"
+    known = {name for group in written.groups for name in group.numbers}
+    if any(_list_values(written, "weight_decay")) and source.format not in FAMILY:
+        known -= {"weight_decay"}
+        yield f"weight_decay: {source.format} decouples it from the gradient, torch does not: left out"
+    missing = [name for name in ("lr", "rho", "eps", "momentum", "weight_decay") if name not in known]
+    if missing:
+        needs = "rmsprop.torch.RMSprop keeps its own, torch.optim.RMSprop needs --like"
+        yield f"{', '.join(missing)}: not in {source.format}'s file and so not in this one; {needs}"

@@ -21,7 +21,7 @@ class Layout:
 
     Attributes:
         format: Its name, that of a dialect.
-        reader: The module that reads and writes it: see `_reader.py`.
+        reader: The module that reads and writes it: see `_shared.py`.
         buffer: What its momentum buffer sums.
         always_buffer: Whether it has a momentum buffer also without momentum.
         positional: Whether it has positions instead of names.

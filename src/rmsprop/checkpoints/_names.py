@@ -72,14 +72,7 @@ def match_parameters(
 ) -> list[Parameter]:
     """Return the source's parameters with the target's names and in its order.
 
-    Args:
-        source: What was read.
-        target: A checkpoint of the target, or None if there is none.
-        names: The map; None: equal names match, and if both have the model's order, equal positions.
-        positional: Whether the target's layout has positions instead of names.
-
-    Raises:
-        StateError: A parameter without a counterpart, another shape, or not enough information.
+    Without a map equal names match; if both sides have the model's order, equal positions.
     """
     parameters = list(source.parameters) if names is None else _apply_names(source, names)
     if target is None:
@@ -95,9 +88,7 @@ def match_parameters(
         raise StateError(f"parameters: nothing in the source is mapped to the target's {_quote(missing)}")
     extra = sorted(set(found) - set(wanted))
     if extra:
-        raise StateError(
-            f"parameters: {_quote(extra)} is mapped to no parameter of the target, which has {_quote(wanted)}"
-        )
+        raise StateError(f"parameters: {_quote(extra)} is mapped to nothing in the target, which has {_quote(wanted)}")
     for theirs in target.parameters:
         _check_shapes(found[theirs.name], theirs)
     return [found[name] for name in wanted]
@@ -139,10 +130,9 @@ def _match_by_order(source: Snapshot, target: Snapshot) -> list[Parameter]:
     mine, theirs = [p.name for p in source.parameters], [p.name for p in target.parameters]
     shares_names = bool(set(mine) & set(theirs)) and source.named and target.named
     if not (source.ordered and target.ordered) or shares_names:
-        raise StateError(
-            f"parameters: {_quote(mine)} in {source.format}, {_quote(theirs)} in {target.format}: which is which takes "
-            'a names map: --map names.json with {"' + mine[0] + '": "' + theirs[0] + '", ...}'
-        )
+        both = f"{_quote(mine)} in {source.format}, {_quote(theirs)} in {target.format}"
+        example = f'{{"{mine[0]}": "{theirs[0]}", ...}}'
+        raise StateError(f"parameters: {both}: which is which takes a names map: --map names.json with {example}")
     if len(mine) != len(theirs):
         raise StateError(f"parameters: {len(mine)} in the source, {len(theirs)} in the target: another model?")
     return [dataclasses.replace(p, name=name) for p, name in zip(source.parameters, theirs)]
@@ -150,10 +140,10 @@ def _match_by_order(source: Snapshot, target: Snapshot) -> list[Parameter]:
 
 def _check_without_target(source: Snapshot, *, positional: bool) -> None:
     if positional and not source.ordered:
+        names = _quote([p.name for p in source.parameters])
         raise StateError(
-            f"parameters: {source.format} has names ({_quote([p.name for p in source.parameters])}) and no order, the "
-            "target an order and no names: give --map with a list of the names in the model's order, or --like a "
-            "checkpoint of the target"
+            f"parameters: {source.format} has names ({names}) and no order, the target needs an order: give --map with "
+            "a list of the names in the model's order, or --like a checkpoint of the target"
         )
     if not positional and not source.named:
         raise StateError(
@@ -165,9 +155,8 @@ def _check_without_target(source: Snapshot, *, positional: bool) -> None:
 def _check_shapes(mine: Parameter, theirs: Parameter) -> None:
     if mine.shape is None or theirs.shape is None or mine.shape == theirs.shape:
         return
-    hint = ""
-    if mine.shape == theirs.shape[::-1]:
-        hint = f'; if the target stores it transposed, put {{"to": {mine.name!r}, "transpose": true}} into the map'
+    hint = f'; if the target stores it transposed, put {{"to": {mine.name!r}, "transpose": true}} into the map'
+    hint = hint if mine.shape == theirs.shape[::-1] else ""
     raise StateError(
         f"parameter {mine.name!r}: shape {mine.shape}, the target has {theirs.shape}: another model?{hint}"
     )

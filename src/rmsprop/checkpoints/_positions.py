@@ -74,30 +74,27 @@ def assign_positions(
         for count, size in _divide(shapes[1 + has_rate :], counts, weights)
     ]
     if not fits:
+        what = f"the {len(shapes)} optimizer arrays do not divide into blocks of the model's shapes"
         blocks = f" with the blocks {', '.join(slots)}" if slots is not None else ""
-        raise StateError(
-            f"{where}: the {len(shapes)} optimizer arrays do not divide into blocks of the model's shapes{blocks}: "
-            "saved before the first step, or by another optimizer or with other options"
-        )
+        raise StateError(f"{where}: {what}{blocks}: saved before the first step, or by another optimizer")
     if len({fit[0] for fit in fits}) > 1:
-        raise InputError(
-            f"{where}: all positions depend on whether the learning rate is a schedule, and the file does not say: "
-            "give --schedule or --no-schedule"
-        )
+        what = "the file does not say whether the learning rate is a schedule"
+        raise InputError(f"{where}: {what}, which shifts all positions: give --schedule or --no-schedule")
     if len(fits) > 1 or (slots is None and fits[0][1] > 1):
+        found = " or ".join(str(fit[1]) for fit in fits)
         raise InputError(
-            f"{where}: {' or '.join(str(fit[1]) for fit in fits)} array(s) for each parameter, and the file does not "
-            "say which: give --slots with velocity and, in this order, what else the optimizer had of average "
-            "(use_ema), gradient_accumulator, velocity, momentum, average_gradient (centered)"
+            f"{where}: {found} array(s) for each parameter, and the file does not say which: give --slots with what "
+            "the optimizer had, in this order, of average (use_ema), gradient_accumulator, velocity, momentum, "
+            "average_gradient (centered)"
         )
     has_rate, _, size = fits[0]
-    found: list[dict[str, str]] = [{} for _ in range(size)]
+    positions: list[dict[str, str]] = [{} for _ in range(size)]
     for block, name in enumerate(slots or ("velocity",)):
         statistic = SLOTS[name]
         for i in range(size):
             if statistic is not None:
-                found[i][statistic] = keys[1 + has_rate + block * size + i]
-    return has_rate, found
+                positions[i][statistic] = keys[1 + has_rate + block * size + i]
+    return has_rate, positions
 
 
 def _divide(shapes: Sequence[Shape], counts: Sequence[int], weights: Sequence[Shape]) -> Iterator[tuple[int, int]]:

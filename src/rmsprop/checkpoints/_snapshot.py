@@ -20,16 +20,8 @@ from numpy.typing import NDArray
 from rmsprop.errors import StateError
 from rmsprop.rule import BufferMode, EpsMode, Rule
 
-__all__ = [
-    "STATISTICS",
-    "Array",
-    "Group",
-    "Parameter",
-    "Snapshot",
-    "check_snapshot",
-    "convert_to_rule",
-    "remove_correction",
-]
+__all__ = ["STATISTICS", "Array", "Group", "Parameter", "Snapshot"]
+__all__ += ["check_snapshot", "convert_to_rule", "remove_correction"]
 
 Array = NDArray[Any]
 STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
@@ -192,17 +184,7 @@ def _scale(parameter: Parameter, factor: float) -> Parameter:
 
 
 def check_snapshot(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
-    """Return `snapshot` if an RMSprop run can have produced it.
-
-    Args:
-        snapshot: What was read.
-        where: The file, for messages.
-        finite: Whether NaN and infinity raise.
-
-    Raises:
-        StateError: NaN or infinity, a negative mean_sq, mean_grad**2 above mean_sq, statistics of different shapes, a
-            parameter that appears twice, or no parameter.
-    """
+    """Return `snapshot` if an RMSprop run can have produced it; NaN and infinity raise if `finite`."""
     if not snapshot.parameters:
         raise StateError(f"{where}: no parameter with optimizer state was found")
     seen: set[str] = set()
@@ -223,20 +205,12 @@ def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
             raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
         bad = int(array.size - np.isfinite(array).sum())
         if bad and finite:
-            raise StateError(
-                f"{name}: {statistic} has {bad} of {array.size} elements that are NaN or infinite: the run had "
-                "diverged before it was saved; use an earlier checkpoint"
-            )
+            what = f"{statistic} has {bad} of {array.size} elements that are NaN or infinite"
+            raise StateError(f"{name}: {what}: the run had diverged; use an earlier checkpoint")
     square = parameter.mean_sq
     if square is not None and (square.real < 0).any():
-        raise StateError(
-            f"{name}: mean_sq has negative elements, but a mean of squares has none: it is another statistic, or the "
-            "positions are shifted by one"
-        )
+        raise StateError(f"{name}: mean_sq has negative elements: another statistic, or positions shifted by one")
     if square is not None and parameter.mean_grad is not None and not np.iscomplexobj(square):
         mean = parameter.mean_grad.astype(np.float64)
         if (mean * mean > _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny).any():
-            raise StateError(
-                f"{name}: mean_grad**2 is larger than mean_sq, so they are not averages of the same gradient: it is "
-                "the state of Adam (whose first average has another decay), or the positions are shifted"
-            )
+            raise StateError(f"{name}: mean_grad**2 is larger than mean_sq: the state of Adam, or positions shifted")

@@ -42,8 +42,7 @@ from rmsprop.checkpoints._bounds import (
     shorten,
 )
 from rmsprop.checkpoints._positions import SLOTS, assign_positions, list_slots
-from rmsprop.checkpoints._reader import NO_OPTIONS, ROOM, Options
-from rmsprop.checkpoints._slots import Slots, make_snapshot, replace_statistics
+from rmsprop.checkpoints._shared import ROOM, Options, Slots, make_snapshot, replace_statistics
 from rmsprop.checkpoints._snapshot import STATISTICS, Snapshot
 from rmsprop.errors import FileError, InputError, RuleError, StateError
 from rmsprop.rule import Rule
@@ -56,14 +55,10 @@ _VARIABLES = "optimizer/vars"
 _RULE = "rule"
 """The array that rmsprop.keras.RMSprop adds if its statistics are not Keras's."""
 _LEGACY_SLOTS = {"rms": "mean_sq", "mg": "mean_grad", "momentum": "momentum_buf"}
-_NUMBERS = {
-    **{"lr": "learning_rate", "rho": "rho", "eps": "epsilon"},
-    **{"momentum": "momentum", "weight_decay": "weight_decay"},
-}
-_OTHER_CLASSES = (
-    *("adam", "adamw", "nadam", "adamax", "sgd", "adagrad", "adadelta"),
-    *("ftrl", "lion", "adafactor", "lamb", "muon"),
-)
+_NUMBERS = {"lr": "learning_rate", "rho": "rho", "eps": "epsilon", "momentum": "momentum"}
+_NUMBERS |= {"weight_decay": "weight_decay"}
+_OTHER_CLASSES = {"adam", "adamw", "nadam", "adamax", "sgd", "adagrad", "adadelta"}
+_OTHER_CLASSES |= {"ftrl", "lion", "adafactor", "lamb", "muon"}
 
 
 def recognize(path: Path, head: bytes) -> bool:
@@ -71,7 +66,7 @@ def recognize(path: Path, head: bytes) -> bool:
     return head.startswith(b"\x89HDF\r\n\x1a\n") or (head[:2] == b"PK" and _MEMBER in list_members(path))
 
 
-def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
+def read(path: Path, options: Options) -> Snapshot:
     """Read a Keras file; `options` say what `.weights.h5` leaves open."""
     with _open(path) as (file, config):
         slots, _ = _find_slots(file, config, path, options)
@@ -79,15 +74,12 @@ def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
     return make_snapshot(slots, arrays, str(path))
 
 
-def write(path: Path, snapshot: Snapshot, format: str, *, like: Path, options: Options = NO_OPTIONS) -> None:
+def write(path: Path, snapshot: Snapshot, format: str, like: Path, options: Options) -> None:
     """Write a copy of the Keras file `like` with the optimizer's statistics and step replaced."""
     with _open(like) as (file, config):
         slots, step_key = _find_slots(file, config, like, options)
     if slots.format == "keras3" and slots.named:
-        raise InputError(
-            f"like: {like}: Keras 3 restores no optimizer state from a .h5 (it builds the optimizer for no variables): "
-            "give a .keras or .weights.h5"
-        )
+        raise InputError(f"like: {like}: Keras 3 restores no optimizer state from a .h5: give .keras or .weights.h5")
     data = io.BytesIO(read_member(like, _MEMBER)) if list_members(like) else None
     if data is None:
         shutil.copyfile(like, path)

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop import _state
-from rmsprop.checkpoints._reader import NO_OPTIONS, ROOM, Options
-from rmsprop.checkpoints._slots import Slots, make_snapshot, replace_statistics
+from rmsprop.checkpoints._shared import ROOM, Options, Slots, make_snapshot, replace_statistics
 from rmsprop.checkpoints._snapshot import STATISTICS, Snapshot
 from rmsprop.errors import FileError, StateError
 from rmsprop.rule import Rule
@@ -32,13 +31,13 @@ def recognize(path: Path, head: bytes) -> bool:
     return len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
-def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
+def read(path: Path, options: Options) -> Snapshot:
     """Read a file of rmsprop.RMSprop.save."""
     slots, state, _ = _load(path)
     return make_snapshot(slots, state["buffers"], str(path))
 
 
-def write(path: Path, snapshot: Snapshot, format: str, *, like: Path, options: Options = NO_OPTIONS) -> None:
+def write(path: Path, snapshot: Snapshot, format: str, like: Path, options: Options) -> None:
     """Write a copy of `like` with the statistics and steps replaced."""
     slots, state, params = _load(like)
     assert slots.rule is not None

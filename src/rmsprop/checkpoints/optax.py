@@ -25,19 +25,24 @@ import numpy as np
 
 from rmsprop.checkpoints import _msgpack
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors, read_bytes
-from rmsprop.checkpoints._reader import NO_OPTIONS, STACKS, Options
-from rmsprop.checkpoints._slots import Slots, make_snapshot, replace_statistics
+from rmsprop.checkpoints._shared import (
+    STACKS,
+    Options,
+    Place,
+    Slots,
+    choose,
+    find_places,
+    make_snapshot,
+    replace_statistics,
+)
 from rmsprop.checkpoints._snapshot import Snapshot
-from rmsprop.checkpoints._trees import Place, choose, find_places
 from rmsprop.errors import FileError, StateError
 
 __all__ = ["LIBRARY", "ROOM", "is_orbax_alone", "read", "recognize", "write"]
 
 LIBRARY, ROOM = "orbax.checkpoint", 2**32 + STACKS
-_PARTS = {
-    *("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"),
-    *("array_metadatas", "descriptor", "metrics"),
-}
+_PARTS = {"_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"}
+_PARTS |= {"array_metadatas", "descriptor", "metrics"}
 _FRESH = 2**26
 """Bytes that each Orbax folder counts as: with `_bounds.RATIO` it may declare a gigabyte, as zeros take no space."""
 _NUMBERS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
@@ -73,15 +78,13 @@ def is_orbax_alone(path: Path) -> bool:
     return _is_orbax(parts) and all(name in _PARTS or name.startswith("ocdbt.process_") for name in names)
 
 
-def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
+def read(path: Path, options: Options) -> Snapshot:
     """Read optax.rmsprop's state; `options.slots` ("count", "mu", "nu") reads these as RMSprop's, not as Adam's."""
     slots, arrays, _ = _find_slots(_load(path), path, options)
     return make_snapshot(slots, arrays, str(path))
 
 
-def write(
-    path: Path, snapshot: Snapshot, format: str, *, like: Path | None = None, options: Options = NO_OPTIONS
-) -> None:
+def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
     """Write an Orbax folder, or a flax msgpack file if `path` is a file.
 
     It is a copy of `like` with the state replaced; without `like` the state alone, with a count for a schedule if
@@ -188,18 +191,13 @@ def _list_chain(place: Place) -> list[Any]:
 def _check_chain(scale: Mapping[str, Any], scheduled: Mapping[str, Any], path: Path, options: Options) -> None:
     names = {"count", "mu", "nu"}
     if {"count", "mu"} <= set(scale) and set(options.slots or ()) != names:
-        raise StateError(
-            f"{path}: count, mu and nu are the state of Adam, or of RMSprop with centered and bias_correction: if it "
-            "is the latter, give --slots count,mu,nu"
-        )
+        both = "Adam's, or those of RMSprop with centered and bias_correction"
+        raise StateError(f"{path}: count, mu and nu are {both}: for the latter give --slots count,mu,nu")
     extra = sorted(map(str, set(scale) - names))
     if extra:
         raise StateError(f"{path}: {', '.join(extra)} beside nu: the state of another optimizer, not of RMSprop")
     if "trace" in scheduled:
-        raise StateError(
-            f"{path}: the trace follows the scaling directly, so lr is applied after it: a chain of its own, not "
-            "optax.rmsprop's, which has lr before the trace"
-        )
+        raise StateError(f"{path}: the trace comes before lr, unlike in optax.rmsprop, which has lr before the trace")
 
 
 def _read_numbers(place: Place) -> dict[str, float]:

@@ -19,8 +19,7 @@ import numpy as np
 
 from rmsprop.checkpoints._bounds import check_types, read_bytes, shorten
 from rmsprop.checkpoints._pickles import is_pickle, load_pickle
-from rmsprop.checkpoints._reader import NO_OPTIONS, ROOM, Options
-from rmsprop.checkpoints._slots import Slots, make_snapshot
+from rmsprop.checkpoints._shared import ROOM, Options, Slots, make_snapshot
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, StateError
 
@@ -37,7 +36,7 @@ def recognize(path: Path, head: bytes) -> bool:
     return path.suffix == ".pdopt" and is_pickle(head)
 
 
-def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
+def read(path: Path, options: Options) -> Snapshot:
     """Read a .pdopt file."""
     tree = _load(path)
     keys: dict[str, dict[str, str]] = {}
@@ -59,9 +58,7 @@ def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
     return make_snapshot(slots, tree, str(path))
 
 
-def write(
-    path: Path, snapshot: Snapshot, format: str, *, like: Path | None = None, options: Options = NO_OPTIONS
-) -> None:
+def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
     """Write a .pdopt file: the entries of `like`, if given, with the statistics replaced."""
     tree = _load(like) if like is not None else {}
     structured = dict(tree.get(_STRUCTURED, {}))
@@ -79,10 +76,8 @@ def _load(path: Path) -> dict[Any, Any]:
     try:
         tree = load_pickle(read_bytes(path))
     except (pickle.UnpicklingError, KeyError) as error:  # KeyError: an opcode that plain data do not need
-        raise FileError(
-            f"{path}: not a pickle of arrays alone ({shorten(error)}); reading the rest would run code from the file, "
-            "which never happens"
-        ) from error
+        reason = f"{shorten(error)}), and code in a file is never run"
+        raise FileError(f"{path}: not a pickle of arrays alone ({reason}") from error
     if not isinstance(tree, dict):
         raise FileError(f"{path}: a {type(tree).__name__}, expected the dict that optimizer.state_dict() returns")
     check_types(tree, {_STRUCTURED: dict}, str(path))

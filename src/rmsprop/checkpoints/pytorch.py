@@ -43,9 +43,8 @@ from rmsprop.checkpoints._bounds import (
     shorten,
 )
 from rmsprop.checkpoints._pickles import check_pickles
-from rmsprop.checkpoints._reader import NO_OPTIONS, Options
+from rmsprop.checkpoints._shared import Options, choose, find_places
 from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, convert_to_rule, remove_correction
-from rmsprop.checkpoints._trees import choose, find_places
 from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import BufferMode, Rule
 
@@ -61,14 +60,8 @@ _KEYS = {"mean_sq": "square_avg", "mean_grad": "grad_avg", "grad_var": "grad_var
 _NUMBERS = {"rho": "alpha"} | {name: name for name in ("lr", "eps", "momentum", "weight_decay", "initial_lr")}
 _SB3_KEYS = {"lr", "momentum", "alpha", "eps", "centered", "weight_decay", "params", "param_names"}
 _SQUARES = {"square_avg", "state1", "square_avg_8bit", "grad_var_8bit"}
-_OTHERS = {
-    "exp_avg_sq": "Adam",
-    "exp_avg": "Adam or Lion",
-    "exp_inf": "Adamax",
-    "acc_delta": "Adadelta",
-    "sum": "Adagrad",
-    "state2": "bitsandbytes Adam",
-}
+_OTHERS = {"exp_avg_sq": "Adam", "exp_avg": "Adam or Lion", "exp_inf": "Adamax", "acc_delta": "Adadelta"}
+_OTHERS |= {"sum": "Adagrad", "state2": "bitsandbytes Adam"}
 
 
 def recognize(path: Path, head: bytes) -> bool:
@@ -79,7 +72,7 @@ def recognize(path: Path, head: bytes) -> bool:
     return _MEMBER in names or any(name.endswith("data.pkl") for name in names)
 
 
-def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
+def read(path: Path, options: Options) -> Snapshot:
     """Read a checkpoint of the torch family."""
     where = str(path)
     packed = _find_state(_load(path), path, options.at)
@@ -97,13 +90,12 @@ def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
             if (group.get("switches") or {}).get("bias_correction"):
                 parameter = remove_correction(parameter, float(group["alpha"]))
             parameters.append(parameter)
-    notes = []
-    if any("lost_bits" in state for state in states.values()):
-        notes.append("lost_bits belong to the weights, not to the optimizer: left out")
-    if format == "sb3":
-        notes.append("torch before 1.12 has the same layout, also with lr outside the buffer")
-    if format == "bitsandbytes" and any("qmap1" in state for state in states.values()):
-        notes.append("the 8-bit statistics were widened to float32")
+    present = {key for state in states.values() for key in state}
+    notes = {
+        "lost_bits belong to the weights, not to the optimizer: left out": "lost_bits" in present,
+        "torch before 1.12 has the same layout, also with lr outside the buffer": format == "sb3",
+        "the 8-bit statistics were widened to float32": "qmap1" in present,
+    }
     first = groups[0]
     switches = first.get("switches") or {}
     momentum = _read_switch(groups, "momentum", where)
@@ -118,11 +110,8 @@ def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
         init={"zeros": 0.0, "ones": 1.0, "eps": float(first.get("eps", 0.0))}.get(init, init),
         bias_correction=bool(switches.get("bias_correction")),
         eps_mode=switches.get("eps_mode"),
-        groups=tuple(
-            Group(size=len(group["params"]), numbers=_read_numbers(group), rule=_read_rule(group, where))
-            for group in groups
-        ),
-        notes=tuple(notes),
+        groups=tuple(_read_group(group, where) for group in groups),
+        notes=tuple(note for note, applies in notes.items() if applies),
     )
 
 
@@ -143,15 +132,14 @@ def _load(path: Path, where: Path | None = None) -> Any:
             else:
                 check_pickles(read_bytes(path), 4)  # before torch 1.6: magic number, version, system, tree
             # A storage that is mapped cannot be larger than the file, whatever size it declares.
-            return import_package("torch").load(
-                str(path), map_location="cpu", weights_only=True, mmap=record is not None
-            )
+            options = {"map_location": "cpu", "weights_only": True, "mmap": record is not None}
+            return import_package("torch").load(str(path), **options)
         except pickle.UnpicklingError as error:
             _, _, name = str(error).partition("Unsupported global: GLOBAL ")
             reason = name.split()[0].rstrip(".") if name else shorten(error)
             raise FileError(
-                f"{where}: holds more than tensors and numbers ({reason}). Reading that would run code from the file, "
-                "which never happens: save optimizer.state_dict() alone"
+                f"{where}: holds more than tensors and numbers ({reason}), and code in a file is never run: save "
+                "optimizer.state_dict() alone"
             ) from error
 
 
@@ -203,10 +191,7 @@ def _check_optimizer(groups: Any, states: Mapping[Any, Mapping[str, Any]], where
         if other is None and any("exp_avg_sq" in str(key) for key in state):
             other = "HeavyBall"
         if other is not None:
-            raise StateError(
-                f"{where}: the state of {other} ({present}), not of RMSprop: its averages have another meaning, and "
-                "nothing was converted"
-            )
+            raise StateError(f"{where}: the state of {other} ({present}), not of RMSprop: nothing was converted")
         if state and not _SQUARES & set(state):
             raise StateError(f"{where}: no square_avg in it, but {present}: another optimizer?")
         if "state1" in state and groups[0].get("betas", (1,))[0] == 0:
@@ -231,21 +216,19 @@ def _read_switch(groups: Any, key: str, where: str) -> bool:
     return values.pop()
 
 
-def _read_numbers(group: Mapping[str, Any]) -> dict[str, float]:
+def _read_group(group: Mapping[str, Any], where: str) -> Group:
     numbers = {ours: float(group[theirs]) for ours, theirs in _NUMBERS.items() if group.get(theirs) is not None}
-    return numbers | ({"rho": float(group["betas"][0]), "momentum": 0.0} if "betas" in group else {})
+    if "betas" in group:
+        numbers |= {"rho": float(group["betas"][0]), "momentum": 0.0}
+    rule = None
+    if group.get("switches"):  # saved by rmsprop.torch
+        from rmsprop.torch.groups import resolve, rule_of
 
-
-def _read_rule(group: Mapping[str, Any], where: str) -> Rule | None:
-    """Return the rule that rmsprop.torch saves in a group; None in a group of torch's own optimizer."""
-    if not group.get("switches"):
-        return None
-    from rmsprop.torch.groups import resolve, rule_of
-
-    try:
-        return rule_of({**resolve({}, {}, None), **group})
-    except (RuleError, TypeError) as error:
-        raise StateError(f"{where}: the rule in its param_groups is not valid: {error}") from error
+        try:
+            rule = rule_of({**resolve({}, {}, None), **group})
+        except (RuleError, TypeError) as error:
+            raise StateError(f"{where}: the rule in its param_groups is not valid: {error}") from error
+    return Group(size=len(group["params"]), numbers=numbers, rule=rule)
 
 
 def _read_parameter(name: str, state: Mapping[str, Any], where: str) -> Parameter:
@@ -281,10 +264,8 @@ def _decode_blocks(state: Mapping[str, Array]) -> Array:
         raise StateError("state1 holds 8-bit codes, but qmap1 or absmax1 is missing")
     table, maxima = state["qmap1"].astype(np.float32), state["absmax1"].astype(np.float32).ravel()
     if table.size != 256 or maxima.size != -(-codes.size // _BLOCK):
-        raise StateError(
-            f"state1 has {codes.size} codes, qmap1 {table.size} and absmax1 {maxima.size} entries, expected 256 and "
-            f"one for each {_BLOCK} codes: not blockwise"
-        )
+        sizes = f"{codes.size} codes, {table.size} in qmap1 and {maxima.size} in absmax1"
+        raise StateError(f"state1: {sizes}, expected 256 and one for each {_BLOCK} codes: not blockwise")
     flat = table[codes.ravel()] * np.repeat(maxima, _BLOCK)[: codes.size]
     return flat.reshape(codes.shape)
 
@@ -302,9 +283,7 @@ def _to_numpy(tensor: Any) -> Array:
     return array
 
 
-def write(
-    path: Path, snapshot: Snapshot, format: str, *, like: Path | None = None, options: Options = NO_OPTIONS
-) -> None:
+def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
     """Write a checkpoint of the torch family: a copy of `like` with the state replaced, or a new state_dict."""
     torch = import_package("torch")
     tree: Any = {"state": {}, "param_groups": _make_groups(snapshot)} if like is None else _load(like)

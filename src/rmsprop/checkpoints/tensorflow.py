@@ -24,10 +24,8 @@ import numpy as np
 from rmsprop._files import check_regular
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors
 from rmsprop.checkpoints._positions import assign_positions
-from rmsprop.checkpoints._reader import NO_OPTIONS, STACKS, Options
-from rmsprop.checkpoints._slots import Slots, make_snapshot, replace_statistics
+from rmsprop.checkpoints._shared import STACKS, Options, Slots, choose, make_snapshot, replace_statistics
 from rmsprop.checkpoints._snapshot import Snapshot
-from rmsprop.checkpoints._trees import choose
 from rmsprop.errors import FileError, StateError
 
 __all__ = ["LIBRARY", "ROOM", "SUFFIXES", "get_files", "get_prefix", "read", "recognize", "write"]
@@ -70,16 +68,14 @@ def recognize(path: Path, head: bytes) -> bool:
     return False
 
 
-def read(path: Path, options: Options = NO_OPTIONS) -> Snapshot:
+def read(path: Path, options: Options) -> Snapshot:
     """Read a TensorFlow checkpoint, given its prefix or one of its files."""
     prefix = get_prefix(path)
     arrays = _load(prefix)
     return make_snapshot(_find_slots(arrays, str(prefix), options)[0], arrays, str(prefix))
 
 
-def write(
-    path: Path, snapshot: Snapshot, format: str, *, like: Path | None = None, options: Options = NO_OPTIONS
-) -> None:
+def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
     """Write a checkpoint with the prefix `path`: a copy of `like` with the statistics and the step replaced.
 
     Without `like` it is a TensorFlow 1 checkpoint with the slots and global_step alone, for a
@@ -151,10 +147,8 @@ def _find_tf1_slots(hits: Hits, arrays: Mapping[str, Any], where: str) -> tuple[
         numbered.setdefault(match["variable"], {})[int(match["number"] or 0)] = key
     counts = {len(entry) for entry in numbered.values()}
     if counts not in ({2}, {3}) or any(sorted(entry) != list(range(len(entry))) for entry in numbered.values()):
-        raise StateError(
-            f"{where}: {' or '.join(map(str, sorted(counts)))} slots RMSProp, RMSProp_1, ... for a variable, expected "
-            "2 (mean square, momentum) or 3 (centered) for all: several optimizers share them, or some are missing"
-        )
+        found = f"{' or '.join(map(str, sorted(counts)))} slots RMSProp, RMSProp_1, ... for a variable"
+        raise StateError(f"{where}: {found}, expected 2 or (centered) 3 for all: several optimizers share them?")
     slots = Slots(
         format="tensorflow1",
         names=[_find_variable(name, arrays) for name in numbered],

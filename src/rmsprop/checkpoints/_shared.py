@@ -1,18 +1,56 @@
-"""Where the statistics are in a file: what a reader finds out, and the writer of the same layout follows."""
+"""What the modules of the layouts share. Each of them has this interface:
+
+LIBRARY: str                                   the package that reads the files; "" for NumPy alone
+ROOM: int                                      bytes of memory that this package needs beside the files
+recognize(path, head) -> bool                  whether a folder, or a file with these first bytes, has the layout
+read(path, options) -> Snapshot
+write(path, snapshot, format, like, options)
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, convert_to_rule, remove_correction
-from rmsprop.errors import StateError
+from rmsprop.errors import InputError, StateError
 from rmsprop.rule import Rule
 
-__all__ = ["Slots", "make_snapshot", "replace_statistics"]
+__all__ = [
+    "ROOM",
+    "STACKS",
+    "Options",
+    "Place",
+    "Slots",
+    "choose",
+    "find_places",
+    "make_snapshot",
+    "replace_statistics",
+]
+
+ROOM = 2**27
+"""Bytes of memory for NumPy and small packages."""
+STACKS = 2**25 * (os.cpu_count() or 1)
+"""Bytes for the stacks of threads, of which large packages start some for each core."""
+
+
+class Options(NamedTuple):
+    """What a file may leave open.
+
+    Attributes:
+        slots: What its arrays are, if they have no names.
+        schedule: Whether the learning rate is a schedule.
+        at: Which of several optimizers.
+    """
+
+    slots: tuple[str, ...] | None = None
+    schedule: bool | None = None
+    at: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +89,7 @@ class Slots:
 
 
 def make_snapshot(slots: Slots, arrays: Mapping[Any, Any], where: str) -> Snapshot:
-    """Return the snapshot of {key: array}; raise `StateError` if parameters have different statistics."""
+    """Return the snapshot of {key: array}."""
     rule = slots.rule
     kinds = {tuple(sorted(keys)) for keys in slots.keys}
     if len(kinds) > 1 or not all({"mean_sq", "grad_var"} & set(kind) for kind in kinds):
@@ -89,3 +127,55 @@ def replace_statistics(arrays: MutableMapping[Any, Any], slots: Slots, snapshot:
         for statistic, key in keys.items():
             array = np.asarray(found[statistic] * (slots.momentum_sign if statistic == "momentum_buf" else 1))
             arrays[key] = array.astype(np.asarray(arrays[key]).dtype) if key in arrays else array
+
+
+class Place(NamedTuple):
+    """A node of a tree, its key in the parent, and the parent."""
+
+    node: Any
+    key: Any = None
+    parent: Place | None = None
+
+    def ancestors(self) -> Iterator[Place]:
+        """Yield this place, its parent, and so on up to the root."""
+        place: Place | None = self
+        while place is not None:
+            yield place
+            place = place.parent
+
+    @property
+    def path(self) -> str:
+        """The keys from the root to here: "a/0/b"."""
+        keys = [str(place.key) for place in self.ancestors() if place.parent is not None]
+        return "/".join(reversed(keys))
+
+
+def find_places(tree: Any, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Place]:
+    """Return the places of all dicts that `is_wanted` accepts. Their insides are not searched.
+
+    A node that appears several times is searched once, so that a tree that contains itself has an end.
+    """
+    found: list[Place] = []
+    seen: set[int] = set()
+    stack = [Place(tree)]
+    while stack:
+        place = stack.pop()
+        node = place.node
+        if not isinstance(node, (Mapping, list, tuple)) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Mapping) and is_wanted(node):
+            found.append(place)
+            continue
+        children = list(node.items() if isinstance(node, Mapping) else enumerate(node))
+        stack += [Place(child, key, place) for key, child in reversed(children)]
+    return found
+
+
+def choose(names: Sequence[str], at: str | None, path: Path | str) -> int:
+    """Return the index of the optimizer that the user means with `--at`, which a single one does not need."""
+    if at is not None and at not in names:
+        raise InputError(f"at: no optimizer state at {at!r} in {path}, expected one of {list(names)}")
+    if at is None and len(names) > 1:
+        raise InputError(f"{path}: several optimizer states; choose one with --at: {', '.join(names)}")
+    return 0 if at is None else names.index(at)

@@ -31,8 +31,8 @@ def test_a_mean_grad_of_zeros_is_not_read_as_a_mean_grad(tmp_path):
     assert checkpoints.read(RECORDED / "paddle.pdopt").statistics == ("mean_sq", "momentum_buf")
     assert checkpoints.read(RECORDED / "paddle_centered.pdopt").statistics == ("mean_sq", "mean_grad", "momentum_buf")
     fresh = save_fresh(tmp_path / "fresh", RULES["paddle_centered"], dtype="float32")
+    names = {"paddle_w": "w", "paddle_b": "b"}
     with pytest.raises(StateError, match="needs mean_grad"):
-        names = {"paddle_w": "w", "paddle_b": "b"}
         checkpoints.convert(RECORDED / "paddle.pdopt", tmp_path / "b.safetensors", like=fresh, names=names)
 
 

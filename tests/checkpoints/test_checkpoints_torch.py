@@ -83,8 +83,8 @@ def test_an_8_bit_bitsandbytes_run_continues_in_torch_as_float32(tmp_path):
     assert (square.dtype, tuple(square.shape)) == (torch.float32, (80, 60))
     # bitsandbytes keeps b in 32 bits too, as it has fewer than 4096 elements.
     assert_same_end({"b": mine["b"]}, {"b": end["b"]})
-    # bitsandbytes quantized w again at each of its five later steps. Its codes are at most .1 / 2 of the block's maximum
-    # apart, and the next five squares at most that far from those of a float32 run.
+    # bitsandbytes quantized w again at each of its five later steps. Its codes are at most .1 / 2 of the block's
+    # maximum apart, and the next five squares at most that far from those of a float32 run.
     moved = np.abs(end["w"] - run.start["w"]).mean()
     assert np.abs(mine["w"] - end["w"]).mean() < 0.03 * moved
 

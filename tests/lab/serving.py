@@ -48,12 +48,7 @@ def serving() -> Iterator[int]:
 
 
 def send(
-    port: int,
-    path: str,
-    body: Any = None,
-    *,
-    method: str | None = None,
-    headers: dict[str, str] | None = None,
+    port: int, path: str, body: Any = None, *, method: str | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """One request; `body` is bytes as they are, or anything JSON knows."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

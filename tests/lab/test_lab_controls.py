@@ -81,8 +81,7 @@ def test_hovering_a_chart_shows_that_step_everywhere(lab):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("lr", 0.2), ("rho", 0.99), ("eps", 0.01), ("momentum", 0.5), ("weight_decay", 0.1)],
+    ("name", "value"), [("lr", 0.2), ("rho", 0.99), ("eps", 0.01), ("momentum", 0.5), ("weight_decay", 0.1)]
 )
 def test_a_number_field_changes_the_run_to_the_librarys(lab, name, value):
     field = own_fields(lab).locator(f'input[type=number][data-name="{name}"]')
@@ -122,12 +121,7 @@ def test_a_slider_moves_by_key_and_changes_the_run(lab, name):
 
 @pytest.mark.parametrize(
     ("name", "value", "changes"),
-    [
-        ("eps_mode", "outside", {}),
-        ("init", "ones", {}),
-        ("buffer", "unit", {}),
-        ("weight_decay_mode", "decoupled", {}),
-    ],
+    [("eps_mode", "outside", {}), ("init", "ones", {}), ("buffer", "unit", {}), ("weight_decay_mode", "decoupled", {})],
 )
 def test_a_choice_reaches_the_rule(lab, name, value, changes):
     with lab.answer():

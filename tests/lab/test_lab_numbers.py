@@ -26,11 +26,7 @@ SETTINGS = [
     {"optimizer": "adadelta", "lr": 1.0},
     {"optimizer": "adam", "lr": 0.01, "beta2": 0.99},
 ]
-NOISES = [
-    {"kind": "none"},
-    {"kind": "gauss", "scale": 0.5, "seed": 3},
-    {"kind": "hinton", "scale": 2.0},
-]
+NOISES = [{"kind": "none"}, {"kind": "gauss", "scale": 0.5, "seed": 3}, {"kind": "hinton", "scale": 2.0}]
 
 
 def read(runs, *, function=ROSENBROCK, start=(-1.2, 1.0), steps=300, **more) -> Experiment:

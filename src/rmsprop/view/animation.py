@@ -1,10 +1,10 @@
-"""An animation of runs: the background is drawn once, and per frame only what moves."""
+"""An animation of runs."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from rmsprop.view.figure import check_path
 from rmsprop.view.picture import Picture
 from rmsprop.view.scene import Domain, Function, Scene
 
-__all__ = ["animate"]
+__all__ = ["FrameRenderer", "animate"]
 
 MOST_FRAMES = 10_000
 
@@ -41,18 +41,18 @@ def animate(
 ) -> Path:
     """Write an animation of runs: .gif, .png or .apng (animated PNG), .webp, .mp4.
 
-    It has seconds * fps frames, evenly spread over the steps; between two steps the balls move on a straight line.
+    It has seconds * fps frames, evenly spaced over the steps; between two steps the balls move on a straight line.
 
     Args:
         traces: One run or several; see `Scene.of`, also for `function`, `labels`, `domain` and `title`.
-        path: Where; the suffix says which format.
+        path: The file; its suffix selects the format.
         function: What was minimized.
         labels: A name for each run.
         domain: (low, high) of each coordinate.
-        title: A heading.
+        title: The heading.
         panels: Which curves; see `plot`.
-        seconds: How long it plays, above 0.
-        fps: Frames per second, in (0, 120]; at most 50 for a GIF, which viewers would slow down above.
+        seconds: Its duration, above 0.
+        fps: Frames per second, in (0, 120]; at most 50 for a GIF, because viewers slow down faster ones.
         theme: "light" or "dark".
         size: Width and height in pixels.
         dpi: Pixels per inch: how large text and lines are.
@@ -61,7 +61,7 @@ def animate(
         The path.
 
     Raises:
-        InputError: An option out of its domain, or a path that cannot be written.
+        InputError: An option out of its range, or a path that cannot be written.
         MissingDependency: matplotlib, Pillow (extra `lab`) or imageio-ffmpeg (extra `video`) is not installed.
 
     Example:
@@ -75,33 +75,29 @@ def animate(
     """
     target = check_path(path, writers.FORMATS)
     suffix = target.suffix.lower()
-    count = _frames(seconds, fps)
+    count = _count_frames(seconds, fps)
     writers.check_timing(suffix, fps=fps)
     scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)
-    picture = Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, moving=True)
-    camera = Camera(picture)
-    times = scene.times(count)
-    few = np.linspace(0, count - 1, min(count, writers.SAMPLES)).astype(int)
-    samples = [camera.shoot(times[i]).copy() for i in few] if suffix == ".gif" else []
+    renderer = FrameRenderer(Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, moving=True))
     with replacing(target) as temporary:
-        writers.write(temporary, lambda: camera.film(times), samples, count=count, fps=fps, suffix=suffix)
+        writers.write_frames(temporary, renderer.render, scene.times(count).tolist(), fps=fps, suffix=suffix)
     return target
 
 
-class Camera:
-    """Photograph a picture at any time."""
+class FrameRenderer:
+    """Render a picture at any time: its background is drawn once, and per frame only what moves."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        # FigureCanvasAgg, which the Figure itself does not promise.
+        # The methods of FigureCanvasAgg, which `Figure.canvas` does not promise.
         self.canvas = cast(Any, picture.figure.canvas)
         for artist in picture.artists:
             artist.set_animated(True)
         self.canvas.draw()
         self._background = self.canvas.copy_from_bbox(picture.figure.bbox)
 
-    def shoot(self, time: float) -> NDArray[np.uint8]:
-        """Return the pixels at `time`, shape (height, width, 4), RGBA; overwritten by the next shot."""
+    def render(self, time: float) -> NDArray[np.uint8]:
+        """Return the pixels at `time`, shape (height, width, 4), RGBA; overwritten by the next call."""
         self.canvas.restore_region(self._background)
         self.picture.set_time(time)
         renderer = self.canvas.get_renderer()
@@ -110,17 +106,12 @@ class Camera:
         pixels: NDArray[np.uint8] = np.asarray(self.canvas.buffer_rgba())
         return pixels
 
-    def film(self, times: Iterable[float]) -> Iterator[NDArray[np.uint8]]:
-        """Shoot one picture after the other."""
-        for time in times:
-            yield self.shoot(float(time))
 
-
-def _frames(seconds: Any, fps: Any) -> int:
+def _count_frames(seconds: Any, fps: Any) -> int:
     for name, value, most in (("seconds", seconds, math.inf), ("fps", fps, 120.0)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
-            limit = "a finite number above 0" if math.isinf(most) else f"a number in (0, {most:g}]"
-            raise InputError(f"{name}={value!r}, expected {limit}")
+            expected = "a finite number above 0" if math.isinf(most) else f"a number in (0, {most:g}]"
+            raise InputError(f"{name}={value!r}, expected {expected}")
     count = max(1, round(seconds * fps))
     if count > MOST_FRAMES:
         raise InputError(f"seconds={seconds:g} at fps={fps:g} are {count} frames, expected at most {MOST_FRAMES}")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmsprop._files import replacing
+from rmsprop._theme import save_figure
 from rmsprop.errors import InputError
 from rmsprop.trace import Trace
-from rmsprop.view.picture import Picture, style
+from rmsprop.view.picture import Picture
 from rmsprop.view.scene import Domain, Function, Scene
 
 if TYPE_CHECKING:
@@ -36,27 +37,27 @@ def plot(
     size: tuple[int, int] = (1280, 800),
     dpi: float = 100.0,
 ) -> Figure:
-    """Draw runs: the map with trails and the squares of the accumulators, and curves beside it.
+    """Draw runs: a map with their trails and the squares of their accumulators, and curves beside it.
 
     Args:
         traces: One run or several; see `Scene.of`, also for `function`, `labels`, `domain` and `title`.
-        path: Where to save it: .png, .svg, .pdf or .jpg. Default: nowhere.
+        path: The file to save it in: .png, .svg, .pdf or .jpg. Default: none.
         function: What was minimized.
         labels: A name for each run.
         domain: (low, high) of each coordinate.
-        title: A heading.
+        title: The heading.
         note: A few words at the right of it.
-        time: Which moment, in steps. Default: the end.
+        time: The time to show, in steps. Default: the end.
         panels: Which curves: some of "loss", "effective_lr", "step_length", "accumulator". Default: what fits.
         theme: "light" or "dark".
         size: Width and height in pixels.
         dpi: Pixels per inch: how large text and lines are.
 
     Returns:
-        matplotlib's Figure, which a notebook shows; nothing of pyplot is touched.
+        matplotlib's Figure, which a notebook shows; pyplot is not used.
 
     Raises:
-        InputError: An option out of its domain, or a path that cannot be written.
+        InputError: An option out of its range, or a path that cannot be written.
         MissingDependency: matplotlib is not installed.
 
     Example:
@@ -72,22 +73,22 @@ def plot(
     scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)
     picture = Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, note=note)
     if time is not None:
-        picture.set_time(min(max(float(time), 0.0), float(scene.steps)))
+        picture.set_time(time)
     if target is not None:
-        with replacing(target) as temporary, style(picture.colors):
-            picture.figure.savefig(temporary, format=target.suffix[1:].lower(), dpi=picture.dpi)
+        with replacing(target) as temporary:
+            save_figure(picture.figure, temporary, format=target.suffix[1:].lower(), dpi=picture.dpi)
     return picture.figure
 
 
 def check_path(path: str | os.PathLike[str], suffixes: Iterable[str]) -> Path:
-    """Return the path if a file of a known kind can be put there.
+    """Return the path if a file of one of these kinds can be written there.
 
     Raises:
-        InputError: Another suffix, or no such folder.
+        InputError: Another suffix, or a folder that does not exist.
     """
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise InputError(f"{target}: suffix {target.suffix!r}, expected {', '.join(suffixes)}")
     if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
+        raise InputError(f"{target}: there is no folder {target.parent}; create it first")
     return target

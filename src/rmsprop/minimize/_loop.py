@@ -106,7 +106,7 @@ def run_starts(
             runs.end(lost, Status.NONFINITE_OBJECTIVE if t else Status.NO_START, max(t - 1, 0))
         runs.update(f, g, point)
         if recorder is not None and (runs.going or t == 0):
-            recorder.point(runs.x, f=runs.f)
+            recorder.add_point(runs.x, f=runs.f)
         # The fastest look at all of them; where only their sum overflows, none ends.
         if not np.isfinite(np.einsum("ij->", g)):
             runs.end(~np.isfinite(g).all(axis=1), Status.NONFINITE_GRADIENT, t)
@@ -140,7 +140,7 @@ def run_starts(
             # A momentum buffer or weight decay moves a parameter without a gradient too.
             runs.x[~runs.active] = previous[~runs.active]
         if recorder is not None:
-            recorder.step(grad=grad, **_used_by(optimizer, t))
+            recorder.add_step(grad=grad, **_used_by(optimizer, t))
         t += 1
         if t < steps:
             # The last evaluation has no step of its own and keeps the last batch.
@@ -150,7 +150,7 @@ def run_starts(
 
 
 def _used_by(optimizer: Any, step: int) -> dict[str, Any]:
-    """Return the statistic and the learning rates that the last step used, as `Recorder.step` takes them."""
+    """Return the statistic and the learning rates that the last step used, as `Recorder.add_step` takes them."""
     if hasattr(optimizer, "mean_square"):
         statistic = optimizer.mean_square()
     else:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from rmsprop import baselines
-from rmsprop.lab.server import _catalogue
+from rmsprop.lab.server import _build_catalog
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
 from rmsprop.race.panels import line_style
@@ -42,7 +42,7 @@ def test_an_optimizer_looks_the_same_in_a_benchmark_a_picture_and_the_lab(name):
         assert dataclasses.astuple(look) == (color, row.marker, row.dash)
     style = line_style(row.short)
     assert (style["color"], style["marker"], style["linestyle"]) == (row.light, row.marker, row.dash)
-    shown = {item["name"]: item for item in json.loads(_catalogue())["optimizers"]}
+    shown = {item["name"]: item for item in json.loads(_build_catalog())["optimizers"]}
     assert (name in shown) == ("numpy" in row.builds)
     if name in shown:
         item = shown[name]

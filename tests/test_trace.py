@@ -224,8 +224,8 @@ def test_a_missing_folder_raises(writer, tmp_path):
 def test_a_truncated_file_raises(suffix, keep, tmp_path):
     path = tmp_path / "run.trace"
     getattr(run_bowl(), f"to_{suffix}")(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole))])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(FileError, match=r"run\.trace: not a trace written by to_" + suffix):
         getattr(Trace, f"from_{suffix}")(path)
 

@@ -244,7 +244,7 @@ class Recorder:
         self._points += 1
 
     def add_step(self, *, grad: ArrayLike, mean_sq: ArrayLike, effective_lr: ArrayLike, lr: float) -> None:
-        """Add what the step from the last point used. The arrays are copied; a number stands for all elements."""
+        """Add the values of the step from the last point. Arrays are copied; a number is used for all elements."""
         self._write_row(self._steps, grad=grad, mean_sq=mean_sq, effective_lr=effective_lr, lr=lr)
         self._steps += 1
 

@@ -29,7 +29,7 @@ def test_the_catalog_has_every_landscape_of_two_variables(port):
     assert status == 200
     catalog = json.loads(content)
     assert tuple(scene["name"] for scene in catalog["scenes"]) == landscapes.names(variables=2)
-    assert {"torch", "keras3", "tensorflow1", "optax", "hinton"} <= {host["name"] for host in catalog["dialects"]}
+    assert {"torch", "keras3", "tensorflow1", "optax", "hinton"} <= {row["name"] for row in catalog["dialects"]}
 
 
 def test_a_surface_has_the_functions_values(port):
@@ -172,7 +172,7 @@ def test_nothing_outside_the_page_is_served(port, path):
     assert b"import" not in content
 
 
-def test_a_get_of_a_call_is_refused(port):
+def test_a_get_request_to_the_api_is_rejected(port):
     assert send(port, "/api/run")[0] in (404, 405)
 
 

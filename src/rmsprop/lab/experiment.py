@@ -178,7 +178,7 @@ class Experiment:
 
     @classmethod
     def read(cls, asked: Any) -> Experiment:
-        """Check a whole request.
+        """Check a request.
 
         Raises:
             RMSpropError: A bad value; the message names it.

@@ -23,7 +23,7 @@ class Note:
 
     Attributes:
         run: The run's index.
-        step: The step that it describes; None if it is about the whole run.
+        step: The step that it describes; None if it is about all steps.
         text: The sentence.
     """
 
@@ -123,12 +123,12 @@ def _describe_end(
     steps, last = len(length), path.x[-tail:]
     center, spread = last.mean(0), (last.max(0) - last.min(0)) / 2
     walked, net = float(length[-tail:].sum()), float(np.hypot(*(path.x[-1] - path.x[-tail - 1])))
-    whole = float(np.hypot(*(path.x.max(0) - path.x.min(0))))
+    extent = float(np.hypot(*(path.x.max(0) - path.x.min(0))))
     where = f"({_format(center[0])}, {_format(center[1])})"
-    if whole > 0 and walked > 4 * net and float(spread.max()) > 1e-6 * whole and walked > 1e-4 * whole:
+    if extent > 0 and walked > 4 * net and float(spread.max()) > 1e-6 * extent and walked > 1e-4 * extent:
         wide, lr = _format(spread.max()), _format(setting.lr)
         yield steps - tail, f"Oscillates around {where} by about {wide} with lr {lr}: a smaller lr comes closer."
-    elif whole > 0 and walked <= 1e-3 * whole:
+    elif extent > 0 and walked <= 1e-3 * extent:
         yield steps - tail, f"Converges to {where}."
     else:
         yield None, f"Still moving at step {steps}, by {_format(length[-1])} per step."

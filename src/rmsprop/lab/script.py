@@ -120,16 +120,16 @@ _OPPOSITES = {"maximize": "minimize"}
 def _write_switches(setting: Setting) -> list[str]:
     words: list[str] = []
     for field in dataclasses.fields(Rule):
-        mine: Any = getattr(setting.rule, field.name)
+        value: Any = getattr(setting.rule, field.name)
         if setting.dialect is not None:
-            said = field.name in setting.changes
+            is_given = field.name in setting.changes
         else:
-            said = field.name in ("rho", "eps") or mine != field.default
-        if not said:
+            is_given = field.name in ("rho", "eps") or value != field.default
+        if not is_given:
             continue
         flag = field.name.replace("_", "-")
-        if isinstance(mine, bool):
-            words += [f"--{flag}" if mine else f"--{_OPPOSITES.get(flag, f'no-{flag}')}"]
+        if isinstance(value, bool):
+            words += [f"--{flag}" if value else f"--{_OPPOSITES.get(flag, f'no-{flag}')}"]
         else:
-            words += [f"--{flag}", str(mine)]
+            words += [f"--{flag}", str(value)]
     return words

@@ -24,7 +24,7 @@ __all__ = ["Counter", "Cursor", "MapMarks", "compute_square"]
 Array = NDArray[Any]
 
 LARGEST_SQUARE = 0.24
-"""Side of the largest square of a whole run, as a part of the map's shorter edge."""
+"""Side of the largest square of all steps, as a part of the map's shorter edge."""
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
 
@@ -168,22 +168,22 @@ class Cursor:
         ]  # fmt: skip
         each = [(look.color, _DASHES[j]) for (_, values), look in zip(curves, looks) for j in range(values.shape[1])]
         colors, dashes = (list(column) for column in zip(*each))
-        whole = [np.stack(line, axis=1) for line in self.lines]
+        full = [np.stack(line, axis=1) for line in self.lines]
         future = LineCollection(
-            whole, colors=colors, linestyles=dashes, linewidths=1.2, alpha=0.28 if moving else 0.0, zorder=2
+            full, colors=colors, linestyles=dashes, linewidths=1.2, alpha=0.28 if moving else 0.0, zorder=2
         )
         # The first line marks the time, the others are the past of each curve.
         self.past = LineCollection(
             [],
             colors=[theme.muted if moving else "none", *colors],
             linestyles=["-", *dashes],
-            linewidths=[0.9] + [1.7] * len(whole),
+            linewidths=[0.9] + [1.7] * len(full),
             zorder=3,
         )
         for collection in (future, self.past):
             axes.add_collection(collection, autolim=False)
         self.limits = axes.get_ylim()
-        zeros = np.zeros(len(whole))
+        zeros = np.zeros(len(full))
         self.dots = axes.scatter(zeros, zeros, s=15, zorder=4, visible=moving, linewidths=0, c=colors)
         self.artists: list[Any] = [self.past, self.dots]
 

@@ -6,7 +6,7 @@
 The squares show what an optimizer divides by. For each coordinate the filled square's AREA is the accumulator
 (AdaGrad's sum, RMSprop's mean of squared gradients) and the outlined one's area is the newest gradient squared:
 
-    side = scale sqrt(accumulator)       outline = scale |grad|       scale: the largest side of the whole run is 1
+    side = scale sqrt(accumulator)       outline = scale |grad|       scale: the largest side of all steps is 1
 
 It lies on the side of the ball to which minus the gradient points. All runs and all times share one scale, so squares
 can be compared across both. Source of the idea: the desktop program gradient_descent_viz by Lili Jiang.
@@ -53,7 +53,7 @@ class Frame:
         grad: The gradient of the next step, shape (k, n).
         accumulator: The statistic whose root that step divides by, shape (k, n), in units of grad**2; NaN without one.
         effective_lr: The factor of the gradient in that step, shape (k, n).
-        sides: Sides of the filled squares, shape (k, n); the largest of the whole run is 1; NaN without an accumulator.
+        sides: Sides of the filled squares, shape (k, n); the largest of all steps is 1; NaN without an accumulator.
         outlines: Sides of the outlined squares, shape (k, n), on the same scale.
         directions: The side of the ball on which they lie, shape (k, n): -1, 0 or 1, against the gradient.
     """
@@ -154,7 +154,7 @@ class Scene:
         return int(self.tracks[0].trace.x.shape[-1])
 
     def times(self, frames: int) -> Array:
-        """Return so many times, evenly spaced from 0 to the last step; whole steps where there are enough."""
+        """Return this many times, evenly spaced from 0 to the last step; integers where there are enough steps."""
         times = np.linspace(0.0, self.steps, frames) if frames > 1 else np.array([float(self.steps)])
         return times.round() if frames <= self.steps + 1 else times
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from rmsprop import landscapes, minimize, view
 from rmsprop.errors import MissingDependency
-from rmsprop.view.animation import FrameRenderer
+from rmsprop.view.figure import FrameRenderer
 from rmsprop.view.picture import Picture
 from rmsprop.view.scene import Scene
 

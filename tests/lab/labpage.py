@@ -87,6 +87,14 @@ class Lab:
             assert time.monotonic() < end, f"not true after {seconds:g} s: {condition}"
             self.page.wait_for_timeout(15)
 
+    def take_new_screenshot(self, name: str, *old: bytes, seconds: float = 20.0) -> bytes:
+        """Return a screenshot of an element when it differs from the old ones."""
+        end = time.monotonic() + seconds
+        while (shot := self.page.locator(name).screenshot()) in old:
+            assert time.monotonic() < end, f"{name} did not change in {seconds:g} s"
+            self.page.wait_for_timeout(15)
+        return bytes(shot)
+
     def get(self, expression: str) -> Any:
         return self.page.evaluate(f"() => {expression}")
 

@@ -214,8 +214,7 @@ def test_keys_turn_the_surface(lab):
     before = lab.page.locator("#surface").screenshot()
     lab.page.locator("#surface").focus()
     lab.page.keyboard.press("ArrowRight")
-    lab.page.wait_for_timeout(200)
-    assert lab.page.locator("#surface").screenshot() != before
+    lab.take_new_screenshot("#surface", before)
     assert lab.get("__lab.app.step") == 20
 
 

@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from labpage import Lab, find_page, open_browser
 from serving import send
@@ -50,7 +50,7 @@ def test_an_installed_wheel_serves_the_page_without_node(tmp_path):
         wheel.extractall(site)
     # Without `site`, the wheel is imported and not the checkout's editable install.
     code = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from rmsprop.cli import main; main()"
-    packages = sysconfig.get_path("purelib")
+    packages = str(Path(np.__file__).parents[1])
     words = [sys.executable, "-S", "-c", code, str(site), packages, "lab", "--port", "0", "--no-open"]
     environment = {**os.environ, "PATH": str(tmp_path), "RMSPROP_PURE_PYTHON": "1"}
     process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)

@@ -13,7 +13,7 @@ import pytest
 from rmsprop import expression, landscapes, view
 from rmsprop.errors import InputError, MissingDependency
 from rmsprop.view import writers
-from rmsprop.view.animation import FrameRenderer
+from rmsprop.view.figure import FrameRenderer
 from rmsprop.view.picture import Picture
 from rmsprop.view.scene import Scene
 from rmsprop.view.style import THEMES

@@ -8,8 +8,7 @@
 Pictures need the extra `lab` (matplotlib, Pillow); the arrays need neither.
 """
 
-from rmsprop.view.animation import animate
-from rmsprop.view.figure import plot
+from rmsprop.view.figure import animate, plot
 from rmsprop.view.scene import Frame, Scene, frame
 
 __all__ = ["Frame", "Scene", "animate", "frame", "plot"]

@@ -102,18 +102,9 @@ class Picture:
         figure.text(layout.margin, layout.title, self.scene.title, fontsize=POINTS * 1.35, fontweight="bold")
         if note is not None:
             figure.text(1 - layout.margin, layout.title, note, ha="right", fontsize=POINTS * 1.1, color=theme.muted)
-        edge: dict[str, Any] = {"markeredgecolor": theme.halo, "markeredgewidth": 1.0, "markersize": 7.5}
+        style: dict[str, Any] = {"linewidth": 2, "markersize": 7.5, "markeredgecolor": theme.halo}
         handles = [
-            Line2D(
-                [],
-                [],
-                label=track.label,
-                linewidth=2,
-                color=look.color,
-                linestyle=look.dash,
-                marker=look.marker,
-                **edge,
-            )
+            Line2D([], [], label=track.label, color=look.color, linestyle=look.dash, marker=look.marker, **style)
             for track, look in zip(self.scene.tracks, self.looks)
         ]
         figure.legend(

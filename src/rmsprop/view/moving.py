@@ -17,9 +17,8 @@ from rmsprop.view.track import Track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["Counter", "Cursor", "MapMarks", "compute_square"]
+__all__ = ["Cursor", "MapMarks", "compute_square"]
 
 Array = NDArray[Any]
 
@@ -161,17 +160,12 @@ class Cursor:
     ) -> None:
         from matplotlib.collections import LineCollection
 
-        self.lines = [
-            (steps, _clip_values(values[:, j], axes))
-            for steps, values in curves
-            for j in range(values.shape[1])
-        ]  # fmt: skip
-        each = [(look.color, _DASHES[j]) for (_, values), look in zip(curves, looks) for j in range(values.shape[1])]
-        colors, dashes = (list(column) for column in zip(*each))
+        self.lines = [(steps, _clip_values(column, axes)) for steps, values in curves for column in values.T]
+        count = curves[0][1].shape[1]
+        colors, dashes = [look.color for look in looks for _ in range(count)], list(_DASHES[:count]) * len(looks)
         full = [np.stack(line, axis=1) for line in self.lines]
-        future = LineCollection(
-            full, colors=colors, linestyles=dashes, linewidths=1.2, alpha=0.28 if moving else 0.0, zorder=2
-        )
+        alpha = 0.28 if moving else 0.0
+        future = LineCollection(full, colors=colors, linestyles=dashes, linewidths=1.2, alpha=alpha, zorder=2)
         # The first line marks the time, the others are the past of each curve.
         self.past = LineCollection(
             [],
@@ -199,39 +193,6 @@ class Cursor:
             ends.append(segment[-1] if len(segment) else (np.nan, np.nan))
         self.past.set_segments([np.array([[time, limit] for limit in self.limits]), *segments])
         self.dots.set_offsets(np.array(ends, float))
-
-
-class Counter:
-    """The number of the step, right-aligned at a corner in pixels.
-
-    It is drawn from outlines made once: laying out a text anew for each frame takes as long as all the rest.
-    """
-
-    def __init__(self, figure: Figure, corner: tuple[float, float], height: float, color: str) -> None:
-        from matplotlib.font_manager import FontProperties
-        from matplotlib.patches import PathPatch
-        from matplotlib.textpath import TextPath, text_to_path
-        from matplotlib.transforms import IdentityTransform
-
-        font = FontProperties(family="DejaVu Sans", size=height)
-        self._outlines = {word: TextPath((0, 0), word, prop=font) for word in ("step", *"0123456789")}
-        self._advance, self._space = (
-            text_to_path.get_text_width_height_descent(word, font, ismath=False)[0] for word in ("0", "step ")
-        )
-        self._corner = np.array(corner)
-        self.artist = PathPatch(self._outlines["0"], color=color, linewidth=0, transform=IdentityTransform())
-        figure.add_artist(self.artist)
-
-    def update(self, step: int) -> None:
-        """Show a number, at least 0."""
-        from matplotlib.path import Path
-
-        digits = str(step)
-        left = self._corner - [len(digits) * self._advance, 0]
-        parts = [(self._outlines["step"], left - [self._space, 0])]
-        parts += [(self._outlines[digit], left + [i * self._advance, 0]) for i, digit in enumerate(digits)]
-        vertices = np.concatenate([outline.vertices + place for outline, place in parts])
-        self.artist.set_path(Path(vertices, np.concatenate([outline.codes for outline, _ in parts])))
 
 
 def _clip_values(values: Array, axes: Axes) -> Array:

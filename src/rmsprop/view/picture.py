@@ -11,7 +11,7 @@ from rmsprop._theme import open_figure
 from rmsprop.errors import InputError
 from rmsprop.view.curves import FEW, HEADINGS, SHORT_HEADINGS, compute_curve, compute_limits, needs_log_axis
 from rmsprop.view.layout import POINTS, Layout, Rect
-from rmsprop.view.moving import Counter, Cursor, MapMarks
+from rmsprop.view.moving import Cursor, MapMarks
 from rmsprop.view.scene import Scene
 from rmsprop.view.style import assign_looks, get_theme
 
@@ -80,7 +80,7 @@ class Picture:
     def artists(self) -> list[Any]:
         """Everything that a change of time changes, in drawing order."""
         marks = [] if self.marks is None else self.marks.artists
-        heads = [self._bar, self._counter.artist] if self.moving else []
+        heads = [self._bar, self._note] if self.moving else []
         return [*marks, *(artist for cursor in self.cursors for artist in cursor.artists), *heads]
 
     def set_time(self, time: float) -> None:
@@ -91,7 +91,7 @@ class Picture:
         for cursor in self.cursors:
             cursor.update(frame.time)
         if self.moving:
-            self._counter.update(int(frame.time))
+            self._note.set_text(f"step {int(frame.time)}")
             self._bar.set_width(frame.time / self.scene.steps if self.scene.steps else 1.0)
 
     def _draw_head(self, note: str | None) -> None:
@@ -100,8 +100,8 @@ class Picture:
 
         theme, layout, figure = self.theme, self.layout, self.figure
         figure.text(layout.margin, layout.title, self.scene.title, fontsize=POINTS * 1.35, fontweight="bold")
-        if note is not None:
-            figure.text(1 - layout.margin, layout.title, note, ha="right", fontsize=POINTS * 1.1, color=theme.muted)
+        right: dict[str, Any] = {"ha": "right", "fontsize": POINTS * 1.1, "color": theme.muted}
+        self._note = figure.text(1 - layout.margin, layout.title, note or "", **right)
         style: dict[str, Any] = {"linewidth": 2, "markersize": 7.5, "markeredgecolor": theme.halo}
         handles = [
             Line2D([], [], label=track.label, color=look.color, linestyle=look.dash, marker=look.marker, **style)
@@ -120,8 +120,6 @@ class Picture:
         if self.moving:
             self._bar = Rectangle((0, 0), 0, 3.5 / self.size[1], transform=figure.transFigure, color=theme.muted)
             figure.add_artist(self._bar)
-            corner = ((1 - layout.margin) * self.size[0], layout.title * self.size[1])
-            self._counter = Counter(figure, corner, layout.em * 1.1, theme.muted)
 
     def _draw_map(self, place: Rect) -> None:
         from matplotlib.colors import LinearSegmentedColormap

@@ -33,6 +33,6 @@ def pair(make_trace):
 
 
 @pytest.fixture(scope="session")
-def diverging(make_trace):
+def unstable_trace(make_trace):
     """Gradient descent with a learning rate so large that it leaves the picture."""
     return make_trace("gradient_descent", lr=0.6, steps=200)

@@ -84,8 +84,8 @@ def test_drawn_squares_have_the_areas_of_the_accumulators_in_pixels(pair):
     np.testing.assert_allclose(np.array(areas) / areas[0], accumulators / accumulators[0], rtol=1e-9)
 
 
-def test_a_note_marks_where_a_run_left(pair, diverging):
-    figure = view.plot([pair[0], diverging], function=RAVINE)
+def test_a_note_marks_where_a_run_left(pair, unstable_trace):
+    figure = view.plot([pair[0], unstable_trace], function=RAVINE)
     assert [text.get_text() for text in figure.axes[0].texts] == ["Gradient descent leaves at step 2"]
 
 

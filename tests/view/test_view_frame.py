@@ -125,29 +125,29 @@ def test_times_end_at_the_last_step_and_are_whole_where_there_are_enough_steps(m
 # Leaving the picture
 
 
-def test_a_diverging_run_is_shown_up_to_the_edge(pair, diverging):
-    scene = Scene.of([pair[0], diverging], function=RAVINE)
+def test_a_diverging_run_is_shown_up_to_the_edge(pair, unstable_trace):
+    scene = Scene.of([pair[0], unstable_trace], function=RAVINE)
     track, box = scene.tracks[1], scene.box
-    assert box.contains(diverging.x[track.left - 1])
-    assert not box.contains(diverging.x[track.left :]).any()
-    assert box.contains(track.exit)
-    assert min(np.abs(track.exit - box.low).min(), np.abs(track.exit - box.high).min()) < 1e-12
-    assert scene.frame(track.left - 1).inside.all()
+    assert box.contains(unstable_trace.x[track.exit_step - 1])
+    assert not box.contains(unstable_trace.x[track.exit_step :]).any()
+    assert box.contains(track.exit_point)
+    assert min(np.abs(track.exit_point - box.low).min(), np.abs(track.exit_point - box.high).min()) < 1e-12
+    assert scene.frame(track.exit_step - 1).inside.all()
     frame = scene.frame(200)
     assert frame.inside.tolist() == [True, False]
     assert np.isfinite(frame.trails[1]).all()
-    assert (frame.points[1] == track.exit).all()
+    assert (frame.points[1] == track.exit_point).all()
 
 
 @pytest.mark.parametrize(
-    ("points", "left", "exit"),
+    ("points", "exit_step", "exit_point"),
     [([[0, 0], [5, 0], [0.5, 0]], None, None), ([[3, 0], [4, 0]], 0, [1.0, 0.0])],
     ids=["it comes back", "it starts outside"],
 )
-def test_a_run_has_left_when_it_does_not_come_back(points, left, exit):
+def test_a_run_has_left_when_it_does_not_come_back(points, exit_step, exit_point):
     track = Track(label="", trace=make_path(*points), box=UNIT_BOX)
-    assert track.left == left
-    assert (None if track.exit is None else track.exit.tolist()) == exit
+    assert track.exit_step == exit_step
+    assert (None if track.exit_point is None else track.exit_point.tolist()) == exit_point
 
 
 COORDINATE = st.floats(-0.99, 0.99)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rmsprop import expression, landscapes
+from rmsprop._theme import DARK, LIGHT, css_variables
 from rmsprop.errors import InputError
 from rmsprop.optimizers import TABLE
 from rmsprop.view.background import LEVELS, compute_background
@@ -148,3 +149,10 @@ def test_looks_are_distinct(theme):
     assert len({look.color for look in assign_looks(["rmsprop"] * 10, theme)}) == 10
     assert len(set(assign_looks(["rmsprop"] * 15, theme))) == 15
     assert len({look.marker for look in assign_looks(list(TABLE), theme)}) == len(TABLE)
+
+
+def test_pages_have_the_colors_of_the_pictures():
+    light, dark = css_variables().split("@media (prefers-color-scheme: dark)")
+    for css, theme in ((light, LIGHT), (dark, DARK)):
+        for role in ("paper", "ink", "muted", "grid", "alarm"):
+            assert f"--{role}:{getattr(theme, role)};" in css

@@ -90,16 +90,16 @@ class MapMarks:
         exits: list[tuple[Track, Any]] = []
         places: list[Array] = []
         for track, look in zip(self.scene.tracks, looks):
-            if track.exit is None:
+            if track.exit_point is None:
                 continue
-            place, size = self._place(track.exit), self.high - self.low
+            place, size = self._place(track.exit_point), self.high - self.low
             is_right, is_top = place > self.low + 0.5 * size
             # Notes of runs that leave at the same place stand below each other.
             rows = sum(bool((np.abs(place - other) < 0.08 * size).all()) for other in places)
             distance = 7 + 1.3 * POINTS * rows
             places.append(place)
             text = axes.annotate(
-                f"{track.label} leaves at step {track.left}",
+                f"{track.label} leaves at step {track.exit_step}",
                 (place[0], place[1]),
                 xytext=(-9 if is_right else 9, -distance if is_top else distance),
                 textcoords="offset points",

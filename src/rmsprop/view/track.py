@@ -58,7 +58,7 @@ class Track:
     box: Box | None = None
 
     @functools.cached_property
-    def left(self) -> int | None:
+    def exit_step(self) -> int | None:
         """The step after which the run stays outside the picture; None if it ends inside."""
         if self.box is None:
             return None
@@ -67,22 +67,24 @@ class Track:
         return first_outside if first_outside <= self.trace.steps else None
 
     @functools.cached_property
-    def exit(self) -> Array | None:
+    def exit_point(self) -> Array | None:
         """Where it crossed the edge then, shape (n,), or None."""
-        if self.left is None or self.box is None:
+        if self.exit_step is None or self.box is None:
             return None
         x = self.trace.x
-        if self.left == 0:
+        if self.exit_step == 0:
             return np.clip(x[0], self.box.low, self.box.high)
-        return find_crossing(x[self.left - 1], x[self.left], self.box)
+        return find_crossing(x[self.exit_step - 1], x[self.exit_step], self.box)
 
     def has_left(self, time: float) -> bool:
         """Return whether the run is outside the picture for the rest of its steps."""
-        return self.left is not None and time >= self.left
+        return self.exit_step is not None and time >= self.exit_step
 
     def get_point(self, time: float) -> Array:
         """Return where the run is, shape (n,); after it has left, where it left."""
-        return self.exit if self.exit is not None and self.has_left(time) else _interpolate(self.trace.x, time)
+        return (
+            self.exit_point if self.exit_point is not None and self.has_left(time) else _interpolate(self.trace.x, time)
+        )
 
     def get_loss(self, time: float) -> float:
         """Return the objective there, interpolated between steps."""
@@ -91,7 +93,7 @@ class Track:
     def get_trail(self, time: float) -> Array:
         """Return the path so far, shape (m, n), cut where it leaves the picture for good."""
         time = min(time, self.trace.steps)
-        count = self.left if self.has_left(time) else math.floor(time) + 1
+        count = self.exit_step if self.has_left(time) else math.floor(time) + 1
         points = self.trace.x[:count]
         return points if count == time + 1 else np.concatenate([points, self.get_point(time)[None]])
 

@@ -80,14 +80,14 @@ class Lab:
         self.wait_until("!!window.__lab && window.__lab.app.answers > 0 && !!window.__lab.app.surface")
         return self
 
-    def wait_until(self, condition: str, seconds: float = 20.0) -> None:
+    def wait_until(self, condition: str, seconds: float = 60.0) -> None:
         """Wait for a condition. Playwright's own way evaluates text inside the page, which its policy forbids."""
         end = time.monotonic() + seconds
         while not self.page.evaluate(f"() => Boolean({condition})"):
             assert time.monotonic() < end, f"not true after {seconds:g} s: {condition}"
             self.page.wait_for_timeout(15)
 
-    def take_new_screenshot(self, name: str, *old: bytes, seconds: float = 20.0) -> bytes:
+    def take_new_screenshot(self, name: str, *old: bytes, seconds: float = 60.0) -> bytes:
         """Return a screenshot of an element when it differs from the old ones."""
         end = time.monotonic() + seconds
         while (shot := self.page.locator(name).screenshot()) in old:

@@ -35,7 +35,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
         assert b"a page" in content
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
 
 

@@ -100,7 +100,7 @@ def test_a_card_stays_open_when_it_is_rebuilt(lab):
     card = open_fields(lab)
     lab.page.wait_for_timeout(100)
     lab.page.evaluate("() => __lab.app.emit('theme')")
-    card.locator('input[type=number][data-name="weight_decay"]').fill("0.1", timeout=2000)
+    card.locator('input[type=number][data-name="weight_decay"]').fill("0.1")
     with lab.wait_for_answer():
         card.locator('select[data-name="eps_mode"]').select_option("outside")
     assert card.locator(".more").evaluate("each => each.open")

@@ -63,4 +63,4 @@ def test_an_installed_wheel_serves_the_page_without_node(tmp_path):
             lab.close()
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)

@@ -61,20 +61,14 @@ class MapMarks:
         k, fills = len(looks), np.repeat(colors, scene.coordinates).tolist()
         # One collection for all lines, and one for all squares: each draws a frame in the time of one artist.
         self.trails = LineCollection(
-            [],
-            colors=[(theme.halo, 0.75)] * k + colors,
-            linewidths=[3.4] * k + [1.9] * k,
-            capstyle="round",
-            joinstyle="round",
-            zorder=2,
-        )
+            [], colors=[(theme.halo, 0.75)] * k + colors, linewidths=[3.4] * k + [1.9] * k,
+            capstyle="round", joinstyle="round", zorder=2,
+        )  # fmt: skip
+        transparent, alpha = ["none"] * len(fills), 0.3 if theme.name == "dark" else 0.2
         self.squares = PolyCollection(
-            [],
-            facecolors=[(color, 0.3 if theme.name == "dark" else 0.2) for color in fills] + ["none"] * len(fills),
-            edgecolors=["none"] * len(fills) + fills,
-            linewidths=1.1,
-            zorder=3,
-        )
+            [], facecolors=[*((color, alpha) for color in fills), *transparent], edgecolors=transparent + fills,
+            linewidths=1.1, zorder=3,
+        )  # fmt: skip
         for collection in (self.trails, self.squares):
             axes.add_collection(collection, autolim=False)
         edge: dict[str, Any] = {"markeredgecolor": theme.halo, "markeredgewidth": 1.1, "clip_on": False, "zorder": 4}
@@ -99,16 +93,11 @@ class MapMarks:
             distance = 7 + 1.3 * POINTS * rows
             places.append(place)
             text = axes.annotate(
-                f"{track.label} leaves at step {track.exit_step}",
-                (place[0], place[1]),
-                xytext=(-9 if is_right else 9, -distance if is_top else distance),
-                textcoords="offset points",
-                ha="right" if is_right else "left",
-                va="top" if is_top else "bottom",
-                color=look.color,
-                zorder=5,
+                f"{track.label} leaves at step {track.exit_step}", (place[0], place[1]), color=look.color, zorder=5,
+                xytext=(-9 if is_right else 9, -distance if is_top else distance), textcoords="offset points",
+                ha="right" if is_right else "left", va="top" if is_top else "bottom",
                 path_effects=[patheffects.withStroke(linewidth=2.5, foreground=theme.halo)],
-            )
+            )  # fmt: skip
             exits.append((track, text))
         return exits
 
@@ -168,12 +157,9 @@ class Cursor:
         future = LineCollection(full, colors=colors, linestyles=dashes, linewidths=1.2, alpha=alpha, zorder=2)
         # The first line marks the time, the others are the past of each curve.
         self.past = LineCollection(
-            [],
-            colors=[theme.muted if moving else "none", *colors],
-            linestyles=["-", *dashes],
-            linewidths=[0.9] + [1.7] * len(full),
-            zorder=3,
-        )
+            [], colors=[theme.muted if moving else "none", *colors], linestyles=["-", *dashes],
+            linewidths=[0.9] + [1.7] * len(full), zorder=3,
+        )  # fmt: skip
         for collection in (future, self.past):
             axes.add_collection(collection, autolim=False)
         self.limits = axes.get_ylim()

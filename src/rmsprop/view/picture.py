@@ -108,15 +108,9 @@ class Picture:
             for track, look in zip(self.scene.tracks, self.looks)
         ]
         figure.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(layout.margin * 0.6, layout.legend),
-            ncols=layout.columns,
-            handlelength=2.4,
-            handletextpad=0.6,
-            columnspacing=1.4,
-            borderpad=0.2,
-        )
+            handles=handles, loc="upper left", bbox_to_anchor=(layout.margin * 0.6, layout.legend),
+            ncols=layout.columns, handlelength=2.4, handletextpad=0.6, columnspacing=1.4, borderpad=0.2,
+        )  # fmt: skip
         if self.moving:
             self._bar = Rectangle((0, 0), 0, 3.5 / self.size[1], transform=figure.transFigure, color=theme.muted)
             figure.add_artist(self._bar)

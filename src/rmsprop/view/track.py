@@ -82,9 +82,9 @@ class Track:
 
     def get_point(self, time: float) -> Array:
         """Return where the run is, shape (n,); after it has left, where it left."""
-        return (
-            self.exit_point if self.exit_point is not None and self.has_left(time) else _interpolate(self.trace.x, time)
-        )
+        if self.exit_point is not None and self.has_left(time):
+            return self.exit_point
+        return _interpolate(self.trace.x, time)
 
     def get_loss(self, time: float) -> float:
         """Return the objective there, interpolated between steps."""
@@ -108,8 +108,9 @@ class Track:
 
 def _interpolate(rows: Array, time: float) -> Array:
     """Return the row at `time`, which may lie between two rows or after the last one."""
-    before = math.floor(min(time, len(rows) - 1))
-    if before == min(time, len(rows) - 1):
+    time = min(time, len(rows) - 1)
+    before = math.floor(time)
+    if before == time:
         row: Array = rows[before]
         return row
     t = time - before

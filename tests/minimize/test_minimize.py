@@ -30,12 +30,7 @@ def take_steps(optimizer, x, grad, count):
 
 @pytest.mark.parametrize(
     "rule",
-    [
-        Rule(),
-        Rule(eps_mode="outside", rho=0.99),
-        Rule(centered=True, buffer="unit", momentum=0.5),
-        Rule(init="ones"),
-    ],
+    [Rule(), Rule(eps_mode="outside", rho=0.99), Rule(centered=True, buffer="unit", momentum=0.5), Rule(init="ones")],
     ids=repr,
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -248,8 +243,7 @@ def test_all_gradients_may_be_written_to_one_array():
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
 @pytest.mark.parametrize(
-    ("jac", "per_point"),
-    [(slope, 1), (True, 1), (None, 3), (False, 3), ("2-point", 3), ("3-point", 5), ("cs", 3)],
+    ("jac", "per_point"), [(slope, 1), (True, 1), (None, 3), (False, 3), ("2-point", 3), ("3-point", 5), ("cs", 3)]
 )
 def test_calls_are_counted(jac, per_point, steps):
     calls = []

@@ -95,6 +95,8 @@ def test_the_callback_gets_a_copy_of_x_after_every_step():
     run = run_bowl(steps=5, callback=points.append)
     assert np.array_equal(points, run.trace.x[1:])
     assert not any(np.shares_memory(x, run.x) for x in points)
+    # A built-in function without a signature.
+    assert run_bowl(steps=2, callback=min).nit == 2
 
 
 def test_a_callback_with_the_parameter_intermediate_result_gets_a_result():

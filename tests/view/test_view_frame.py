@@ -145,6 +145,7 @@ def test_a_diverging_run_is_shown_up_to_the_edge(pair, unstable_trace):
     ids=["it comes back", "it starts outside"],
 )
 def test_a_run_has_left_when_it_does_not_come_back(points, exit_step, exit_point):
+    assert Track(label="", trace=make_path(*points)).exit_point is None
     track = Track(label="", trace=make_path(*points), box=UNIT_BOX)
     assert track.exit_step == exit_step
     assert (None if track.exit_point is None else track.exit_point.tolist()) == exit_point

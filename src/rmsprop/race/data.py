@@ -53,10 +53,7 @@ def read(name: str, file: str) -> bytes:
         FileError: It is damaged or of another version; the message has the path and the checksums.
     """
     source = get_source(name)
-    for found in source.files:
-        if found.name == file:
-            return _find(source, found)[1]
-    raise InputError(f"{name} has no file {file!r}; it has {', '.join(found.name for found in source.files)}")
+    return _find(source, source.get_file(file))[1]
 
 
 def find_folder(name: str) -> Path:
@@ -76,12 +73,12 @@ def find_program(name: str) -> Path:
         MissingDependency: It was not found.
     """
     source = get_source(name)
-    for file in source.files:
-        # A program of the same name on the PATH could read other data.
-        for path in _list_places(source, file) if file.name == source.program else ():
-            if path.is_file() and os.access(path, os.X_OK):
-                return path
-    raise MissingDependency(_describe_missing(source, str(source.program)))
+    program = str(source.program)
+    # A program of the same name on the PATH could read other data.
+    for path in _list_places(source, source.get_file(program)):
+        if path.is_file() and os.access(path, os.X_OK):
+            return path
+    raise MissingDependency(_describe_missing(source, program))
 
 
 def check(name: str) -> None:

@@ -7,13 +7,12 @@ document recognition, Proceedings of the IEEE 86 (1998).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmsprop.errors import FileError
 from rmsprop.race import data
 from rmsprop.race.task import Data, TorchTask
 from rmsprop.race.tasks._learner import Classifier, make_torch_data
@@ -53,40 +52,19 @@ class Learner(Classifier):
 
 def load(task: TorchTask) -> Data:
     """Read 60,000 training images, of which a tenth of each class is for validation, and 10,000 test images."""
-
-    def read(kind: str) -> tuple[Any, Any]:
-        files = (f"{kind}-images-idx3-ubyte", f"{kind}-labels-idx1-ubyte")
-        images, labels = (read_idx(data.read(task.name, file)) for file in files)
-        return images, labels
-
-    train, test = read("train"), read("t10k")
-    parts = split_evenly(train[1], (0.9, 0.1), seed=SPLIT_SEED) | {"test": np.arange(len(test[1]))}
+    arrays = {}
+    for kind in ("train", "t10k"):
+        # IDX files: the type and the lengths of the axes, 4 bytes each, then the numbers.
+        images = np.frombuffer(data.read(task.name, f"{kind}-images-idx3-ubyte"), np.uint8, offset=16)
+        labels = np.frombuffer(data.read(task.name, f"{kind}-labels-idx1-ubyte"), np.uint8, offset=8)
+        arrays[kind] = images.reshape(-1, 28, 28), labels
+    parts = split_evenly(arrays["train"][1], (0.9, 0.1), seed=SPLIT_SEED) | {"test": np.arange(len(arrays["t10k"][1]))}
     splits, digest_of = {}, []
     for name, chosen in parts.items():
-        images, labels = test if name == "test" else train
+        images, labels = arrays["t10k" if name == "test" else "train"]
         if task.short:
             few = split_evenly(labels[chosen], (SHORT, 1 - SHORT), seed=SPLIT_SEED)["train"]
             chosen = chosen[few]  # noqa: PLW2901
         digest_of += [images[chosen].tobytes(), labels[chosen].tobytes()]
         splits[name] = Images(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen].astype(np.int64)))
     return make_torch_data(splits, digest_of)
-
-
-def read_idx(raw: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Read the IDX format: two zeros, the type (8: bytes), the number of axes, each length as 4 bytes, the numbers.
-
-    Raises:
-        FileError: It is not an IDX file of bytes, or it has another length than its header says.
-
-    Example:
-        >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
-        array([7, 8, 9], dtype=uint8)
-    """
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise FileError("not an IDX file of bytes: expected 0, 0, 8 at the beginning")
-    start = 4 + 4 * raw[3]
-    shape = tuple(int.from_bytes(raw[at : at + 4], "big") for at in range(4, start, 4))
-    expected = start + int(np.prod(shape))
-    if len(raw) != expected:
-        raise FileError(f"an IDX file of shape {shape} has {expected} bytes, this one has {len(raw)}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()

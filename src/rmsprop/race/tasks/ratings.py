@@ -11,9 +11,6 @@ R. Bell and C. Volinsky, Matrix factorization techniques for recommender systems
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import zlib
 from typing import Any, NamedTuple
 
@@ -21,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmsprop.errors import FileError, MissingDependency
+from rmsprop.errors import MissingDependency
 from rmsprop.race import data
 from rmsprop.race.task import Data, Split, TorchTask
 from rmsprop.race.tasks._learner import TorchLearner, make_torch_data
@@ -80,7 +77,7 @@ class Learner(TorchLearner):
 
 def load(task: TorchTask) -> Data:
     """Read the ratings and split them 80 : 10 : 10."""
-    table = read_movielens(data.read("ratings", "Rdata.rdx"), data.read("ratings", "Rdata.rdb"))
+    table = read_movielens()
     (user_ids, users), (film_ids, films) = (
         np.unique(np.asarray(table[name], np.int64), return_inverse=True) for name in ("userId", "movieId")
     )
@@ -96,20 +93,8 @@ def load(task: TorchTask) -> Data:
     return make_torch_data(splits, digest_of, shape=(len(user_ids), len(film_ids)))
 
 
-def read_movielens(index: bytes, base: bytes) -> Any:
-    """Return the data frame `movielens` of R's lazy-load database.
-
-    The index, a compressed RDS, has for each name where its object begins in the base and how long it is. An object is
-    four bytes with the unpacked length, then zlib; or those four, a letter for the method, and bzip2 or xz.
-
-    Args:
-        index: The content of Rdata.rdx.
-        base: The content of Rdata.rdb.
-
-    Raises:
-        MissingDependency: rdata is not installed.
-        FileError: There is no such object, or it cannot be unpacked.
-    """
+def read_movielens() -> Any:
+    """Return the data frame `movielens` of R's lazy-load database."""
     try:
         import rdata
     except ImportError as error:
@@ -118,10 +103,6 @@ def read_movielens(index: bytes, base: bytes) -> Any:
     def parse(raw: bytes) -> Any:
         return rdata.conversion.convert(rdata.parser.parse_data(raw, extension=".rds"))
 
-    try:
-        offset, length = map(int, parse(gzip.decompress(index))["variables"]["movielens"])
-        piece = base[offset : offset + length]
-        unpack = {b"2": bz2.decompress, b"Z": lzma.decompress}.get(piece[4:5])
-        return parse(zlib.decompress(piece[4:]) if unpack is None else unpack(piece[5:]))
-    except (ValueError, KeyError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise FileError(f"Rdata.rdx and Rdata.rdb of the ratings do not contain movielens: {error}") from error
+    # The index says where an object is in the base: four bytes with the unpacked length, then zlib.
+    offset, length = map(int, parse(data.read("ratings", "Rdata.rdx"))["variables"]["movielens"])
+    return parse(zlib.decompress(data.read("ratings", "Rdata.rdb")[offset + 4 : offset + length]))

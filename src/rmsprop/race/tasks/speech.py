@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rmsprop.errors import FileError
 from rmsprop.race import data
 from rmsprop.race.task import Data, TorchTask
 from rmsprop.race.tasks._learner import Classifier, make_torch_data, run_gru
@@ -81,11 +80,8 @@ def load(task: TorchTask) -> Data:
 def read_utterances(part: str) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the frames of "TRAIN" or "TEST", (n, LONGEST, 12), padded with zeros; lengths and speakers, shape (n,)."""
     text = data.read("speech", f"JapaneseVowels_{part}.ts").decode("ascii")
-    _, marker, body = text.partition("@data\n")
-    if not marker:
-        raise FileError(f"JapaneseVowels_{part}.ts: expected a time series file with a line @data")
     # A line is an utterance: twelve rows of frames and the speaker, separated by colons.
-    lines = [line.split(":") for line in body.strip().splitlines()]
+    lines = [line.split(":") for line in text.partition("@data\n")[2].strip().splitlines()]
     frames = np.zeros((len(lines), LONGEST, COEFFICIENTS))
     lengths = np.zeros(len(lines), np.int64)
     for k, line in enumerate(lines):

@@ -20,12 +20,12 @@ def write(folder, content=CONTENT, name="words.txt"):
 
 
 @pytest.fixture
-def installed(here):
+def package_folder(here):
     return here / "work" / "node_modules" / "a-package-of-words" / "data"
 
 
 @pytest.fixture
-def cached(here):
+def cache_folder(here):
     return here / "cache" / "words"
 
 
@@ -73,43 +73,43 @@ def test_an_unknown_source_raises_with_the_known_ones():
         data.get_source("nothing")
 
 
-def test_an_installed_package_is_used_before_the_cache(use, installed, cached):
+def test_an_installed_package_is_used_before_the_cache(use, package_folder, cache_folder):
     use(make_source())
-    path = write(installed)
-    write(cached)
-    assert data.find_folder("words").resolve() == installed.resolve()
+    path = write(package_folder)
+    write(cache_folder)
+    assert data.find_folder("words").resolve() == package_folder.resolve()
     path.unlink()
-    assert data.find_folder("words") == cached
+    assert data.find_folder("words") == cache_folder
 
 
-def test_files_of_a_source_in_two_folders_raise(use, installed, cached):
+def test_files_of_a_source_in_two_folders_raise(use, package_folder, cache_folder):
     (file,) = make_source().files
     use(make_source(files=(file, dataclasses.replace(file, name="b", inside="package/data/b"))))
-    write(installed)
-    write(cached, name="b")
+    write(package_folder)
+    write(cache_folder, name="b")
     with pytest.raises(FileError, match=r"some words: its files are in .* and .*; expected one folder"):
         data.find_folder("words")
 
 
-def test_a_damaged_file_is_named_with_both_checksums(use, cached):
+def test_a_damaged_file_is_named_with_both_checksums(use, cache_folder):
     use(make_source())
-    path = write(cached, CONTENT[:-1])
+    path = write(cache_folder, CONTENT[:-1])
     with pytest.raises(FileError, match="--fetch") as caught:
         data.read("words", "words.txt")
     for part in (str(path), *(hashlib.sha256(content).hexdigest() for content in (CONTENT, CONTENT[:-1]))):
         assert part in str(caught.value)
 
 
-def test_a_good_file_in_the_cache_is_used_if_the_installed_one_is_damaged(use, installed, cached):
+def test_a_good_file_in_the_cache_is_used_if_the_installed_one_is_damaged(use, package_folder, cache_folder):
     use(make_source())
-    write(installed, b"another version")
-    write(cached)
+    write(package_folder, b"another version")
+    write(cache_folder)
     assert data.read("words", "words.txt") == CONTENT
 
 
-def test_a_file_that_cannot_be_read_is_named(use, cached):
+def test_a_file_that_cannot_be_read_is_named(use, cache_folder):
     use(make_source())
-    (cached / "words.txt").mkdir(parents=True)
+    (cache_folder / "words.txt").mkdir(parents=True)
     with pytest.raises(FileError, match=r"words\.txt cannot be read"):
         data.read("words", "words.txt")
 
@@ -125,9 +125,9 @@ def test_a_compressed_file_is_unpacked_and_a_truncated_one_raises(here, use, mon
         data.read("words", "words.txt")
 
 
-def test_the_line_ends_of_a_text_do_not_matter(use, cached):
+def test_the_line_ends_of_a_text_do_not_matter(use, cache_folder):
     use(make_source(text=True))
-    write(cached, CONTENT.replace(b"\n", b"\r\n"))
+    write(cache_folder, CONTENT.replace(b"\n", b"\r\n"))
     assert data.read("words", "words.txt") == CONTENT
 
 

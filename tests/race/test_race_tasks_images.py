@@ -16,12 +16,12 @@ COUNTS = {
 
 
 @pytest.fixture(scope="module", params=list(COUNTS))
-def loaded(request):
+def full_task(request):
     return load(request.param)
 
 
-def test_the_sizes_and_the_classes_are_the_published_ones(loaded):
-    task, data = loaded
+def test_the_sizes_and_the_classes_are_the_published_ones(full_task):
+    task, data = full_task
     assert data.sizes == {"train": 54_000, "valid": 6_000, "test": 10_000}
     train, valid = (torch.bincount(data.content.splits[name].labels) for name in ("train", "valid"))
     assert (train + valid).tolist() == COUNTS[task.name]
@@ -29,23 +29,23 @@ def test_the_sizes_and_the_classes_are_the_published_ones(loaded):
 
 
 @pytest.mark.slow
-def test_every_image_is_in_one_split_only(loaded):
-    task, data = loaded
+def test_every_image_is_in_one_split_only(full_task):
+    task, data = full_task
     ours = np.concatenate([data.content.splits[name].images.numpy() for name in ("train", "valid")])
     raw = np.frombuffer(task_data.read(task.name, "train-images-idx3-ubyte"), np.uint8, offset=16)
     key = np.random.default_rng(0).integers(1, 2**31, 784)
     assert np.array_equal(*(np.sort(part.reshape(-1, 784).astype(np.int64) @ key) for part in (ours, raw)))
 
 
-def test_the_data_of_quick_are_a_small_part_with_all_classes(loaded):
-    task, data = loaded
+def test_the_data_of_quick_are_a_small_part_with_all_classes(full_task):
+    task, data = full_task
     _, short = load(task.name, short=True)
     assert all(0.03 < short.sizes[name] / data.sizes[name] < 0.05 for name in data.sizes)
     assert len(torch.bincount(short.content.splits["test"].labels)) == 10
 
 
-def test_accuracy_and_loss_by_hand(loaded):
-    task, data = loaded
+def test_accuracy_and_loss_by_hand(full_task):
+    task, data = full_task
     learner = task.learner(data, 0)
     # All weights 0 and one bias: every image is given class 3, with a known probability.
     for param in learner.params:

@@ -2,13 +2,10 @@
 
 import itertools
 import math
-import os
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
-from task_data import hide_installed_data, load
+from task_data import load
 
 from rmsprop.errors import FileError
 from rmsprop.race import data as task_data
@@ -115,21 +112,6 @@ def test_the_width_of_the_terminal_does_not_change_the_text(monkeypatch):
     load("kjv")
     monkeypatch.setenv("COLUMNS", "40")
     assert kjv.read_bible()["train"].startswith("In the beginning God created the heaven and the earth.\n")
-
-
-def test_a_fetched_program_reads_the_fetched_text(monkeypatch, tmp_path):
-    load("kjv")
-    folder = tmp_path / "kjv"
-    folder.mkdir()
-    for path in (task_data.find_program("kjv"), *task_data.find_folder("kjv").glob("bible.data*")):
-        shutil.copy(path, folder)
-    hide_installed_data(monkeypatch, tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert task_data.find_program("kjv") == folder / "bible"
-    assert task_data.find_folder("kjv") == folder
-    command = [folder / "bible", "-p", folder, "-f", "jn11:35"]
-    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=os.environ)
-    assert run.stdout == "John11:35 Jesus wept.\n"
 
 
 # --- sentiment

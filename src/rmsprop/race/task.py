@@ -3,12 +3,6 @@
 A task says where its data come from, and what the model, the loss, the metric and the budget are. It says nothing about
 optimizers, seeds, tuning, timing or reports: `rmsprop.race.run` does those for every task alike. An epoch is a pass
 over the examples, or a fixed number of batches.
-
-    load() -> Data                       once per benchmark
-    learner(data, seed) -> Learner       once per trial: fresh weights from the seed
-        batches(epoch)                   the batches of one epoch: the same for every optimizer with the same seed
-        gradients(batch)                 one forward and backward pass
-        score(split)                     the metric and the loss on examples that were not trained on
 """
 
 from __future__ import annotations
@@ -22,7 +16,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from rmsprop.errors import InputError, MissingDependency
 
@@ -181,17 +175,17 @@ class Task:
 
     def load(self) -> Data:
         """Read the data and split them, or raise MissingDependency with the package and how to get it."""
-        return cast(Data, self._import_module().load(self))
+        return self._import_module().load(self)
 
     def learner(self, data: Data, seed: int) -> Learner:
         """Build the model with the weights of `seed`."""
-        return cast(Learner, self._import_module().Learner(self, data.content, seed))
+        return self._import_module().Learner(self, data.content, seed)
 
     def session(self) -> AbstractContextManager[Any]:
         """Limit NumPy's matrix products to one thread: these are too small to share."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        return cast(AbstractContextManager[Any], threadpool_limits(limits=1))
+        return threadpool_limits(limits=1)
 
     def _import_module(self) -> Any:
         return importlib.import_module(f"rmsprop.race.tasks.{self.module or self.name}")
@@ -285,7 +279,7 @@ def _make_cuda_reproducible(stack: contextlib.ExitStack) -> None:
 
 def _load_table() -> Mapping[str, Task]:
     # Not imported at the top: the table itself is made of this module's classes.
-    return cast(Mapping[str, Task], importlib.import_module("rmsprop.race.tasks").TASKS)
+    return importlib.import_module("rmsprop.race.tasks").TASKS
 
 
 def names() -> tuple[str, ...]:

@@ -204,7 +204,7 @@ def test_the_note_says_how_many_test_words_have_a_related_training_word():
     related = sum(
         bool(train & {f"{word}'S", f"{word}S", word.removesuffix("'S"), word.removesuffix("S")}) for word in test
     )
-    assert f"of {related} of the {len(test):,} test words" in task.notes[1]
+    assert f"For {related} of the {len(test):,} test words" in task.notes[1]
 
 
 def test_the_phoneme_error_rate_by_hand():

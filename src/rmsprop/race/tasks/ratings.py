@@ -98,7 +98,7 @@ def read_movielens() -> Any:
     try:
         import rdata
     except ImportError as error:
-        raise MissingDependency.of("rdata", extra="race", purpose="the ratings, a file of R's") from error
+        raise MissingDependency.of("rdata", extra="race", purpose="the ratings, an R data file") from error
 
     def parse(raw: bytes) -> Any:
         return rdata.conversion.convert(rdata.parser.parse_data(raw, extension=".rds"))

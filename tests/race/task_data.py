@@ -74,7 +74,7 @@ def load_tiny_finetune():
 @functools.cache
 def _load_tiny_finetune():
     transformers = pytest.importorskip("transformers")
-    if task_data.find_missing(["sentiment"]):
+    if not task_data.is_complete("sentiment"):
         pytest.skip("the data of sentiment are not here")
     task = dataclasses.replace(get("finetune"), short=True, threads=1)
     letters = "abcdefghijklmnopqrstuvwxyz"

@@ -13,13 +13,13 @@ import os
 import sys
 import sysconfig
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.race.sources import SOURCES, File, Source
 
-__all__ = ["check", "check_content", "find_folder", "find_missing", "find_program", "get_cache", "get_source", "read"]
+__all__ = ["check", "check_content", "find_folder", "find_program", "get_cache", "get_source", "is_complete", "read"]
 
 
 def get_cache() -> Path:
@@ -89,15 +89,13 @@ def check(name: str) -> None:
         find_program(name)
 
 
-def find_missing(names: Iterable[str]) -> list[str]:
-    """Return the sources of which something is missing or damaged."""
-    missing = []
-    for name in names:
-        try:
-            check(name)
-        except (MissingDependency, FileError):
-            missing.append(name)
-    return missing
+def is_complete(name: str) -> bool:
+    """Return whether all of the source `name` is here and nothing is damaged."""
+    try:
+        check(name)
+    except (MissingDependency, FileError):
+        return False
+    return True
 
 
 def check_content(raw: bytes, file: File, *, path: str) -> bytes:

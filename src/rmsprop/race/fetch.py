@@ -48,7 +48,7 @@ def fetch(name: str, *, say: Say = lambda line: None) -> None:
         FileError: The download is not what was expected, or cannot be written.
     """
     source = data.get_source(name)
-    if not data.find_missing([name]):
+    if data.is_complete(name):
         say(f"{name}: here already.")
         return
     failures: list[RMSpropError] = []

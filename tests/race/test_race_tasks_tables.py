@@ -77,6 +77,7 @@ def test_diamonds_reach_the_target_in_half_the_budget():
 # --- ratings
 
 
+@pytest.mark.slow
 def test_the_ratings_are_those_of_movielens_centered_on_the_training_mean():
     _, data = load("ratings")
     splits = data.content.splits

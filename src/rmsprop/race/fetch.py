@@ -23,10 +23,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-<<<<<<< HEAD
-from rmsprop._files import write_atomically
-=======
->>>>>>> main
 from rmsprop.errors import FileError, MissingDependency, RMSpropError
 from rmsprop.race import data
 from rmsprop.race.sources import SOURCES, Source
@@ -179,19 +175,10 @@ def _write(source: Source, contents: Contents) -> None:
     folder = data.get_cache() / source.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-<<<<<<< HEAD
-        for name, content in contents.items():
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
-                # Ready before it is there: another process may look for a program that it can run.
-                made = Path(aside) / name
-                with write_atomically(made) as temporary:
-                    temporary.write_bytes(content)
-=======
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
             for name, content in contents.items():
                 path = Path(temporary) / name
                 path.write_bytes(content)
->>>>>>> main
                 if name == source.program:
                     # Before it is moved: another process may run it at once.
                     path.chmod(0o755)

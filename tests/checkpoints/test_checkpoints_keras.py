@@ -251,15 +251,15 @@ class Scale(keras.layers.Layer):
 def test_a_first_parameter_without_axes_could_be_the_learning_rate(tmp_path):
     # Three scalars after the step: learning rate and two velocities, or three statistics of one parameter. Two: two
     # velocities of a scheduled run, or learning rate and velocity.
-    for options, told in (({}, {}), ({"learning_rate": make_schedule()}, {"schedule": True})):
+    for options, known in (({}, {}), ({"learning_rate": make_schedule()}, {"schedule": True})):
         model = keras.Sequential([keras.Input((1,)), Scale()])
         model.compile(optimizer := keras.optimizers.RMSprop(**options), "mse")
         optimizer.build(model.trainable_variables)
         optimizer.apply([keras.ops.convert_to_tensor(2.0)] * 2, model.trainable_variables)
         file = save(model, tmp_path / "a.weights.h5")
         with pytest.raises(InputError, match="give --schedule or --no-schedule"):
-            checkpoints.read(file, slots=("velocity",) if told else None)
-        found = checkpoints.read(file, slots=("velocity",), **told)
+            checkpoints.read(file, slots=("velocity",) if known else None)
+        found = checkpoints.read(file, slots=("velocity",), **known)
         np.testing.assert_allclose([p.mean_sq for p in found.parameters], [0.4, 0.4], rtol=1e-6)
 
 

@@ -234,7 +234,7 @@ def test_complex_statistics_stay_in_torch(tmp_path):
     checkpoints.convert(file, tmp_path / "b.pt", to="torch")
     assert torch.equal(load_torch(tmp_path / "b.pt")["state"][0]["square_avg"], optimizer.state[param]["square_avg"])
     found = checkpoints.read(file).parameters[0]
-    np.testing.assert_allclose(found.variance(), 0.01 * 0.99 * np.array([9 + 16j, 1j]), rtol=1e-5)
+    np.testing.assert_allclose(found.variance, 0.01 * 0.99 * np.array([9 + 16j, 1j]), rtol=1e-5)
     with pytest.raises(StateError, match="complex64; optax"):
         checkpoints.convert(file, tmp_path / "b.msgpack", to="optax", names=["0"])
 

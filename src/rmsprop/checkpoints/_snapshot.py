@@ -70,8 +70,9 @@ class Parameter:
         pairs = ((name, getattr(self, name)) for name in STATISTICS)
         return {name: array for name, array in pairs if array is not None}
 
+    @property
     def variance(self) -> Array | None:
-        """Return grad_var, or mean_sq - mean_grad**2 raised to at least 0; None without mean_grad."""
+        """grad_var, or mean_sq - mean_grad**2 and at least 0; None without mean_grad."""
         if self.grad_var is not None or self.mean_grad is None or self.mean_sq is None:
             return self.grad_var
         if np.iscomplexobj(self.mean_sq):  # the averages of re**2 and im**2
@@ -165,7 +166,7 @@ def convert_to_rule(parameter: Parameter, rule: Rule) -> dict[str, Array]:
         if parameter.step is None:
             raise StateError("step: the target uses bias correction, and the source has no step: give --step")
         parameter = _scale(parameter, 1.0 / (1.0 - rule.rho**parameter.step) if parameter.step else 1.0)
-    arrays = dataclasses.replace(parameter, grad_var=parameter.variance()).arrays
+    arrays = dataclasses.replace(parameter, grad_var=parameter.variance).arrays
     if rule.centered:
         arrays.pop("mean_sq")
     return arrays

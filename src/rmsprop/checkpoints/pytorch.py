@@ -330,7 +330,7 @@ def _make_entry(parameter: Parameter, format: str, group: Mapping[str, Any]) -> 
         return {"step": step, _WRAPPED: {"state1": torch.from_numpy(parameter.arrays["mean_sq"].copy())}}
     switches = group.get("switches")
     centered = switches is not None and parameter.mean_grad is not None
-    parameter = dataclasses.replace(parameter, grad_var=parameter.variance() if centered else None)
+    parameter = dataclasses.replace(parameter, grad_var=parameter.variance if centered else None)
     arrays = parameter.arrays
     if switches is not None and switches.get("bias_correction"):
         arrays = convert_to_rule(parameter, Rule(rho=float(group["alpha"]), bias_correction=True, centered=centered))

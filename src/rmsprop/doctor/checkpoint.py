@@ -167,7 +167,7 @@ def _buffers(parameter: Any, rule: Rule) -> dict[str, NDArray[Any]]:
     if rule.centered:
         mean = np.zeros_like(square) if mean is None else mean / weight
         with np.errstate(invalid="ignore", over="ignore"):  # of a run that diverged
-            variance = parameter.variance() if weight == 1.0 else None
+            variance = parameter.variance if weight == 1.0 else None
             arrays = {
                 "mean_grad": mean,
                 "grad_var": np.maximum(square / weight - mean * mean, 0) if variance is None else variance,

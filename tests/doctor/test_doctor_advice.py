@@ -22,7 +22,7 @@ from rmsprop.torch import RMSprop  # noqa: E402
 @pytest.fixture(autouse=True)
 def unsaid(monkeypatch):
     """As in a new process."""
-    monkeypatch.setattr(_advice, "_said", set())
+    monkeypatch.setattr(_advice, "_issued", set())
 
 
 def weights(value=1.0, dtype=None):
@@ -79,7 +79,7 @@ def test_the_start_is_that_of_steps_really_done():
         param.grad = torch.ones_like(param)
         optimizer.step()
         lengths.append((before - param.item()) / 1e-9)
-    found = _advice.start(rule)
+    found = _advice.measure_start(rule)
     assert found.first == pytest.approx(lengths[0], rel=1e-6)
     assert found.largest == pytest.approx(max(lengths), rel=1e-6)
     assert found.at == lengths.index(max(lengths)) + 1
@@ -88,7 +88,7 @@ def test_the_start_is_that_of_steps_really_done():
 
 @pytest.mark.parametrize("rho", [0.9, 0.99, 0.999])
 def test_the_first_step_is_the_closed_form(rho):
-    assert _advice.start(Rule(rho=rho, eps=0.0)).first == pytest.approx(1 / math.sqrt(1 - rho))
+    assert _advice.measure_start(Rule(rho=rho, eps=0.0)).first == pytest.approx(1 / math.sqrt(1 - rho))
 
 
 @pytest.mark.parametrize("lr", [1e-4, 1e-5])

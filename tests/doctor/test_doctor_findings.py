@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rmsprop import Rule, _advice
-from rmsprop.doctor import History, Look, Sample, examine, measure
+from rmsprop.doctor import History, Sample, Sample, examine, measure
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -63,9 +63,9 @@ def test_a_first_step_of_31_lr_is_found_and_measured():
 def test_momentum_makes_the_first_steps_38_lr_and_the_largest_is_looked_at():
     steps = []
     watching = trained(torch.zeros(4), lambda step: torch.ones(4), 20, every=1000, lr=0.01, momentum=0.937)
-    steps.append(watching.looks["w"].step)
+    steps.append(watching.samples["w"].step)
     assert steps == [18]
-    assert watching.looks["w"].step_over_lr == pytest.approx(38.9, abs=0.05)  # ultralytics#24516
+    assert watching.samples["w"].step_over_lr == pytest.approx(38.9, abs=0.05)  # ultralytics#24516
     assert found(watching, "start").value == pytest.approx(38.9, abs=0.05)
 
 
@@ -139,7 +139,7 @@ def test_an_eps_that_rules_only_when_the_training_is_done_is_no_finding():
         return noise(8, 8, scale=0.9**step)(step)
 
     watching = trained(drawn(8, 8), grads, 150, every=10, lr=1e-3, alpha=0.9, eps=1e-3)
-    assert watching.looks["w"].eps_share == 1.0
+    assert watching.samples["w"].eps_share == 1.0
     assert "eps" not in kinds(watching)
 
 
@@ -160,7 +160,7 @@ def test_a_gradient_that_no_longer_changes_collapses_the_variance(make):
 
 def test_a_collapsed_variance_is_not_told_to_lower_eps_as_well():
     seen = {"step": 200, "lr": 0.1, "rule": {"centered": True}, "eps_share": 0.9, "root_mean_sq": 1e-6}
-    look = Look(tensor="w", shape=(2,), dtype="float32", **seen)
+    look = Sample(tensor="w", shape=(2,), dtype="float32", **seen)
     assert "eps" in [finding.kind for finding in examine(look)]
     look = dataclasses.replace(look, collapsed_share=0.9)
     assert "eps" not in [finding.kind for finding in examine(look)]
@@ -271,7 +271,7 @@ def test_a_nan_is_found_in_the_tensor_and_step_where_it_is_even_beyond_what_is_s
 def test_a_nan_that_the_formula_makes_is_found_in_the_weights():
     # torch's variance v - m^2 of a gradient that does not change becomes negative in the end
     watching = trained(torch.zeros(8, 8), lambda step: torch.full((8, 8), 0.7), 160, lr=1e-6, alpha=0.9, centered=True)
-    assert watching.looks["w"].weight_rms is None  # NaN by now
+    assert watching.samples["w"].weight_rms is None  # NaN by now
     assert re.match("NaN or infinity in the (step|parameter)", found(watching, "nan").words)
 
 
@@ -302,7 +302,7 @@ def test_gradients_of_nothing_but_zero_are_called_so():
 
 
 def seen(**numbers):
-    return Look(tensor="w", shape=(4, 4), dtype="float32", step=1000, lr=0.01, rule={}, **numbers)
+    return Sample(tensor="w", shape=(4, 4), dtype="float32", step=1000, lr=0.01, rule={}, **numbers)
 
 
 def test_a_finding_of_one_tensor_is_told_once_and_counted():

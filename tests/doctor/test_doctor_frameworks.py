@@ -21,7 +21,7 @@ import jax.numpy as jnp  # noqa: E402
 
 import rmsprop.jax  # noqa: E402
 from rmsprop import Rule, doctor  # noqa: E402
-from rmsprop.doctor.jax import examine, look  # noqa: E402
+from rmsprop.doctor.jax import examine, take_samples as look  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,7 @@ def test_each_label_has_the_statistics_of_its_own_optimizer():
         assert one.effective_lr == pytest.approx(other.effective_lr, rel=1e-5)
     tx = optax.multi_transform({"first": optax.rmsprop(1e-3, centered=True), "second": optax.rmsprop(1e-3)}, labels)
     args, options = run(tx)
-    assert {one.tensor: one.full_rule().centered for one in look(*args, **options)} == {"net/kernel": True, "b": False}
+    assert {one.tensor: one.full_rule.centered for one in look(*args, **options)} == {"net/kernel": True, "b": False}
 
 
 def test_calls_that_only_collect_gradients_are_no_stall():
@@ -209,9 +209,9 @@ for make, options in (
 ):
     watch, model = fit(make(1e-3, **options))
     assert watch.findings == [], [str(f) for f in watch.findings]
-    assert len(watch.looks) == 4, watch.looks
-    assert {look.step for look in watch.looks.values()} == {20}, watch.looks
-    kernel = next(look for name, look in watch.looks.items() if name.endswith("kernel") and look.shape == (6, 8))
+    assert len(watch.samples) == 4, watch.samples
+    assert {look.step for look in watch.samples.values()} == {20}, watch.samples
+    kernel = next(look for name, look in watch.samples.items() if name.endswith("kernel") and look.shape == (6, 8))
     assert kernel.rows == 8
     assert 1e-4 < kernel.update_to_weight < 1e-1
     assert 0.01 < kernel.decoupling < 100
@@ -238,7 +238,7 @@ assert seen(1) == [1, 5, 10, 15, 20, 25, 30, 35, 40], seen(1)
 fit(keras.optimizers.RMSprop(1e-3), watch=watch, width=5)  # another model, other shapes
 assert seen(1) == [1, 5, 10, 15, 20, 25, 30, 35, 40], seen(1)
 assert seen(2) == [1, 5, 10, 15, 20], seen(2)
-assert {look.shape for look in watch.looks.values()} == {(6, 5), (5,), (5, 1), (1,)}, watch.looks
+assert {look.shape for look in watch.samples.values()} == {(6, 5), (5,), (5, 1), (1,)}, watch.samples
 print("again")
 
 if keras.backend.backend() != "torch":  # which has no such calls
@@ -248,16 +248,16 @@ if keras.backend.backend() != "torch":  # which has no such calls
     fit(keras.optimizers.RMSprop(1e-3, epsilon=1e3), watch=watch, compiled={"steps_per_execution": 4})
     assert len(told) == 1, told
     assert "4 steps make one call (steps_per_execution)" in told[0], told
-    assert {look.step for look in watch.looks.values()} == {24}, watch.looks
+    assert {look.step for look in watch.samples.values()} == {24}, watch.samples
     assert {f.kind for f in watch.findings} == {"eps"}, [str(f) for f in watch.findings]
 print("executions")
 
 watch, _ = fit(keras.optimizers.RMSprop(1e-3, gradient_accumulation_steps=4), every=6)
-assert {look.step for look in watch.looks.values()} == {6}, watch.looks
+assert {look.step for look in watch.samples.values()} == {6}, watch.samples
 assert watch.findings == [], [str(f) for f in watch.findings]
 print("accumulation")
 
-from rmsprop.doctor.sample import grid
+from rmsprop.doctor.grid import choose_grid as grid
 for path, shape in (("a/kernel", (90, 80)), ("a/kernel", (3, 4, 70, 60)), ("a/table", (300, 40)), ("a/bias", (9000,))):
     variable = keras.Variable(np.random.default_rng(0).standard_normal(shape).astype("float32"))
     variable._path = path

@@ -32,7 +32,7 @@ def test_the_gradient_of_a_closure_is_that_of_its_own_step(make):
     with watch(optimizer, every=1, budget=None) as watching:
         for size in (1.0, 2.0, 4.0):
             optimizer.step(closure_of(optimizer, lambda size=size: size * param.sum()))
-            seen.append(watching.looks["0"].grad_rms)
+            seen.append(watching.samples["0"].grad_rms)
     assert seen == [1.0, 2.0, 4.0]
 
 
@@ -43,7 +43,7 @@ def test_a_tensor_that_a_closure_leaves_out_is_left_out(make):
     unused.grad = torch.ones(3)  # of before; the closure takes it away
     with watch(optimizer, every=1, budget=None) as watching:
         optimizer.step(closure_of(optimizer, used.sum))
-    assert set(watching.looks) == {"0"}
+    assert set(watching.samples) == {"0"}
 
 
 def test_a_closure_that_raises_leaves_nothing_behind():
@@ -60,7 +60,7 @@ def test_a_closure_that_raises_leaves_nothing_behind():
         with torch.no_grad():
             param += 100.0
         train(optimizer, 1)
-    assert watching.looks == {}
+    assert watching.samples == {}
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -70,29 +70,29 @@ def test_weight_decay_is_added_to_the_gradient_that_the_rule_descends(make, maxi
     optimizer = make([param], lr=1e-3, alpha=0.0, weight_decay=0.5, maximize=maximize)
     with watch(optimizer, every=1, budget=None) as watching:
         train(optimizer, 1)
-    look = watching.looks["0"]
+    look = watching.samples["0"]
     assert look.grad_rms == pytest.approx(look.root_mean_sq, rel=1e-6)  # with alpha 0 mean_sq is that gradient's square
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_large_gradients_that_are_finite_are_not_called_nan(make):
-    from rmsprop.doctor.gather import all_finite
+    from rmsprop.doctor.gather import is_finite
 
     grad = torch.full((100,), 1e37)  # whose sum is not a float32
-    assert all_finite(grad)
-    assert not all_finite(grad.index_fill(0, torch.tensor([7]), torch.inf))
+    assert is_finite(grad)
+    assert not is_finite(grad.index_fill(0, torch.tensor([7]), torch.inf))
     (param,) = parameters([(100,)])
     optimizer = make([param], lr=1e-3)
     with watch(optimizer, every=1, budget=None) as watching:
         param.grad = grad
         optimizer.step()
     held = bool(optimizer.state[param]["square_avg"].isfinite().all())  # not torch's, whose square overflows
-    assert watching.looks["0"].not_finite == ("" if held else "mean_sq")
+    assert watching.samples["0"].not_finite == ("" if held else "mean_sq")
 
 
 def test_what_is_gathered_of_a_large_tensor_is_what_the_whole_holds():
     from rmsprop.doctor.gather import square, taken
-    from rmsprop.doctor.sample import grid
+    from rmsprop.doctor.grid import choose_grid as grid
     from rmsprop.torch.state import read_square
 
     for turned in (False, True):
@@ -117,8 +117,8 @@ def test_what_is_gathered_of_a_large_tensor_is_what_the_whole_holds():
 @pytest.mark.parametrize("count", [0, 2, 800])
 @pytest.mark.parametrize("shape", [(50_000, 8), (20, 3), (40, 3, 4), (9_000,)], ids=str)
 def test_rows_of_a_sparse_gradient_are_found_without_a_dense_copy(shape, count, monkeypatch):
-    from rmsprop.doctor.gather import all_finite, taken
-    from rmsprop.doctor.sample import grid
+    from rmsprop.doctor.gather import is_finite, taken
+    from rmsprop.doctor.grid import choose_grid as grid
 
     rows = torch.randint(shape[0], (count,), generator=torch.Generator().manual_seed(0))  # some come twice
     values = torch.randint(-9, 9, (count, *shape[1:])).float()  # whose sums have no rounding
@@ -127,7 +127,7 @@ def test_rows_of_a_sparse_gradient_are_found_without_a_dense_copy(shape, count, 
     monkeypatch.setattr(torch.Tensor, "to_dense", None)
     index = None if chosen.whole else torch.from_numpy(chosen.flat())
     assert (taken(grad, chosen, index) == chosen.take(dense.numpy())).all()
-    assert all_finite(grad)
+    assert is_finite(grad)
 
 
 def test_a_nan_in_a_row_that_a_sparse_gradient_stepped_is_found():
@@ -159,5 +159,5 @@ def test_a_look_converts_what_it_looks_at_alone(options):
     with watch(optimizer, every=1, budget=None) as watching, Sizes():
         watching._look()
         watching._judge()
-    assert watching.looks
+    assert watching.samples
     assert max(made) <= 4096

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from rmsprop import Rule
-from rmsprop.doctor import Look, Sample, measure
-from rmsprop.doctor.sample import LIMIT, grid
+from rmsprop.doctor import Sample, measure
+from rmsprop.doctor.grid import LIMIT, choose_grid as grid
 
 RNG = np.random.default_rng(0)
 
@@ -100,15 +100,15 @@ def test_a_look_survives_json_even_with_numbers_that_json_lacks():
     assert "\n" not in line
     assert first.weight_rms is None
     assert first.lr is None
-    assert Look.from_json(line) == first
-    assert Look.from_json(line).full_rule() == Rule(eps=0.0)
+    assert Sample.from_json(line) == first
+    assert Sample.from_json(line).full_rule == Rule(eps=0.0)
     json.loads(line, parse_constant=lambda word: pytest.fail(word))
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"tensor": "w", "shape": 3}', '{"tensor": "w", "shape": [1], "x": 1}'])
 def test_a_line_that_is_no_look_is_refused(line):
     with pytest.raises(ValueError, match="not a look"):
-        Look.from_json(line)
+        Sample.from_json(line)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 4, 5), (10_000,), (70, 9000), (100_000, 3), (2, 1_000_000)])

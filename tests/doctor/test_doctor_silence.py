@@ -52,7 +52,7 @@ HEALTHY = {
 def test_a_training_that_goes_well_gives_no_finding(name):
     watching, loss = digits_network(HEALTHY[name])
     assert loss < 0.5  # it did learn
-    assert len(watching.looks) == 4
+    assert len(watching.samples) == 4
     assert watching.findings == []
 
 
@@ -98,6 +98,6 @@ def test_an_embedding_most_of_whose_words_have_not_come_gives_no_finding(name):
     options, make = WORDS[name]
     watching, first, last = words_network(make, **options)
     assert last < 0.9 * first  # it did learn
-    look = watching.looks["table"]
+    look = watching.samples["table"]
     assert look.dead_rows > 0.25 * look.rows  # which in a layer of units would be one
     assert watching.findings == []

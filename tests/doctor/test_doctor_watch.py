@@ -32,7 +32,7 @@ def test_watching_changes_no_bit_of_a_training(make, options):
     with watch(watched, every=2, budget=None) as watching:
         train(watched, 6)
     assert_same_bits(alone, watched)
-    assert len(watching.looks) == 5
+    assert len(watching.samples) == 5
 
 
 @pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
@@ -43,8 +43,8 @@ def test_narrow_states_are_read(state_dtype, centered):
     with watch(optimizer, budget=None, every=5) as watching, watch(wide, budget=None, every=5) as beside:
         train(optimizer, 10)
         train(wide, 10)
-    for name, look in watching.looks.items():
-        assert look.root_mean_sq == pytest.approx(beside.looks[name].root_mean_sq, rel=0.05)
+    for name, look in watching.samples.items():
+        assert look.root_mean_sq == pytest.approx(beside.samples[name].root_mean_sq, rel=0.05)
 
 
 def test_our_numbers_are_those_of_torch():
@@ -53,7 +53,7 @@ def test_our_numbers_are_those_of_torch():
         optimizer = make(parameters(), lr=1e-3, momentum=0.5, centered=True)
         with watch(optimizer, every=5, budget=None) as watching:
             train(optimizer, 10)
-        looks.append(watching.looks)
+        looks.append(watching.samples)
     for name, look in looks[0].items():
         other = looks[1][name]
         for field in ("effective_lr", "root_mean_sq", "update_to_weight", "decoupling", "step_over_lr", "grad_rms"):
@@ -72,7 +72,7 @@ def test_it_looks_at_the_first_step_and_at_every_so_many(tmp_path):
 
 def test_a_look_waits_while_looks_have_cost_more_than_the_budget(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("rmsprop.doctor.watching.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("rmsprop.doctor.base.time", SimpleNamespace(perf_counter=lambda: now[0]))
     measured = watching_torch.measure
 
     def slow(sample):
@@ -99,7 +99,7 @@ def test_tensors_have_the_names_of_the_model_the_group_or_their_position():
     def names(optimizer, **options):
         with watch(optimizer, **options) as watching:
             train(optimizer, 1)
-        return set(watching.looks)
+        return set(watching.samples)
 
     assert names(Host(model.parameters())) == {"0", "1"}
     assert names(Host(model.named_parameters())) == {"weight", "bias"}
@@ -115,8 +115,8 @@ def test_numbers_of_each_group_and_a_schedule_are_seen():
         train(optimizer, 1)
         optimizer.param_groups[0]["lr"] = torch.tensor(0.05)
         train(optimizer, 1, start=1)
-    assert watching.looks["0"].lr == pytest.approx(0.05)
-    assert watching.looks["1"].rule["rho"] == 0.5
+    assert watching.samples["0"].lr == pytest.approx(0.05)
+    assert watching.samples["1"].rule["rho"] == 0.5
 
 
 def test_sparse_complex_and_strided_tensors_are_looked_at():
@@ -128,8 +128,8 @@ def test_sparse_complex_and_strided_tensors_are_looked_at():
         table(torch.arange(100)).sum().backward()
         turned.grad, whirled.grad = torch.randn(90, 100), torch.randn(5, dtype=torch.complex64)
         optimizer.step()
-    assert set(watching.looks) == {"0", "1", "2"}
-    assert watching.looks["1"].step_over_lr == pytest.approx(10, rel=1e-3)  # 1 / sqrt(1 - 0.99)
+    assert set(watching.samples) == {"0", "1", "2"}
+    assert watching.samples["1"].step_over_lr == pytest.approx(10, rel=1e-3)  # 1 / sqrt(1 - 0.99)
 
 
 def test_a_step_that_mixed_precision_skips_is_not_looked_at():
@@ -137,14 +137,14 @@ def test_a_step_that_mixed_precision_skips_is_not_looked_at():
     with watch(optimizer, every=1, budget=None) as watching:
         optimizer.found_inf = torch.tensor(1.0)
         train(optimizer, 1)
-        assert watching.looks == {}
+        assert watching.samples == {}
         optimizer.found_inf, optimizer.grad_scale = torch.tensor(0.0), torch.tensor(1024.0)
         draw_grads([p for g in optimizer.param_groups for p in g["params"]], 5)
         param = optimizer.param_groups[0]["params"][0]
         rms = float(param.grad.square().mean().sqrt())
         param.grad *= 1024
         optimizer.step()
-    assert watching.looks["0"].grad_rms == pytest.approx(rms)
+    assert watching.samples["0"].grad_rms == pytest.approx(rms)
 
 
 def test_a_step_that_is_due_twice_is_looked_at_once(tmp_path):

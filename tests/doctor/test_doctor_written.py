@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rmsprop.doctor import Look, read, watch, writers
+from rmsprop.doctor import Sample, read, watch, writers
 from rmsprop.errors import FileError, InputError, MissingDependency, RMSpropWarning
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -32,7 +32,7 @@ def test_each_line_is_one_look_at_one_tensor(tmp_path):
     assert [(json.loads(line)["step"], json.loads(line)["tensor"]) for line in lines] == [
         (1, "0"), (1, "1"), (2, "0"), (2, "1"), (3, "0"), (3, "1"),
     ]  # fmt: skip
-    assert Look.from_json(lines[-1]) == watching.looks["1"]
+    assert Sample.from_json(lines[-1]) == watching.samples["1"]
 
 
 def test_event_files_hold_what_was_seen(tmp_path):
@@ -44,7 +44,7 @@ def test_event_files_hold_what_was_seen(tmp_path):
     events.Reload()
     ratios = events.Scalars("update_to_weight/1")
     assert [event.step for event in ratios] == [1, 2, 3]
-    assert ratios[-1].value == pytest.approx(watching.looks["1"].update_to_weight, rel=1e-6)
+    assert ratios[-1].value == pytest.approx(watching.samples["1"].update_to_weight, rel=1e-6)
     page = (Path(__file__).parents[2] / "docs" / "use" / "doctor.md").read_text(encoding="utf-8")
     for tag in events.Tags()["scalars"]:
         assert re.fullmatch(r"[a-z_]+(/quantile_0\.\d+)?/[01]", tag)
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_training_goes_on(tmp_pa
     (tmp_path / "file").write_text("not a folder")
     with pytest.warns(RMSpropWarning, match="no more looks are written there, the training goes on"):
         watching = watched(tmp_path / "file" / "x", tensorboard=False)
-    assert {look.step for look in watching.looks.values()} == {3}
+    assert {look.step for look in watching.samples.values()} == {3}
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
@@ -129,7 +129,7 @@ def test_a_full_disk_is_said_and_the_training_goes_on(tmp_path):
     (tmp_path / writers.LINES).symlink_to("/dev/full")
     with pytest.warns(RMSpropWarning, match="No space left on device; no more looks are written"):
         watching = watched(tmp_path, tensorboard=False)
-    assert {look.step for look in watching.looks.values()} == {3}
+    assert {look.step for look in watching.samples.values()} == {3}
 
 
 def test_a_disk_that_fills_up_within_a_look_leaves_no_half_line(tmp_path):
@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up_within_a_look_leaves_no_half_line(tmp_path):
 
     written = writers.Writers(tmp_path, tensorboard=False)
     written._file = Short(written._file)
-    look = Look(tensor="w", shape=(2,), dtype="float32", step=1, lr=0.1, rule={})
+    look = Sample(tensor="w", shape=(2,), dtype="float32", step=1, lr=0.1, rule={})
     with pytest.warns(RMSpropWarning, match="No space left"):
         written.write([look, look], [])
     assert (tmp_path / writers.LINES).read_bytes() == b""

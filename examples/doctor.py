@@ -39,7 +39,7 @@ def main(folder="runs/doctor-example"):
     rmsprop.doctor.quiet()  # and what RMSprop would warn of at once
     (Path(folder) / "doctor.jsonl").unlink(missing_ok=True)
     leaping, highest = train(to=folder)
-    print(f"mean_sq from 0: the loss, 2.3 at the start, climbed to {highest:.1f}")
+    print(f"mean_sq from 0: the loss, 2.3 at the start, rose to {highest:.1f}")
     print(f"  {leaping.findings[0]}")
     calm, lower = train(dialect="tensorflow1")
     print(f"as advised, dialect tensorflow1: {lower:.1f}")

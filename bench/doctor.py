@@ -79,7 +79,7 @@ def _make_training(build: Any, make: Any) -> tuple[Any, Any]:
 
 def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[str, Any]:
     """Measure two trainings in turn, step by step; the watch's clock runs only while its own training does."""
-    import rmsprop.doctor.watching
+    import rmsprop.doctor.base
     from rmsprop.doctor import read, watch
 
     seconds = 2.0 if quick else 60.0
@@ -87,8 +87,8 @@ def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[st
     for step in (plain, watched):  # what a first step loads and allocates is no cost of watching
         step()
     paused = 0.0
-    clock = rmsprop.doctor.watching.time
-    rmsprop.doctor.watching.time = SimpleNamespace(perf_counter=lambda: time.perf_counter() - paused)  # type: ignore
+    clock = rmsprop.doctor.base.time
+    rmsprop.doctor.base.time = SimpleNamespace(perf_counter=lambda: time.perf_counter() - paused)  # type: ignore
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -108,7 +108,7 @@ def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[st
             looks = len({look.step for look in read(folder)})
             spent = watching.spent
     finally:
-        rmsprop.doctor.watching.time = clock
+        rmsprop.doctor.base.time = clock
         if collecting:
             gc.enable()
     return {

@@ -153,12 +153,7 @@ def advise_rounding(weights: NDArray[Any], dtype: str, lr: float) -> Advice | No
 
 
 def recommend_rounding(dtype: str) -> str:
-    """Return what preserves small steps of "bfloat16" or "float16" parameters.
-
-    Example:
-        >>> recommend_rounding("float16")
-        'param_rounding="stochastic" of rmsprop.torch.RMSprop, or float32 parameters'
-    """
+    """Return what preserves small steps of "bfloat16" or "float16" parameters."""
     compensated = ' or "compensated"' if dtype == "bfloat16" else ""
     return f'param_rounding="stochastic"{compensated} of rmsprop.torch.RMSprop, or float32 parameters'
 

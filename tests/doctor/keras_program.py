@@ -15,8 +15,8 @@ import pytest  # noqa: E402
 
 import rmsprop.keras  # noqa: E402
 from rmsprop.doctor import read  # noqa: E402
-from rmsprop.doctor.grid import choose_grid  # noqa: E402
 from rmsprop.doctor.keras import Watch  # noqa: E402
+from rmsprop.doctor.measure import choose_grid  # noqa: E402
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning  # noqa: E402
 
 warnings.simplefilter("error", RMSpropWarning)

@@ -10,7 +10,7 @@ import pytest
 
 from rmsprop import Rule
 from rmsprop.doctor import Sample, measure
-from rmsprop.doctor.grid import LIMIT, choose_grid
+from rmsprop.doctor.measure import LIMIT, choose_grid
 
 RNG = np.random.default_rng(0)
 ONES = np.ones((8, 8))

@@ -11,8 +11,8 @@ import pytest
 from trainings import MAKERS, TorchRMSprop, make_params, randn, torch, train, watch
 
 import rmsprop.doctor.torch as watching
-from rmsprop.doctor.gather import gather, gather_statistics, is_finite
-from rmsprop.doctor.grid import choose_grid
+from rmsprop.doctor.measure import choose_grid
+from rmsprop.doctor.torch import gather, gather_statistics, is_finite
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.torch import RMSprop
 from rmsprop.torch.state import read_square
@@ -272,9 +272,12 @@ def test_rows_of_a_sparse_gradient_are_gathered_without_a_dense_copy(shape, coun
     values = torch.randint(-9, 9, (count, *shape[1:])).float()  # whose sums have no rounding
     grad = torch.sparse_coo_tensor(rows[None], values, shape, check_invariants=True)
     dense, grid = grad.to_dense().numpy(), choose_grid(shape)
-    monkeypatch.setattr(torch.Tensor, "to_dense", None)
+    to_dense = torch.Tensor.to_dense
+    sizes = []
+    monkeypatch.setattr(torch.Tensor, "to_dense", lambda x: sizes.append(x.numel()) or to_dense(x))
     index = None if grid.is_whole else torch.from_numpy(grid.flat())
     assert (gather(grad, grid, index) == grid.take(dense)).all()
+    assert max(sizes) <= 4096
     assert is_finite(grad)
 
 

@@ -36,17 +36,9 @@ __all__ = [
 
 
 def watch(optimizer: Any, every: int = 100, to: Any = None, **options: Any) -> Watch:
-    """Watch a PyTorch optimizer while it trains; `rmsprop.doctor.torch.Watch` has the options.
-
-    Args:
-        optimizer: A torch.optim.RMSprop or rmsprop.torch.RMSprop. Its `step` is not changed.
-        every: Steps between samples.
-        to: A folder for lines of JSON and TensorBoard's event files; None: nothing is written. A second watch that
-            writes to the same folder is a run of its own there.
-        **options: `names`, `budget`, `seed`, `tensorboard`.
+    """Watch a PyTorch optimizer while it trains; arguments and errors are those of `rmsprop.doctor.torch.Watch`.
 
     Raises:
-        InputTypeError: Another optimizer, by its name.
         MissingDependency: torch is not installed.
 
     Example:

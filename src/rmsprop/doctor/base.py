@@ -25,23 +25,7 @@ OVERHEAD = 2.0
 
 
 class BaseWatch:
-    """The part of a watch that needs no framework.
-
-    Args:
-        every: Steps between samples, at least 1.
-        to: A folder for the files, or None.
-        budget: The share of the time that samples may take, or None.
-        tensorboard: Whether to write event files; None: if the package is installed.
-
-    Attributes:
-        samples: The latest sample of each tensor, by its name.
-        history: All findings, with how often each came.
-        spent: Seconds that samples have taken.
-        first: Steps that are sampled whatever that costs.
-
-    Raises:
-        InputError: A number out of its domain.
-    """
+    """The part of a watch that needs no framework; `first` holds the steps that are sampled whatever that costs."""
 
     def __init__(self, *, every: int, to: str | Path | None, budget: float | None, tensorboard: bool | None) -> None:
         steps: Any = every  # NumPy's integers are Integral, which type checkers do not know

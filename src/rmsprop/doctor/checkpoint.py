@@ -10,8 +10,7 @@ import numpy as np
 
 from rmsprop import dialects
 from rmsprop.doctor.findings import Finding, History
-from rmsprop.doctor.grid import choose_grid
-from rmsprop.doctor.measure import measure
+from rmsprop.doctor.measure import choose_grid, measure
 from rmsprop.doctor.sample import Sample
 from rmsprop.rule import Rule
 

@@ -22,8 +22,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from rmsprop import _advice
-from rmsprop.doctor.grid import has_units_last
-from rmsprop.doctor.sample import Sample
+from rmsprop.doctor.sample import Sample, has_units_last
 
 __all__ = ["Finding", "History", "examine", "summarize"]
 
@@ -261,13 +260,7 @@ def _rank(finding: Finding) -> float:
 
 
 def summarize(findings: Iterable[Finding]) -> list[str]:
-    """Return one line for each kind of finding: the worst tensor in full, the others by name.
-
-    Example:
-        >>> finding = Finding(kind="eps", tensor="w", step=7, value=0.6, words="eps dominates 60 %", remedy="lower eps")
-        >>> summarize([finding, dataclasses.replace(finding, tensor="b", value=0.5)])
-        ['eps: w, step 7: eps dominates 60 %: lower eps (also b)']
-    """
+    """Return one line for each kind of finding: the worst tensor in full, the others by name."""
     by_kind: dict[str, list[Finding]] = {}
     for finding in findings:
         by_kind.setdefault(finding.kind, []).append(finding)

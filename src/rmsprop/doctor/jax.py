@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from rmsprop import dialects
 from rmsprop.doctor.findings import Finding, History
-from rmsprop.doctor.grid import choose_grid
-from rmsprop.doctor.measure import measure
+from rmsprop.doctor.measure import choose_grid, measure
 from rmsprop.doctor.sample import Sample
 from rmsprop.errors import InputError, StateError
 from rmsprop.jax import RMSpropState
@@ -35,9 +34,9 @@ def examine(params: Tree, grads: Tree, state: Any, *, history: History | None = 
     """Return what is wrong, tensor by tensor.
 
     Args:
-        params: The parameters before the step. Read.
-        grads: Their gradients, a tree like `params`. Read.
-        state: The state after `tx.update`, as for `take_samples`. Read.
+        params: As for `take_samples`. Read.
+        grads: As for `take_samples`. Read.
+        state: As for `take_samples`. Read.
         history: Of the samples before: with it, only new findings are returned, and lag can be found.
         **options: `lr`, `updates`, `rule`, `step`, `seed`, as for `take_samples`.
 
@@ -71,7 +70,7 @@ def take_samples(
     step: int | None = None,
     seed: int = 0,
 ) -> list[Sample]:
-    """Return what `examine` judges, one sample for each tensor; `Sample.to_json` makes a line of a log of it.
+    """Return what `examine` judges, one sample for each tensor.
 
     Args:
         params: The parameters before the step. Read.
@@ -85,10 +84,6 @@ def take_samples(
             eps or initial_scale: if they differ from optax's defaults, give the rule, or the findings are wrong.
         step: Steps done, where the state has no count.
         seed: Of the choice of elements in large tensors.
-
-    Raises:
-        StateError: The state of another optimizer, by its name.
-        InputError: Trees of different structure, or arrays of other shapes.
     """
     parts = list(_walk(state))
     states = _find_rmsprop(parts, state)

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from rmsprop import _advice, dialects
 from rmsprop.doctor.base import BaseWatch, logger
-from rmsprop.doctor.grid import Grid, choose_grid
-from rmsprop.doctor.measure import measure
+from rmsprop.doctor.measure import Grid, choose_grid, measure
 from rmsprop.doctor.sample import Sample
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.keras import RMSprop

@@ -9,7 +9,7 @@ from typing import Any
 
 from rmsprop.rule import Rule
 
-__all__ = ["QUANTILES", "Sample"]
+__all__ = ["QUANTILES", "Sample", "has_units_last"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _JSON_TYPES: dict[Any, Any] = {
@@ -117,3 +117,9 @@ class Sample:
 @functools.lru_cache(maxsize=256)
 def _build_rule(switches: tuple[tuple[str, Any], ...]) -> Rule:
     return Rule().replace(**dict(switches))
+
+
+def has_units_last(name: str) -> bool:
+    """Return whether a tensor of this name has its units on the last axis."""
+    last = name.rpartition("/")[2].partition(":")[0]
+    return last == "w" or last.endswith("kernel")

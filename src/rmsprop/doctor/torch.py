@@ -1,46 +1,35 @@
 """Watch torch.optim.RMSprop or rmsprop.torch.RMSprop: two hooks around `step`, which take a sample now and then.
 
-A sample gathers at most 4096 elements of each tensor before and after the step; the whole gradient and the whole
-parameter are read once, for NaN. The gradient is read after the step, because a closure computes it inside the step.
+A sample gathers at most 4096 elements of each tensor before and after the step. Of an 8-bit state only these are
+decoded, and a sparse gradient is not made dense: the cost does not grow with the tensor, except for the search for NaN,
+which reads the whole gradient and the whole parameter once. The gradient is read after the step, because a closure
+computes it inside the step.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rmsprop import _advice
 from rmsprop.doctor.base import BaseWatch
-from rmsprop.doctor.gather import gather, gather_statistics, get_local, is_finite
-from rmsprop.doctor.grid import Grid, choose_grid
-from rmsprop.doctor.measure import measure
+from rmsprop.doctor.measure import Grid, choose_grid, measure
 from rmsprop.doctor.sample import Sample
 from rmsprop.errors import InputTypeError
 from rmsprop.rule import Rule
+from rmsprop.torch import state as _state
 from rmsprop.torch.groups import TORCH_SWITCHES, rule_of
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "gather", "gather_statistics", "is_finite"]
 
-
-@dataclasses.dataclass(frozen=True)
-class _Before:
-    """One tensor before a step."""
-
-    name: str
-    param: Tensor
-    group: Mapping[str, Any]
-    rule: Rule
-    grid: Grid
-    index: Tensor | None
-    values: NDArray[Any]
-    statistics: dict[str, NDArray[Any]]
+Array = NDArray[Any]
 
 
 class Watch(BaseWatch):
@@ -103,7 +92,7 @@ class Watch(BaseWatch):
         self.first |= {_advice.measure_start(_rule_of(group)).at for group in optimizer.param_groups}
         self._optimizer, self._seed = optimizer, seed
         self._grids: dict[int, tuple[Grid, Tensor | None]] = {}
-        self._before: list[_Before] = []
+        self._before: list[tuple[Tensor, dict[str, Any]]] = []
         self._hooks = [
             optimizer.register_step_pre_hook(self._run_before_step),
             optimizer.register_step_post_hook(self._run_after_step),
@@ -132,54 +121,57 @@ class Watch(BaseWatch):
     def _run_after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if self._before:
             with torch.no_grad(), self._measure_time():
-                samples = [self._measure_after(before) for before in self._before]
+                samples = [self._measure_after(*before) for before in self._before]
                 self._add([sample for sample in samples if sample is not None])
                 self._before = []
 
-    def _gather_before(self) -> Iterator[_Before]:
+    def _gather_before(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """Yield each parameter and what `measure` needs of it from before the step."""
         position = 0
         for group in self._optimizer.param_groups:
             rule, names = _rule_of(group), group.get("param_names")
             for i, param in enumerate(group["params"]):
                 if (param.requires_grad or param.grad is not None) and param.numel():
-                    name = self._names.get(id(param), names[i] if names else str(position))
                     grid, index = self._choose_grid(param)
-                    values = gather(param, grid, index)
-                    statistics = gather_statistics(self._optimizer.state.get(param) or {}, grid, index)
-                    yield _Before(name, param, group, rule, grid, index, values, statistics)
+                    yield (
+                        param,
+                        {
+                            "tensor": self._names.get(id(param), names[i] if names else str(position)),
+                            "rule": rule,
+                            "shape": _get_local(param).shape,
+                            "dtype": str(param.dtype).removeprefix("torch."),
+                            "lr": float(group["lr"]),
+                            "is_nearest": group.get("param_rounding", "nearest") == "nearest",
+                            "param": gather(param, grid, index),
+                            "before": gather_statistics(self._optimizer.state.get(param) or {}, grid, index) or None,
+                        },
+                    )
                 position += 1
 
     def _choose_grid(self, param: Tensor) -> tuple[Grid, Tensor | None]:
         if id(param) not in self._grids:
-            local = get_local(param)
+            local = _get_local(param)
             grid = choose_grid((*local.shape, 2) if param.is_complex() else local.shape, seed=self._seed)
             index = None if grid.is_whole else torch.from_numpy(grid.flat()).to(local.device)
             self._grids[id(param)] = grid, index
         return self._grids[id(param)]
 
-    def _measure_after(self, before: _Before) -> Sample | None:
-        """Return the sample of a tensor, or None where the step left it out."""
-        param, grid, index = before.param, before.grid, before.index
+    def _measure_after(self, param: Tensor, before: dict[str, Any]) -> Sample | None:
+        """Return the sample of a parameter, or None where the step left it out."""
+        grid, index = self._choose_grid(param)
         state = self._optimizer.state.get(param) or {}
         statistics = gather_statistics(state, grid, index)
         if param.grad is None or not statistics:
             return None
         finite = {"the gradient": is_finite(param.grad), "the parameter": is_finite(param, grad=param.grad)}
         return measure(
-            before.name,
-            before.rule,
-            statistics,
-            shape=get_local(param).shape,
-            dtype=str(param.dtype).removeprefix("torch."),
+            statistics=statistics,
             step=int(state["step"]),
-            lr=float(before.group["lr"]),
-            param=before.values,
-            change=gather(param, grid, index) - before.values,
+            change=gather(param, grid, index) - before["param"],
             grad=gather(param.grad, grid, index),
             grad_scale=self._read_grad_scale(),
-            before=before.statistics or None,
-            is_nearest=before.group.get("param_rounding", "nearest") == "nearest",
             not_finite=[words for words, is_good in finite.items() if not is_good],
+            **before,
         )
 
     def _read_grad_scale(self) -> float:
@@ -206,3 +198,84 @@ def _read_names(names: Any) -> dict[int, str]:
         if not isinstance(param, Tensor):
             raise InputTypeError(f"names: {name!r} names a {type(param).__name__}, expected (name, parameter) pairs")
     return {id(param): name for name, param in named}
+
+
+def _get_local(x: Tensor) -> Tensor:
+    """Return what this rank holds of a distributed tensor."""
+    to_local = getattr(x, "to_local", None)
+    return x if to_local is None else to_local()
+
+
+def is_finite(x: Tensor, *, grad: Tensor | None = None) -> bool:
+    """Return whether no element is NaN or infinite; of a sparse tensor the values are read.
+
+    Args:
+        x: Any layout. Read.
+        grad: The gradient of `x`: where it is sparse, only its rows are read, for the step changed no others.
+    """
+    x = _get_local(x)
+    if grad is not None and _get_local(grad).is_sparse:
+        x = x.index_select(0, _get_local(grad).coalesce().indices()[0])
+    x = x.coalesce().values() if x.is_sparse else x
+    is_narrow = x.dtype in (torch.float16, torch.bfloat16)
+    # A sum is several times faster than isfinite, and they differ only where it overflows.
+    if bool(torch.isfinite(x.sum(dtype=torch.float32 if is_narrow else None))):
+        return True
+    return bool(torch.isfinite(x).all())
+
+
+def gather(x: Tensor, grid: Grid, index: Tensor | None) -> Array:
+    """Return a copy of the sampled elements as a matrix, float32 or float64.
+
+    Args:
+        x: Any layout, dense or sparse, real or complex (whose components are elements). Read.
+        grid: Rows and columns.
+        index: `grid.flat()` on the device of `x`; None: every element is sampled.
+    """
+    x = _get_local(x)
+    if x.is_complex():
+        x = torch.view_as_real(x.to_dense() if x.is_sparse else x)
+    if index is not None and not x.is_sparse and x.is_contiguous():
+        x = x.view(-1).index_select(0, index)
+    else:  # the first axis first: flattening would copy the whole tensor
+        rows, columns = (torch.from_numpy(indices).to(x.device) for indices in (grid.rows, grid.columns))
+        x = x.reshape(1) if x.ndim == 0 else x
+        is_matrix = x.ndim > 1
+        x = x.index_select(0, rows if is_matrix else columns)
+        x = (x.to_dense() if x.is_sparse else x).reshape(rows.numel(), -1)
+        x = x.index_select(1, columns) if is_matrix else x
+    return _to_numpy(x).reshape(grid.rows.size, grid.columns.size)
+
+
+def gather_statistics(state: Mapping[str, Any], grid: Grid, index: Tensor | None) -> dict[str, Array]:
+    """Return the sampled elements of the averages in the state of one parameter; {}: it has none yet.
+
+    A state of torch.optim that came from a checkpoint of this library may hold an old variance: square_avg goes first.
+    """
+    found = {}
+    for key, name in (("square_avg", "mean_sq"), ("grad_var", "grad_var")):
+        if torch.is_tensor(state.get(key)):
+            found = {name: gather(state[key], grid, index)}
+        elif key + "_8bit" in state:
+            found = {name: _decode(_get_local(state[key + "_8bit"]), _get_local(state[key + "_max"]), grid)}
+        if found:
+            break
+    if found and torch.is_tensor(state.get("grad_avg")):
+        found["mean_grad"] = gather(state["grad_avg"], grid, index)
+    return found
+
+
+def _to_numpy(x: Tensor) -> Array:
+    array: Array = (x if x.dtype == torch.float64 else x.to(torch.float32)).cpu().numpy()
+    return array
+
+
+def _decode(codes: Tensor, maxima: Tensor, grid: Grid) -> Array:
+    """Return the values of the sampled 8-bit codes; blocks follow the order of memory."""
+    where = np.unravel_index(grid.flat(), tuple(codes.shape)) if codes.ndim else ()
+    places = sum((axis * stride for axis, stride in zip(where, codes.stride())), np.zeros(grid.flat().size, np.int64))
+    index = torch.from_numpy(places).to(codes.device)
+    flat = _state._flat(codes).index_select(0, index).to(torch.int32)
+    blocks = torch.div(index, _state.BLOCK, rounding_mode="floor")
+    top = maxima.to(torch.float32).view(torch.int32).index_select(0, blocks)
+    return _to_numpy(_state._values(flat, top)).reshape(grid.rows.size, grid.columns.size)

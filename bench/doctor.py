@@ -1,9 +1,9 @@
 """What watching costs: the same training step with and without `rmsprop.doctor.watch`, in turn.
 
 The promise: at most 1 % of the training time at every=100, lines of JSON and TensorBoard's event files included.
-Samples are rare, so a round is 100 steps with exactly one sample (budget=None). Beside it, whole trainings as users have
-them (budget=0.01, the default), from the first step, whose sample no budget holds back. Times are the processor's, on one
-thread: what else the machine does cannot pass for the cost of a sample.
+Samples are rare, so a round is 100 steps with exactly one sample (budget=None). Beside it, whole trainings as users
+have them (budget=0.01, the default), from the first step, whose sample no budget holds back. Times are processor times
+on one thread, so that other work on the machine does not count as the cost of a sample.
 
     python -m bench.doctor [--quick]
 """

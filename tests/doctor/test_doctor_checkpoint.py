@@ -98,9 +98,13 @@ def test_elements_that_are_not_finite_are_counted(bad, centered):
     assert (finding.kind, finding.tensor, finding.words) == ("nan", "w", words)
 
 
-@pytest.mark.parametrize(("rows", "dead", "kinds"), [(5000, 4000, []), (256, 128, ["dead"])])
-def test_a_table_of_rare_words_is_healthy_and_a_layer_of_dead_units_is_not(rows, dead, kinds):
-    square = np.ones((rows, 64), "f4")
+@pytest.mark.parametrize(
+    ("rows", "dead", "size", "kinds"),
+    [(5000, 4000, 1.0, []), (256, 128, 1.0, ["dead"]), (256, 128, 1e-20, ["eps", "dead"])],
+    ids=["table of rare words", "layer of dead units", "eps dominates"],
+)
+def test_rows_and_eps_are_judged_without_gradients(rows, dead, size, kinds):
+    square = np.full((rows, 64), size, "f4")
     square[:dead] = 0
     parameter = checkpoints.Parameter(name="0", mean_sq=square, step=500, shape=square.shape, dtype="float32")
     checkup = examine_checkpoint(checkpoints.Snapshot(format="torch", parameters=(parameter,)))

@@ -103,19 +103,6 @@ def test_assumptions_about_a_checkpoint_are_printed(tmp_path):
     assert "1 of 2 tensors have had no step yet" in call(tmp_path / "run.pt")
 
 
-def test_a_large_eps_and_rows_without_gradients_are_found_in_a_checkpoint(tmp_path):
-    weight = torch.nn.Parameter(torch.ones(8, 3))
-    optimizer = TorchRMSprop([weight], lr=1e-3, eps=1.0)
-    for step in range(150):
-        weight.grad = 1e-3 * torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
-        weight.grad[:4] = 0
-        optimizer.step()
-    torch.save(optimizer.state_dict(), tmp_path / "run.pt")
-    output = call(tmp_path / "run.pt", code=1)
-    assert "finding  eps: 0, step 150: eps dominates 100 % of its elements" in output
-    assert "finding  dead: 0, step 150: 50 % of its rows" in output
-
-
 def test_a_checkpoint_without_a_step_is_not_called_healthy(tmp_path):
     save(tmp_path / "new.pt", steps=0)
     output = call(tmp_path / "new.pt")
@@ -123,17 +110,13 @@ def test_a_checkpoint_without_a_step_is_not_called_healthy(tmp_path):
     assert "healthy" not in output
 
 
-def test_nan_is_a_finding_and_a_negative_mean_square_an_error(tmp_path):
+def test_nan_is_a_finding(tmp_path):
     optimizer = save(tmp_path / "nan.pt", steps=1)
-    square = optimizer.state[optimizer.param_groups[0]["params"][0]]["square_avg"]
-    square[0] = float("nan")
+    optimizer.state[optimizer.param_groups[0]["params"][0]]["square_avg"][0] = float("nan")
     torch.save(optimizer.state_dict(), tmp_path / "nan.pt")
     output = call(tmp_path / "nan.pt", code=1)
     assert "finding  nan: 0, step 1: NaN or infinity in 3 of 12 elements of mean_sq" in output
     assert "(also" not in output
-    square[1, 1] = -1.0
-    torch.save(optimizer.state_dict(), tmp_path / "nan.pt")
-    assert "mean_sq has negative elements" in call(tmp_path / "nan.pt", code=2)
 
 
 # ---- watched trainings -----------------------------------------------------------------------------------------------
@@ -216,8 +199,3 @@ def test_an_error_is_one_line(content, words, message, tmp_path):
     error = call(tmp_path / "run.pt", *words, code=2)
     assert message in error
     assert len(error.strip().splitlines()) == 1
-
-
-def test_a_damaged_line_of_a_watch_is_an_error_with_its_number(tmp_path):
-    (tmp_path / "doctor.jsonl").write_text("hello\nworld\n")
-    assert "line 1: Expecting value" in call(tmp_path, code=2)

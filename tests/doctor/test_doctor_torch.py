@@ -44,17 +44,6 @@ def test_the_first_the_longest_and_every_so_many_steps_are_sampled(
     assert steps_in(tmp_path) == expected
 
 
-def test_the_longest_first_step_is_measured():
-    param = torch.nn.Parameter(torch.zeros(4))
-    optimizer = TorchRMSprop([param], lr=0.01, momentum=0.937)
-    with watch(optimizer, budget=None) as watcher:
-        for _ in range(20):
-            param.grad = torch.ones(4)
-            optimizer.step()
-    assert watcher.samples["0"].step == 18
-    assert watcher.samples["0"].step_over_lr == pytest.approx(38.9, abs=0.05)
-
-
 def test_a_sample_waits_while_samples_have_cost_more_than_the_budget(tmp_path, monkeypatch, steps_in):
     now = [0.0]
     monkeypatch.setattr("rmsprop.doctor.base.time", SimpleNamespace(perf_counter=lambda: now[0]))

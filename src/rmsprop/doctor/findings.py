@@ -30,9 +30,9 @@ KINDS = ("nan", "start", "update", "collapsed", "stalled", "eps", "spike", "lag"
 """In the order in which they are reported."""
 
 UPDATE = 0.1
-"""A tenth of the tensor in one step. 1e-3 is the usual rule of thumb; a tensor that began at 0 and only grew has an
-update of 1e-2 after 100 steps, so 0.1 means that it is thrown about, not that it is young."""
-SETTLED = 100
+"""A tenth of the tensor in one step. 1e-3 is the usual rule of thumb. A tensor that started at 0 and only grew is at
+1e-2 after 100 steps, so 0.1 then means that the training is unstable."""
+UPDATE_STEPS = 100
 EPS = 0.5
 """Where eps is more than half of the denominator, the step is nearer to lr g / eps than to RMSprop's."""
 STALLED = 0.5
@@ -40,18 +40,19 @@ STALLED = 0.5
 COLLAPSED = 0.01
 """Each such element takes a step over 100 times too long; torch's formula gives NaN there, at alpha 0.9 in step 133."""
 LAG = 0.01
-"""g^2 below 1 % of mean_sq: it decays 100 times faster than it is fed, the decoupling before a loss spike of
-arXiv 2506.04805, and steps are 10 times shorter than the gradients ask for."""
+"""g^2 below 1 % of mean_sq: the decoupling before a loss spike of arXiv 2506.04805. Steps are 10 times shorter than with
+a mean_sq that follows the gradients."""
 LAG_MEMORIES = 3.0
-"""Of 1 / (1 - rho) steps: mean_sq is then a twentieth of what it was. Rare large gradients would have fed it."""
+"""Times 1 / (1 - rho) steps: mean_sq is then a twentieth of what it was, unless a large gradient came in between."""
 LAG_SLACK = 2.0
+"""How much larger than after pure decay mean_sq may be."""
 SPIKE = 100.0
 """A gradient 10 times its root mean square: the noise of batches does not bring such a sum over a tensor."""
 DEAD = 0.25
 """Some ReLU units die in every training; a quarter of them is never intended."""
-COMING = 0.5
-"""Units have a gradient in nearly every batch. Where fewer than half of the living rows have one in this step, rows are
-words or users: of 30,000 words, 64 % have not appeared in 100 batches of 640, and nothing is wrong."""
+ACTIVE = 0.5
+"""Units have a gradient in nearly every batch. Where fewer than half of the rows that ever had one have one in this
+step, rows are words or users: of 30,000 words, 64 % have not appeared in 100 batches of 640, and nothing is wrong."""
 MIN_TABLE_ROWS = 1000
 TABLE_RATIO = 16
 """A checkpoint has no gradients: there a table of words has at least 1000 rows, and 16 times more rows than columns."""
@@ -127,7 +128,7 @@ def _check_start(sample: Sample) -> Iterator[Found]:
 
 def _check_change(sample: Sample) -> Iterator[Found]:
     ratio, stalled = sample.update_to_weight or 0.0, sample.stalled_share or 0.0
-    if ratio > UPDATE and sample.step >= SETTLED and len(sample.shape) > 1:
+    if ratio > UPDATE and sample.step >= UPDATE_STEPS and len(sample.shape) > 1:
         factor = 10 ** math.ceil(math.log10(ratio / 1e-2))
         words = f"one step changes it by {_percent(ratio)} of its size, where 0.1 % is usual"
         yield "update", ratio, words, f"lower lr, {factor:g} times to begin with"
@@ -146,7 +147,7 @@ def _check_denominator(sample: Sample) -> Iterator[Found]:
         words = f"the gradient of {_percent(collapsed)} of its elements is constant: centering divides by nearly 0"
         remedy = "centered=False, or a larger eps (DQN's 0.01, inside the root), or var_floor in a Rule"
         yield "collapsed", collapsed, words, remedy
-    elif share > EPS and rule.eps > 0 and sample.root_mean_sq and _is_grown(sample):
+    elif share > EPS and rule.eps > 0 and sample.root_mean_sq and _is_settled(sample):
         power = 2 if rule.eps_mode == "inside" else 1
         least = math.floor(math.log10((sample.eps_root or sample.root_mean_sq) ** power))
         rate = rule.eps ** (1 / power)
@@ -172,15 +173,15 @@ def _check_rows(sample: Sample) -> Iterator[Found]:
         yield "dead", dead, words, "for units: lower lr or a leaky activation; for words that never appear: nothing"
 
 
-def _is_grown(sample: Sample) -> bool:
-    """Whether mean_sq is 1 / (1 - rho) steps old; before that it is small because it is young."""
+def _is_settled(sample: Sample) -> bool:
+    """Whether mean_sq is 1 / (1 - rho) steps old; before that it may be small because it started at 0."""
     return not sample.step or sample.step * (1.0 - sample.full_rule.rho) >= 1.0 - 1e-9
 
 
 def _is_table(sample: Sample) -> bool:
-    """Whether the rows come and go, as the words of an embedding, and are not the units of a layer."""
-    if sample.coming_rows is not None:
-        return sample.coming_rows < COMING
+    """Whether the rows are like the words of an embedding, which are rare, and not like the units of a layer."""
+    if sample.active_rows is not None:
+        return sample.active_rows < ACTIVE
     if len(sample.shape) != 2 or has_units_last(sample.tensor):
         return False
     return sample.shape[0] >= max(MIN_TABLE_ROWS, TABLE_RATIO * sample.shape[1])
@@ -227,7 +228,7 @@ class History:
                 if key not in self.worst:
                     fresh.append(finding)
                 self.worst[key] = max(self.worst.get(key, finding), finding, key=_rank)
-            if sample.eps_share is not None and _is_grown(sample):
+            if sample.eps_share is not None and _is_settled(sample):
                 self._exceeded_eps.setdefault(sample.tensor, sample.eps_share <= EPS)
         self.findings += fresh
         return fresh

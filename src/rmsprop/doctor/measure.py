@@ -9,7 +9,7 @@
     collapsed        share of elements whose standard deviation makes the denominator 100 times less than the root mean
                      square would: the gradient no longer changes
     dead, exploding  rows whose mean square is far below, far above that of the median row
-    coming rows      share of the living rows with a gradient in this step: small where rows are words
+    active rows      share of the rows that ever had a gradient with one in this step: small where rows are words
 
 Elements whose mean square holds nothing but its start have had no gradient and count in none of the shares.
 
@@ -41,9 +41,9 @@ LIMIT = 4096
 ROWS = 64
 COLLAPSE = 100.0
 """A denominator this many times too small makes a step this many times too long."""
-SILENT = 20.0
-"""1 / (1 - rho) is the memory of mean_sq in steps. 20 of them without a gradient leave exp(-20) = 2e-9 of it."""
-YOUNG = 100
+DEAD_DECAYS = 20.0
+"""Times 1 / (1 - rho) steps without a gradient leave exp(-20) = 2e-9 of mean_sq."""
+DEAD_STEPS = 100
 """Steps before a row without any gradient is called dead: its inputs may only have been rare."""
 EXPLODING = 1e6
 """1000 in the root: beyond what layers of one kind differ by, and most of what a global clip then cuts is this row."""
@@ -278,34 +278,34 @@ def _measure_decoupling(
     """Return sum g^2 / sum v, v as it was before g came, corrected for its start."""
     if step < 2 or rule.rho >= 1.0:
         return None
-    fed = float(np.square(grad, dtype=np.float64).sum())
+    squares = float(np.square(grad, dtype=np.float64).sum())
     if before is not None:
         held = float(before.sum())
     else:  # v <- rho v + (1 - rho) g^2, backwards; below 1e-5 of v that is rounding
         rho, fresh = formula.decay(rule.rho, step if rule.bias_correction else None)
-        held = (float(square.sum()) - fresh * fed) / rho if rho else 0.0
+        held = (float(square.sum()) - fresh * squares) / rho if rho else 0.0
         held = held if held > ROUNDING * float(square.sum()) else 0.0
     if not rule.bias_correction:
         past = start / rule.rho * square.size if rule.rho else 0.0
         held = held - past if held > 1.001 * past else 0.0
         held /= formula.bias_divisor(rule.rho, step - 1)
-    return _number(fed / held) if held > 0 else None
+    return _number(squares / held) if held > 0 else None
 
 
 def _measure_rows(rule: Rule, step: int, square: Array, grad: Array | None) -> dict[str, Any]:
-    memories = step * (1.0 - rule.rho)
+    decays = step * (1.0 - rule.rho)
     highest = square.max(axis=1)
     alive = highest > 0
-    hidden = rule.init_value and step and memories < SILENT  # by what is left of the start
+    hidden = rule.init_value and step and decays < DEAD_DECAYS  # by what is left of the start
     if hidden or not alive.any() or not np.isfinite(highest).all():
         return {}
     median = float(np.median(highest[alive]))
-    dead = ~alive if step >= YOUNG or not step else np.zeros_like(alive)
-    if memories >= SILENT or not step:
-        dead |= highest < math.exp(-SILENT) * median
+    dead = ~alive if step >= DEAD_STEPS or not step else np.zeros_like(alive)
+    if decays >= DEAD_DECAYS or not step:
+        dead |= highest < math.exp(-DEAD_DECAYS) * median
     return {
         "rows": int(highest.size),
-        "coming_rows": None if grad is None else float((grad != 0).any(axis=1)[alive].mean()),
+        "active_rows": None if grad is None else float((grad != 0).any(axis=1)[alive].mean()),
         "dead_rows": int(dead.sum()),
         "exploding_rows": int((highest > EXPLODING * median).sum()),
     }

@@ -49,7 +49,7 @@ class Sample:
         rows: Rows sampled; 0: a vector.
         dead_rows: Rows without a gradient for 20 / (1 - rho) steps, or without any in at least 100.
         exploding_rows: Rows with gradients 1000 times those of the median row.
-        coming_rows: Share, among the rows that ever had a gradient, of those that have one in this step.
+        active_rows: Share of the rows that ever had a gradient that have one in this step.
         not_finite: What has NaN or infinity, in words; "": nothing.
         start_lr: Learning rate of the first steps, where it is known and differs from `lr`.
         run: The number of the training in its folder, from 1: a second watch that writes there is run 2.
@@ -76,7 +76,7 @@ class Sample:
     rows: int = 0
     dead_rows: int = 0
     exploding_rows: int = 0
-    coming_rows: float | None = None
+    active_rows: float | None = None
     not_finite: str = ""
     start_lr: float | None = None
     run: int = 1

@@ -1,7 +1,7 @@
 """RMSprop for Keras 3: an optimizer for all three backends, in any dialect.
 
-    model.compile(optimizer=rmsprop.keras.RMSprop(1e-3), ...)                        Keras's own, word for word
-    model.compile(optimizer=rmsprop.keras.RMSprop(2.5e-4, dialect="tensorflow1"))    TensorFlow 1, number for number
+    model.compile(optimizer=rmsprop.keras.RMSprop(1e-3), ...)                        same signature as Keras
+    model.compile(optimizer=rmsprop.keras.RMSprop(2.5e-4, dialect="tensorflow1"))    the numbers of TensorFlow 1
 
 The arithmetic is `rmsprop.formula` in Keras's operations; on the torch backend, variables on the CPU take the
 compiled step. Statistics are float32, also for 16-bit variables, or float64.
@@ -9,8 +9,8 @@ compiled step. Statistics are float32, also for 16-bit variables, or float64.
 Variables, in Keras's order and under Keras's names: `<w>_velocity` (mean_sq), `<w>_momentum` and
 `<w>_average_gradient`. A centered rule keeps `<w>_variance` in place of the velocity: what Keras computes as
 velocity - average_gradient**2, which rounding turns negative. Saved uncentered states are Keras's own, both ways. A
-centered one carries a mark, by which Keras leaves it alone; Keras's is converted when it is loaded, and
-`keras_weights` converts the other way.
+centered state carries a mark, so that Keras does not load it as its own. A centered state of Keras is converted when
+it is loaded; `keras_weights` converts the other way.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class RMSprop(Saved):
             contradicts a `Rule`. Default: "keras3".
 
     Attributes:
-        rule: The member of the family. Read only, with `rho`, `momentum`, `epsilon` and `centered`.
+        rule: The `Rule`. Read only, with `rho`, `momentum`, `epsilon` and `centered`.
 
     Raises:
-        RuleError: A rule that cannot exist, or an option that the dialect's host does not have.
-        InputTypeError: In `build`: a variable that is not floating; in `apply`: a gradient that names rows, for a
-            dialect whose host updates these rows only.
+        RuleError: A rule that cannot exist, or an option that the dialect does not have.
+        InputTypeError: In `build`: a variable that is not floating; in `apply`: a sparse gradient, for a dialect
+            that updates only its rows.
 
     Example:
         >>> import keras, numpy as np, rmsprop.keras

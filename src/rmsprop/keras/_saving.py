@@ -20,7 +20,7 @@ _MARK = "rule"
 
 @functools.lru_cache(maxsize=64)
 def add_weight_decay(rule: Rule, strength: float) -> Rule:
-    """The rule with this weight decay, in its own place, or in Keras's where it has none."""
+    """Return the rule with this weight decay, where the rule applies it, or where Keras does if the rule has none."""
     if rule.weight_decay == strength:
         return rule
     mode = "decoupled" if rule.weight_decay_mode == "none" else rule.weight_decay_mode

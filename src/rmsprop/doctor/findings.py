@@ -40,8 +40,8 @@ STALLED = 0.5
 COLLAPSED = 0.01
 """Each such element takes a step over 100 times too long; torch's formula gives NaN there, at alpha 0.9 in step 133."""
 LAG = 0.01
-"""g^2 below 1 % of mean_sq: the decoupling before a loss spike of arXiv 2506.04805. Steps are 10 times shorter than with
-a mean_sq that follows the gradients."""
+"""g^2 below 1 % of mean_sq: the decoupling before a loss spike of arXiv 2506.04805. Steps are 10 times shorter than
+with a mean_sq that follows the gradients."""
 LAG_MEMORIES = 3.0
 """Times 1 / (1 - rho) steps: mean_sq is then a twentieth of what it was, unless a large gradient came in between."""
 LAG_SLACK = 2.0

@@ -104,8 +104,14 @@ class Watch(BaseWatch, keras.callbacks.Callback):
                 optimizer = _unwrap(self.model.optimizer)
                 (done, before), self._before = self._before, None
                 steps = int(optimizer.iterations) - done
+                if steps > 1 and not self._has_warned:
+                    self._has_warned = True
+                    logger.warning(
+                        "%d steps make one call (steps_per_execution): samples show the statistics after it, not what "
+                        "a step changes",
+                        steps,
+                    )
                 if steps:
-                    self._warn_of_joint_steps(steps)
                     self._add(self._measure_after(optimizer, before, is_single=steps == 1))
                 else:  # gradients are being accumulated: the next batch is sampled instead
                     self._is_waiting = True
@@ -113,15 +119,6 @@ class Watch(BaseWatch, keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Close the files."""
         self.close()
-
-    def _warn_of_joint_steps(self, steps: int) -> None:
-        if steps > 1 and not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                "%d steps make one call (steps_per_execution): samples show the statistics after it, not what a step "
-                "changes",
-                steps,
-            )
 
     def _measure_after(self, optimizer: Any, before: dict[int, dict[str, Array]], *, is_single: bool) -> list[Sample]:
         rule, lr = _rule_of(optimizer), float(keras.ops.convert_to_numpy(optimizer.learning_rate))

@@ -105,7 +105,7 @@ def test_apart_is_nothing_at_the_start_and_a_distance_later():
         minimize(f, [3.0, 4.0], jac=f.gradient, lr=lr, steps=1, optimizer="gradient_descent", trace=True).trace
         for lr in (0.5, 0.25)
     )
-    distance, share = words.apart(left, right)
+    distance, share = words.measure_distance(left, right)
     # One ends in the middle, five from the start; the other half way.
     np.testing.assert_allclose(distance, [0.0, 2.5])
     np.testing.assert_allclose(share, [0.0, 0.5])

@@ -17,7 +17,7 @@ from rmsprop import Rule, expression, landscapes, minimize
 from rmsprop.cli import app
 from rmsprop.commands import words
 from rmsprop.commands.options import Changes, Run, Switches
-from rmsprop.commands.problem import chosen, read
+from rmsprop.commands.problem import parse_settings as chosen, read_problem as read
 from rmsprop.trace import Trace
 
 CUBIC = ["minimize", "x - x^3", "--start", "-1", "--lr", "0.01", "--steps", "1000"]
@@ -338,7 +338,7 @@ def test_a_sparkline_of_any_numbers_is_as_long_as_they_are(values):
 
 @pytest.mark.parametrize("steps", [0, 1, 7, 20, 999, 1_000_000])
 def test_the_moments_of_a_table_begin_and_end_with_the_run(steps):
-    found = words.moments(steps)
+    found = words.choose_steps(steps)
     assert found[0] == 0
     assert found[-1] == steps
     assert found == sorted(set(found))

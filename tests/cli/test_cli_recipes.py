@@ -8,7 +8,7 @@ import rmsprop
 from rmsprop import recipes
 from rmsprop.cli import app
 from rmsprop.commands import words
-from rmsprop.commands.recipes import code
+from rmsprop.commands.recipes import make_code as code
 
 
 def call(*line):

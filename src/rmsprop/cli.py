@@ -85,8 +85,9 @@ def _print_error(error: RMSpropError | OSError) -> None:
 
     message = str(error)
     if isinstance(error, OSError) and not isinstance(error, RMSpropError):
-        place = f"{error.filename}: " if error.filename else ""
-        message = f"{place}{error.strerror or error}; --debug shows where"
+        path = error.filename2 or error.filename
+        message = f"{path}: {error.strerror}" if path else error.strerror or str(error)
+        message += "; --debug shows where"
     try:
         sys.stdout.flush()
     except OSError:

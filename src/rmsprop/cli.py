@@ -10,6 +10,7 @@ the traceback.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -141,6 +142,7 @@ def _describe(
 def main() -> None:
     """Run the command line: the entry point of the installed `rmsprop`."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows "?" in its place.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows "?" in its place.
+            stream.reconfigure(errors="replace")
     app(prog_name="rmsprop")

@@ -16,6 +16,7 @@ import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,11 +105,11 @@ class Expression:
             (0.0, array([-2.]))
         """
         points = self._to_points(point)
-        value, *partials = self._run(points, np.float64(1.0))
+        value, *slopes = self._run(points, np.float64(1.0))
         grad = np.zeros(points.shape)
-        for axis, partial in enumerate(partials[: len(self.variables)]):
-            if partial is not None:
-                grad[..., axis] = partial
+        for axis, slope in enumerate(slopes[: len(self.variables)]):
+            if slope is not None:
+                grad[..., axis] = slope
         return value, grad.reshape(np.shape(point))
 
     def grad(self, point: ArrayLike) -> NDArray[np.float64]:
@@ -128,7 +129,7 @@ class Expression:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Closures cannot be pickled; the text says everything.
-        return _restore, (self.text, self.variables)
+        return partial(parse, variables=self.variables), (self.text,)
 
     def _to_points(self, point: ArrayLike) -> NDArray[np.float64]:
         array, count = _to_real(point, "point"), len(self.variables)
@@ -178,10 +179,6 @@ def parse(text: str, *, variables: Sequence[str] | None = None) -> Expression:
     has_y = any(isinstance(node, ast.Name) and node.id == "y" for node in ast.walk(tree))
     formula = re.sub(r"\.0\b", "", ast.unparse(tree)).replace(" ** ", "^").replace(" * ", "*").replace(" / ", "/")
     return Expression(text, formula, chosen or (VARIABLES if has_y else VARIABLES[:1]), build(tree))
-
-
-def _restore(text: str, variables: tuple[str, ...]) -> Expression:
-    return parse(text, variables=variables)
 
 
 def _to_real(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import rmsprop
-from rmsprop.cli import COMMANDS, app
+from rmsprop.cli import COMMANDS, app, main
 from rmsprop.errors import InputError
 from rmsprop.select import SYNONYMS
 
@@ -46,9 +46,12 @@ def test_the_examples_in_the_help_run(name, run_ok, monkeypatch, tmp_path):
         run_ok(*shlex.split(example), *(["--size", "400x300", "--seconds", "0.1"] if "--animate" in example else []))
 
 
-def test_the_version_is_the_packages(run_ok):
-    assert run_ok("--version").startswith(f"rmsprop {rmsprop.__version__}, Python ")
-    assert rmsprop_process("--version", stdout=subprocess.PIPE).stdout.startswith("rmsprop ")
+def test_the_version_is_the_packages(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["rmsprop", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(f"rmsprop {rmsprop.__version__}, Python ")
 
 
 @pytest.mark.parametrize(

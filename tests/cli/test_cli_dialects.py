@@ -62,10 +62,12 @@ def test_the_same_rule_has_the_same_path(run_ok):
     assert "Their paths are the same." in output
 
 
-def test_the_picture_of_both_is_written(tmp_path, run_ok):
+def test_the_picture_and_the_tables_of_both_are_written(tmp_path, run_ok):
     pytest.importorskip("matplotlib")
-    run_ok("dialects", "torch", "tensorflow1", "--plot", str(tmp_path / "two.png"), "--theme", "dark")
+    files = ["--plot", str(tmp_path / "two.png"), "--csv", str(tmp_path / "two.csv")]
+    run_ok("dialects", "torch", "tensorflow1", "--theme", "dark", *files)
     assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+    assert {file.name for file in tmp_path.iterdir()} == {"two.png", "two-torch.csv", "two-tensorflow1.csv"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,9 @@ def test_the_picture_of_both_is_written(tmp_path, run_ok):
     [
         (["torch", "tf1", "keras"], "3 dialects, expected at most two"),
         (["torhc"], "unknown dialect 'torhc', did you mean 'torch'"),
-        (["torch", "--plot", "x.png"], "--plot draws the paths of two dialects, expected two names"),
+        (["torch", "--plot", "x.png"], "--plot is for the paths of two dialects, expected two names"),
+        (["--lr", "0.1"], "--lr is for the paths of two dialects, expected two names"),
+        (["torch", "--function", "bowl"], "--function is for the paths of two dialects, expected two names"),
         (["--momentum", "0.9"], "--momentum changes a dialect, expected a name"),
         (["torch", "keras", "--weight-decay", "-1"], "weight_decay=-1.0"),
         (["torch", "keras1", "--momentum", "0.9"], "dialect 'keras1': momentum=0.9"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmsprop.commands.options import Changes, Run, takes
+from rmsprop.commands.options import Changes, Output, Run, takes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,18 +29,16 @@ def dialects(
         list[str] | None, typer.Argument(help="One or two names; aliases too.", metavar="[A [B]]", show_default=False)
     ] = None,
     function: Annotated[str, typer.Option(help="What both minimize.", metavar="F")] = FUNCTION,
-    start: Annotated[str | None, typer.Option(help="Where they start. [the landscape's]", metavar="X[,Y]")] = None,
-    lr: Annotated[float, typer.Option(help="Their learning rate.", metavar="LR")] = LR,
-    steps: Annotated[int, typer.Option(help="Number of steps.", min=1, max=1_000_000, metavar="N")] = STEPS,
-    plot: Annotated[str | None, typer.Option(help="Write a picture of both paths.", metavar="FILE")] = None,
-    theme: Annotated[str, typer.Option(help="light or dark.", metavar="THEME")] = "light",
     *,
     changes: Changes,
+    run: Run,
+    output: Output,
 ) -> None:
     """Show what each framework, library and paper means by RMSprop.
 
     Without a name: the table. With one: everything known about it. With two: how they differ, in words and in the
-    numbers of a real run, and with --plot in a picture. The switches (--momentum 0.9) change both.
+    numbers of a real run (200 steps with lr 0.05 unless given), and with --plot in a picture. The switches
+    (--momentum 0.9) change both.
 
     Examples:
 
@@ -52,19 +51,16 @@ def dialects(
     """  # noqa: D301, D412
     from rmsprop import dialects as known
     from rmsprop.commands import words
-    from rmsprop.commands.problem import Setting, read_problem
+    from rmsprop.commands.problem import Setting, read_problem, write_files
     from rmsprop.errors import InputError
 
     console, switches = words.console(), changes.changes
     rows = [known.get(name) for name in names or ()]
+    options = ["--function"] * (function != FUNCTION) + run.given + output.given
     if len(rows) > 2:
         raise InputError(f"{len(rows)} dialects, expected at most two; rmsprop compare F --with A,B,C draws more")
-    if plot is not None:
-        if len(rows) != 2:
-            raise InputError("--plot draws the paths of two dialects, expected two names")
-        from rmsprop.view.figure import SUFFIXES, check_path
-
-        check_path(plot, SUFFIXES)
+    if options and len(rows) != 2:
+        raise InputError(f"{options[0]} is for the paths of two dialects, expected two names")
     if switches and not rows:
         raise InputError(f"--{next(iter(switches)).replace('_', '-')} changes a dialect, expected a name")
     if not rows:
@@ -72,16 +68,13 @@ def dialects(
     elif len(rows) == 1:
         _print_row(console, rows[0], switches)
     else:
+        output.check_paths()
         console.print(str(known.compare(*rows, **switches)), soft_wrap=True, markup=False)
-        problem = read_problem(function, Run(start=start, lr=lr, steps=steps))
+        lr, steps = (LR if run.lr is None else run.lr), (STEPS if run.steps is None else run.steps)
+        problem = read_problem(function, dataclasses.replace(run, lr=lr, steps=steps))
         settings = [Setting(name="rmsprop", label=row.name, rule=row.resolve(**switches)) for row in rows]
         traces = _compare_runs(console, problem, settings)
-        if plot is not None:
-            from rmsprop.view import plot as draw
-
-            note, labels = f"lr {lr:g}, {steps} steps", [row.name for row in rows]
-            draw(traces, plot, function=problem.drawing, labels=labels, note=note, theme=theme)
-            words.print_written(plot)
+        write_files(problem, settings, traces, output)
 
 
 def _print_all(console: Console) -> None:

@@ -50,6 +50,7 @@ def minimize(
       rmsprop minimize "x^2 + y^2" --start 3,4 --noise 0.5 --seed 1 --csv run.csv
     """  # noqa: D301, D412
     from rmsprop.commands import words
+    from rmsprop.commands.problem import write_files
 
     problem, setting = _prepare(function, switches, run, output)
     result = problem.minimize(setting, gtol=gtol, xtol=xtol, ftol=ftol)
@@ -68,7 +69,7 @@ def minimize(
     ends = _describe_ends(problem, [setting], [trace], output)
     if ends[0]:
         print_line(ends[0], style="yellow", soft_wrap=True)
-    _write_files(problem, [setting], [trace], output)
+    write_files(problem, [setting], [trace], output)
 
 
 @takes
@@ -97,7 +98,7 @@ def compare(
       rmsprop compare rosenbrock --with torch,tensorflow1,keras --plot dialects.png
     """  # noqa: D301, D412
     from rmsprop.commands import words
-    from rmsprop.commands.problem import parse_settings
+    from rmsprop.commands.problem import parse_settings, write_files
 
     others_parsed = parse_settings(others)
     problem, first = _prepare(function, switches, run, output)
@@ -116,7 +117,7 @@ def compare(
         if end:
             reason = "" if result.success else f" {result.message}"
             console.print(f"{setting.label}: {end}{reason}", style="yellow", soft_wrap=True)
-    _write_files(problem, settings, traces, output)
+    write_files(problem, settings, traces, output)
 
 
 def _prepare(function: str, switches: Switches, run: Run, output: Output) -> tuple[Problem, Setting]:
@@ -139,49 +140,14 @@ def _prepare(function: str, switches: Switches, run: Run, output: Output) -> tup
     return problem, setting
 
 
-def _scene_options(problem: Problem, settings: list[Setting], output: Output) -> dict[str, Any]:
-    from rmsprop.commands.options import parse_ranges
-
-    domain = None if output.domain is None else parse_ranges(output.domain, "--domain")
-    return {
-        "function": problem.drawing,
-        "labels": [setting.label for setting in settings],
-        # The same text serves functions of one and of two variables.
-        "domain": domain and domain[: len(problem.start)],
-    }
-
-
 def _describe_ends(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> list[str]:
     """Return a sentence for each run that ended badly, also outside of the picture that would be drawn."""
+    from rmsprop.commands.problem import scene_options
     from rmsprop.commands.words import describe_end
     from rmsprop.view import Scene
 
-    tracks = Scene.of(traces, **_scene_options(problem, settings, output)).tracks
+    tracks = Scene.of(traces, **scene_options(problem, settings, output)).tracks
     return [
         describe_end(trace, exit_step=track.left, maximize=setting.rule is not None and setting.rule.maximize)
         for setting, trace, track in zip(settings, traces, tracks)
     ]
-
-
-def _write_files(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> None:
-    from pathlib import Path
-
-    from rmsprop.commands.words import print_written
-    from rmsprop.view import animate, plot
-
-    options = {**_scene_options(problem, settings, output), "theme": output.theme, "dpi": output.dpi}
-    if output.size is not None:
-        options["size"] = output.size.lower().split("x")
-    if output.plot is not None:
-        plot(traces, output.plot, note=f"lr {problem.lr:g}, {problem.steps} steps", **options)
-        print_written(output.plot)
-    if output.animate is not None:
-        animate(traces, output.animate, seconds=output.seconds, fps=output.fps, **options)
-        print_written(output.animate)
-    if output.csv is not None:
-        base = Path(output.csv)
-        for setting, trace in zip(settings, traces):
-            label = "-".join("".join(c if c.isalnum() else " " for c in setting.label.lower()).split())
-            path = base if len(settings) == 1 else base.with_name(f"{base.stem}-{label}{base.suffix}")
-            trace.to_csv(path)
-            print_written(path)

@@ -29,6 +29,14 @@ def _choice(kind: Any, text: str) -> Any:
     return Option(help=text, metavar="|".join(get_args(kind)))
 
 
+class _Options:
+    @property
+    def given(self) -> list[str]:
+        """The options whose values are not the defaults, as typed: --lr."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return [f"--{f.name.replace('_', '-')}" for f in fields if getattr(self, f.name) != f.default]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Changes:
     """The switches of `Rule`."""
@@ -82,7 +90,7 @@ class Switches(Changes):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(_Options):
     """Start, length and noise of a run."""
 
     start: Annotated[str | None, Option(help="Starting point: -1, or -5,-2.", metavar="X[,Y]")] = None
@@ -93,7 +101,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Output:
+class Output(_Options):
     """Which files to write, and how the pictures look."""
 
     plot: Annotated[str | None, Option(help="Write a picture: .png, .svg, .pdf, .jpg.", metavar="FILE")] = None

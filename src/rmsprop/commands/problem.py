@@ -1,4 +1,4 @@
-"""What a command was asked to minimize, and the optimizers it was asked to run."""
+"""What a command was asked to minimize, the optimizers it was asked to run, and the files it was asked to write."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rmsprop.errors import InputError, RuleError
 
 if TYPE_CHECKING:
-    from rmsprop.commands.options import Run, Switches
+    from rmsprop.commands.options import Output, Run, Switches
     from rmsprop.expression import Expression
     from rmsprop.landscapes import Landscape
     from rmsprop.rule import Rule
 
-__all__ = ["Problem", "Setting", "parse_settings", "read_problem"]
+__all__ = ["Problem", "Setting", "parse_settings", "read_problem", "scene_options", "write_files"]
 
 LR, STEPS = 0.01, 1000
 
@@ -143,3 +143,41 @@ def parse_settings(text: str) -> list[Setting]:
     if not settings:
         raise InputError("--with names no optimizer, expected for example --with adagrad,momentum,adam")
     return settings
+
+
+def scene_options(problem: Problem, settings: list[Setting], output: Output) -> dict[str, Any]:
+    """Return what a picture of the runs is given, whether or not it is drawn."""
+    from rmsprop.commands.options import parse_ranges
+
+    domain = None if output.domain is None else parse_ranges(output.domain, "--domain")
+    return {
+        "function": problem.drawing,
+        "labels": [setting.label for setting in settings],
+        # The same text serves functions of one and of two variables.
+        "domain": domain and domain[: len(problem.start)],
+    }
+
+
+def write_files(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> None:
+    """Write the pictures and tables that were asked for."""
+    from pathlib import Path
+
+    from rmsprop.commands.words import print_written
+    from rmsprop.view import animate, plot
+
+    options = {**scene_options(problem, settings, output), "theme": output.theme, "dpi": output.dpi}
+    if output.size is not None:
+        options["size"] = output.size.lower().split("x")
+    if output.plot is not None:
+        plot(traces, output.plot, note=f"lr {problem.lr:g}, {problem.steps} steps", **options)
+        print_written(output.plot)
+    if output.animate is not None:
+        animate(traces, output.animate, seconds=output.seconds, fps=output.fps, **options)
+        print_written(output.animate)
+    if output.csv is not None:
+        base = Path(output.csv)
+        for setting, trace in zip(settings, traces):
+            label = "-".join("".join(c if c.isalnum() else " " for c in setting.label.lower()).split())
+            path = base if len(settings) == 1 else base.with_name(f"{base.stem}-{label}{base.suffix}")
+            trace.to_csv(path)
+            print_written(path)

@@ -119,7 +119,7 @@ def _compare_runs(console: Console, problem: Problem, settings: list[Setting]) -
 
     left, right = traces = [problem.minimize(setting).trace for setting in settings]
     f = problem.function
-    start = f"from {words.write_point(problem.start)}, lr {problem.lr:g}"
+    start = f"from {words.write_point(problem.start)}, lr {problem.run.lr:g}"
     console.print(f"\nBoth on f({', '.join(f.variables)}) = {f} {start}:")
     distances, shares = words.measure_distance(left, right)
     rows = []

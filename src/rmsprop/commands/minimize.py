@@ -126,16 +126,17 @@ def _prepare(function: str, switches: Switches, run: Run, output: Output) -> tup
     from rmsprop.commands.problem import Setting, read_problem
 
     output.check_paths()
-    problem = read_problem(function, run, switches)
+    problem = read_problem(function, run, switches.dialect)
     rule = switches.rule()
     setting = Setting(name="rmsprop", label=switches.dialect or "RMSprop", rule=rule)
     console, f = words.console(), problem.function
     title = f"  ({problem.landscape.title})" if problem.landscape is not None else ""
-    noise = f", gradient noise {problem.noise:g} (seed {problem.seed})" if problem.noise else ""
-    steps = f"{problem.steps} step{'' if problem.steps == 1 else 's'}"
+    run = problem.run
+    noise = f", gradient noise {run.noise:g} (seed {run.seed})" if run.noise else ""
+    steps = f"{run.steps} step{'' if run.steps == 1 else 's'}"
     console.print(f"f({', '.join(f.variables)}) = {f}", style="bold", end="", soft_wrap=True)
     console.print(title, style="dim", soft_wrap=True)
-    console.print(f"from {words.write_point(problem.start)}, lr {problem.lr:g}, {steps}{noise}", soft_wrap=True)
+    console.print(f"from {words.write_point(problem.start)}, lr {run.lr:g}, {steps}{noise}", soft_wrap=True)
     console.print(f"{setting.label}: {words.describe(rule)}", soft_wrap=True)
     return problem, setting
 

@@ -18,7 +18,7 @@ from typer import Option
 from rmsprop.errors import InputError, RuleError
 from rmsprop.rule import BufferMode, EpsMode, Nesterov, Rule, WeightDecayMode
 
-__all__ = ["Changes", "Output", "Run", "Switches", "parse_numbers", "parse_ranges", "takes"]
+__all__ = ["Changes", "Output", "Run", "Switches", "parse_numbers", "takes"]
 
 
 def _switch(names: str, text: str) -> Any:
@@ -145,38 +145,22 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def parse_numbers(text: str, name: str, *, separator: str = ",") -> list[float]:
-    """Parse "1,2"; `name` is the option's.
+def parse_numbers(text: str, name: str, *, separator: str = ",", count: int | None = None) -> list[float]:
+    """Parse "1,2", the value of the option `name`.
 
     Raises:
-        InputError: Something that is no finite number.
+        InputError: Something that is no finite number, or another count of numbers.
 
     Example:
         >>> parse_numbers("-5, 2e-1", "--start")
         [-5.0, 0.2]
     """
-    values = []
-    for part in text.split(separator):
-        try:
-            value = float(part)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise InputError(f"{name}={text!r}, expected finite numbers, got {part.strip()!r}")
-        values.append(value)
+    parts = text.split(separator)
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)) or count not in (None, len(values)):
+        expected = "finite numbers" if count is None else f"{count} finite numbers with {separator!r} between them"
+        raise InputError(f"{name}: {text!r}, expected {expected}")
     return values
-
-
-def parse_ranges(text: str, name: str) -> list[list[float]]:
-    """Parse "-1:1,0:2".
-
-    Example:
-        >>> parse_ranges("-1:1,0:2", "--domain")
-        [[-1.0, 1.0], [0.0, 2.0]]
-    """
-    ranges = []
-    for part in text.split(","):
-        ranges.append(parse_numbers(part, name, separator=":"))
-        if len(ranges[-1]) != 2:
-            raise InputError(f"{name}={text!r}: expected LOW:HIGH, got {part.strip()!r}")
-    return ranges

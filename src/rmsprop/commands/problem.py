@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rmsprop.errors import InputError, RuleError
 
 if TYPE_CHECKING:
-    from rmsprop.commands.options import Output, Run, Switches
+    from rmsprop.commands.options import Output, Run
     from rmsprop.expression import Expression
     from rmsprop.landscapes import Landscape
     from rmsprop.rule import Rule
@@ -33,42 +32,30 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A function, the landscape that it is or None, and how to minimize it; `noise` is in units of the gradient."""
+    """A function, the landscape that it is or None, where to start, and the run with its defaults filled in."""
 
     function: Expression
     landscape: Landscape | None
     start: tuple[float, ...]
-    lr: float
-    steps: int
-    noise: float
-    seed: int
-
-    @property
-    def drawing(self) -> Any:
-        """What a picture draws: the landscape, which knows its domain and minima, or the function."""
-        return self.landscape or self.function
+    run: Any
 
     def minimize(self, setting: Setting, **options: Any) -> Any:
         """Run one optimizer; all get the same noise."""
-        from rmsprop.minimize import minimize
-
-        f = self.function
-        options["lr"] = self.lr if setting.lr is None else setting.lr
-        options |= {"optimizer": setting.name} if setting.rule is None else {"dialect": setting.rule}
-        if not self.noise:
-            return minimize(f, self.start, steps=self.steps, trace=True, **options)
-        options |= {"jac": lambda x, noise: f.grad(x) + noise, "batches": self._draw_noise()}
-        return minimize(lambda x, _: f(x), self.start, steps=self.steps, trace=True, **options)
-
-    def _draw_noise(self) -> Iterator[Any]:
         import numpy as np
 
-        random = np.random.default_rng(self.seed)
-        while True:
-            yield self.noise * random.standard_normal(len(self.start))
+        from rmsprop.minimize import minimize
+
+        f, run = self.function, self.run
+        options |= {"lr": run.lr if setting.lr is None else setting.lr, "steps": run.steps, "trace": True}
+        options |= {"optimizer": setting.name} if setting.rule is None else {"dialect": setting.rule}
+        if not run.noise:
+            return minimize(f, self.start, **options)
+        noise = np.random.default_rng(run.seed).standard_normal((run.steps + 1, len(self.start)))
+        options |= {"jac": lambda x, noise: f.grad(x) + run.noise * noise, "batches": noise}
+        return minimize(lambda x, _: f(x), self.start, **options)
 
 
-def read_problem(text: str, run: Run, switches: Switches | None = None) -> Problem:
+def read_problem(text: str, run: Run, dialect: str | None = None) -> Problem:
     """Read a typed function or a landscape's name, and fill in the options that were not given.
 
     A function that is one of the landscapes is that landscape, with its start, lr and steps; otherwise lr is the
@@ -83,33 +70,22 @@ def read_problem(text: str, run: Run, switches: Switches | None = None) -> Probl
 
     key = text.strip().lower().replace(" ", "-").replace("_", "-")
     function = landscapes.get(key).function if key in landscapes.names() else expression.parse(text)
-    known = map(landscapes.get, landscapes.names())
-    landscape = next((item for item in known if str(item.function) == str(function)), None)
+    landscape = next(
+        (row for row in map(landscapes.get, landscapes.names()) if str(row.function) == str(function)), None
+    )
+    start: tuple[float, ...] = () if landscape is None else landscape.start
     if run.start is not None:
         start = tuple(parse_numbers(run.start, "--start"))
-    elif landscape is not None:
-        start = landscape.start
-    else:
+    elif landscape is None:
         raise InputError(f"start: none, expected a starting point: --start {','.join(function.variables)}")
     if len(start) != len(function.variables):
-        raise InputError(
-            f"--start={run.start!r}: {len(start)} numbers, expected {len(function.variables)}, for a function of "
-            f"{' and '.join(function.variables)}"
-        )
-    default_lr, default_steps = LR, STEPS
-    if landscape is not None:
-        default_lr, default_steps = landscape.lr, landscape.steps
-    elif switches is not None and switches.dialect is not None:
-        default_lr = dialects.get(switches.dialect).lr or LR
-    return Problem(
-        function=function,
-        landscape=landscape,
-        start=start,
-        lr=default_lr if run.lr is None else run.lr,
-        steps=default_steps if run.steps is None else run.steps,
-        noise=run.noise,
-        seed=run.seed,
-    )
+        expected = f"{len(function.variables)} numbers for a function of {' and '.join(function.variables)}"
+        raise InputError(f"--start: {run.start!r}, expected {expected}")
+    lr, steps = (LR, STEPS) if landscape is None else (landscape.lr, landscape.steps)
+    if landscape is None and dialect is not None:
+        lr = dialects.get(dialect).lr or LR
+    run = dataclasses.replace(run, lr=lr if run.lr is None else run.lr, steps=steps if run.steps is None else run.steps)
+    return Problem(function=function, landscape=landscape, start=start, run=run)
 
 
 def parse_settings(text: str) -> list[Setting]:
@@ -147,15 +123,16 @@ def parse_settings(text: str) -> list[Setting]:
 
 def scene_options(problem: Problem, settings: list[Setting], output: Output) -> dict[str, Any]:
     """Return what a picture of the runs is given, whether or not it is drawn."""
-    from rmsprop.commands.options import parse_ranges
+    from rmsprop.commands.options import parse_numbers
 
-    domain = None if output.domain is None else parse_ranges(output.domain, "--domain")
-    return {
-        "function": problem.drawing,
-        "labels": [setting.label for setting in settings],
+    domain = None
+    if output.domain is not None:
+        ranges = [parse_numbers(part, "--domain", separator=":", count=2) for part in output.domain.split(",")]
         # The same text serves functions of one and of two variables.
-        "domain": domain and domain[: len(problem.start)],
-    }
+        domain = ranges[: len(problem.start)]
+    # The landscape knows its domain and minima.
+    function = problem.landscape or problem.function
+    return {"function": function, "labels": [setting.label for setting in settings], "domain": domain}
 
 
 def write_files(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> None:
@@ -169,7 +146,7 @@ def write_files(problem: Problem, settings: list[Setting], traces: list[Any], ou
     if output.size is not None:
         options["size"] = output.size.lower().split("x")
     if output.plot is not None:
-        plot(traces, output.plot, note=f"lr {problem.lr:g}, {problem.steps} steps", **options)
+        plot(traces, output.plot, note=f"lr {problem.run.lr:g}, {problem.run.steps} steps", **options)
         print_written(output.plot)
     if output.animate is not None:
         animate(traces, output.animate, seconds=output.seconds, fps=output.fps, **options)

@@ -139,14 +139,10 @@ def write_point(x: Sequence[float], *, digits: int = 6) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 60, *, among: Sequence[float] | None = None) -> str:
-    """Draw a curve in one line of text; a gap where a number is not finite.
+    """Draw a curve in at most `width` characters; a gap where a number is not finite.
 
-    Positive values over more than two decades are drawn on a logarithmic scale.
-
-    Args:
-        values: The curve.
-        width: Characters at most.
-        among: The values that set the scale, such as those of all curves drawn below each other; None: `values`.
+    `among` sets the scale, such as the values of all curves drawn below each other; its default is `values`. Positive
+    values over more than two decades are drawn on a logarithmic scale.
 
     Example:
         >>> sparkline([8.0, 4.0, 2.0, 1.0])
@@ -189,10 +185,7 @@ def choose_steps(steps: int) -> list[int]:
 def describe_end(trace: Trace, *, exit_step: int | None = None, maximize: bool = False) -> str:
     """Return a sentence on how a run ended, or "" if it ended well.
 
-    Args:
-        trace: The run.
-        exit_step: The step after which it is outside of the picture for good.
-        maximize: Whether the run was to maximize.
+    After `exit_step` it is outside of the picture for good.
     """
     first, last = float(trace.f[0]), float(trace.f[-1])
     values = f"{last:.4g}, and {first:.4g} at the start"

@@ -162,7 +162,7 @@ def test_an_error_of_pythons_parser_is_the_librarys(error, monkeypatch):
         raise error
 
     monkeypatch.setattr(ast, "parse", fail)
-    with pytest.raises(ExpressionError, match="column 1: Python's parser failed"):
+    with pytest.raises(ExpressionError, match="column 1: Python cannot parse it"):
         expression.parse("x")
 
 

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmsprop.errors import ExpressionError, InputError, InputTypeError
 from rmsprop.expression.dual import FUNCTIONS, Dual, Evaluator, build
-from rmsprop.expression.parser import VARIABLES, parse_tree
+from rmsprop.expression.parser import VARIABLES, make_error, translate
 
 __all__ = ["FUNCTIONS", "Expression", "parse"]
 
@@ -175,10 +175,15 @@ def parse(text: str, *, variables: Sequence[str] | None = None) -> Expression:
     chosen = None if variables is None else tuple(variables)
     if chosen not in (None, VARIABLES[:1], VARIABLES):
         raise ExpressionError(f"variables={chosen!r}, expected ('x',) or ('x', 'y')")
-    tree = parse_tree(text, chosen or VARIABLES)
+    source = translate(text, chosen or VARIABLES)
+    try:
+        tree = ast.parse(source, mode="eval").body
+        formula = re.sub(r"\.0\b", "", ast.unparse(tree)).replace(" ** ", "^").replace(" * ", "*").replace(" / ", "/")
+        evaluate = build(tree)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise make_error(f"Python cannot parse it: {error}", text, 0) from error
     has_y = any(isinstance(node, ast.Name) and node.id == "y" for node in ast.walk(tree))
-    formula = re.sub(r"\.0\b", "", ast.unparse(tree)).replace(" ** ", "^").replace(" * ", "*").replace(" / ", "/")
-    return Expression(text, formula, chosen or (VARIABLES if has_y else VARIABLES[:1]), build(tree))
+    return Expression(text, formula, chosen or (VARIABLES if has_y else VARIABLES[:1]), evaluate)
 
 
 def _to_real(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Translate a typed function to Python notation, and let `ast.parse` build its tree.
+"""Translate a typed function to Python source, for `ast.parse`.
 
     sum      = product { ("+" | "-") product }
     product  = signed { ("*" | "/") signed  |  implied }
@@ -16,7 +16,6 @@ operators and parentheses. Only ASCII is allowed, so no character is taken for a
 
 from __future__ import annotations
 
-import ast
 import difflib
 import re
 import unicodedata
@@ -25,7 +24,7 @@ from typing import NamedTuple, NoReturn
 from rmsprop.errors import ExpressionError
 from rmsprop.expression.dual import ALIASES, CONSTANTS, FUNCTIONS
 
-__all__ = ["VARIABLES", "parse_tree"]
+__all__ = ["VARIABLES", "make_error", "translate"]
 
 VARIABLES = ("x", "y")
 MAX_LENGTH = 400
@@ -65,19 +64,15 @@ _HINTS = {
 }
 
 
-def parse_tree(text: str, variables: tuple[str, ...] = VARIABLES) -> ast.expr:
-    """Return the tree of `text`: calls, names, float constants, minus signs and the operators + - * / **, nothing else.
+def translate(text: str, variables: tuple[str, ...]) -> str:
+    """Return Python source of known names, floats, calls of one argument, parentheses and + - * / **, nothing else.
 
     Raises:
         ExpressionError: The text is not in the language, or names a variable outside `variables`.
     """
     if not isinstance(text, str):
         raise ExpressionError(f"text: {type(text).__name__}, expected a str such as 'x^2 + y^2'")
-    source = _Translator(text, variables).translate()
-    try:
-        return ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise make_error(f"Python's parser failed: {error}", text, 0) from error
+    return _Translator(text, variables).translate()
 
 
 class _Token(NamedTuple):

@@ -149,6 +149,6 @@ def _describe_ends(problem: Problem, settings: list[Setting], traces: list[Any],
 
     tracks = Scene.of(traces, **scene_options(problem, settings, output)).tracks
     return [
-        describe_end(trace, exit_step=track.left, maximize=setting.rule is not None and setting.rule.maximize)
+        describe_end(trace, exit_step=track.exit_step, maximize=setting.rule is not None and setting.rule.maximize)
         for setting, trace, track in zip(settings, traces, tracks)
     ]

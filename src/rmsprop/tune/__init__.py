@@ -4,8 +4,8 @@
 training. Optuna is imported when a search starts.
 """
 
-from rmsprop.tune._result import Trial, TuneResult
 from rmsprop.tune._search import tune
 from rmsprop.tune._space import Setting, Space
+from rmsprop.tune._study import Trial, TuneResult
 
 __all__ = ["Setting", "Space", "Trial", "TuneResult", "tune"]

@@ -19,9 +19,9 @@ from rmsprop._theme import LIGHT, open_figure, save_png
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
 from rmsprop.race.task import Task
-from rmsprop.tune._result import Trial, TuneResult
 from rmsprop.tune._sensitivity import Row, Sensitivity
 from rmsprop.tune._storage import silence_optuna
+from rmsprop.tune._study import Trial, TuneResult
 
 __all__ = ["compute_importances", "draw_importances", "draw_map", "draw_sensitivity"]
 

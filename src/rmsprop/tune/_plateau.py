@@ -21,23 +21,14 @@ __all__ = ["Plateau", "find_plateau"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plateau:
-    """Where a curve over lr is within 1 % of its best point.
+    """Where a curve over lr is within 1 % of its best point; NaN if every point diverged."""
 
-    Attributes:
-        best: The best score at a grid point; NaN if every point diverged.
-        lr: The learning rate there.
-        threshold: The worst score that counts.
-        parts: Intervals of lr, ascending.
-        open_below: Whether the first point of the grid counts, so that the plateau may continue below it.
-        open_above: Whether the last point counts.
-    """
-
-    best: float = math.nan
-    lr: float = math.nan
-    threshold: float = math.nan
-    parts: tuple[tuple[float, float], ...] = ()
-    open_below: bool = False
-    open_above: bool = False
+    best: float = math.nan  # the best score at a grid point
+    lr: float = math.nan  # the learning rate there
+    threshold: float = math.nan  # the worst score that counts
+    parts: tuple[tuple[float, float], ...] = ()  # intervals of lr, ascending
+    open_below: bool = False  # the first point of the grid counts, so the plateau may continue below it
+    open_above: bool = False  # the last point counts
 
     @property
     def decades(self) -> float:

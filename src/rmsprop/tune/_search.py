@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import numbers
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rmsprop._advice import quieted
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
-from rmsprop.tune._result import DIVERGED, Direction, TuneResult, read_result
 from rmsprop.tune._space import Diverged, Setting, Space
-from rmsprop.tune._storage import DEFAULT, import_optuna, open_storage, open_study, silence_optuna
+from rmsprop.tune._storage import DEFAULT, import_optuna
+from rmsprop.tune._study import DIVERGED, Direction, Options, TuneResult, check_integer, open_study
 
-__all__ = ["check_integers", "check_options", "raise_if_never_finite", "search", "tune"]
+__all__ = ["raise_if_never_finite", "search", "tune"]
 
 STARTUP_TRIALS = 10
 """Trials drawn at random before the sampler learns from them."""
@@ -90,8 +89,7 @@ def tune(
     if protocol is not None and not isinstance(protocol, dict):
         raise InputTypeError(f"protocol: {type(protocol).__name__}, expected a dict of JSON values")
     name = getattr(objective, "__qualname__", type(objective).__qualname__)
-    result = search(
-        objective,
+    options = Options(
         trials=trials,
         study=study,
         storage=storage,
@@ -100,8 +98,8 @@ def tune(
         pruner=pruner,
         seed=seed,
         protocol={"objective": name, **(protocol or {})},
-        listener=listener,
     )
+    result = search(objective, options, listener=listener)
     if result.resumed >= trials:
         warnings.warn(
             f"study {study!r} has {result.resumed} trials already, so the objective was not called: "
@@ -115,45 +113,26 @@ def tune(
 
 def search(
     objective: Callable[[Setting], float],
+    options: Options,
     *,
-    trials: int,
-    study: str,
-    storage: Any,
-    direction: Direction,
-    space: Space,
-    pruner: Any,
-    seed: int,
-    protocol: dict[str, Any],
     listener: Callable[[TuneResult], None] | None = None,
     callbacks: Sequence[Callable[[Any, Any], None]] = (),
 ) -> TuneResult:
     """Run the search of `tune`; `callbacks` go to Optuna's `Study.optimize`."""
     optuna = import_optuna()
-    study_pruner = check_options(trials=trials, seed=seed, direction=direction, study=study, pruner=pruner)
-    with silence_optuna(), open_storage(storage) as opened:
-        opened_study = open_study(opened, study, direction=direction, space=space, protocol=protocol)
-        opened_study.pruner = study_pruner
-        resumed = read_result(opened_study, space, direction).done
-
-        def read(**fields: Any) -> TuneResult:
-            return read_result(opened_study, space, direction, resumed=resumed, **fields)
-
-        callbacks = [optuna.study.MaxTrialsCallback(trials, states=_finished_states()), *callbacks]
+    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    with open_study(options) as opened:
+        callbacks = [optuna.study.MaxTrialsCallback(options.trials, states=finished), *callbacks]
         if listener is not None:
-            callbacks.append(lambda study, trial: listener(read()))
-            if resumed:
-                listener(read())
+            callbacks.append(lambda study, trial: listener(opened.read()))
+            if opened.resumed:
+                listener(opened.read())
         try:
-            if resumed < trials:
-                _optimize(opened_study, _Objective(objective, space, opened_study, seed), callbacks)
+            if opened.resumed < options.trials:
+                _optimize(opened.study, _Objective(objective, opened.study, options), callbacks)
         except KeyboardInterrupt:
-            return read(interrupted=True)
-        return read()
-
-
-def _finished_states() -> tuple[Any, Any]:
-    states = import_optuna().trial.TrialState
-    return states.COMPLETE, states.PRUNED
+            return opened.read(interrupted=True)
+        return opened.read()
 
 
 def _optimize(study: Any, objective: _Objective, callbacks: Sequence[Any]) -> None:
@@ -177,18 +156,18 @@ def _optimize(study: Any, objective: _Objective, callbacks: Sequence[Any]) -> No
 class _Objective:
     """The function that Optuna calls for each trial; remembers the number and the error of the last trial."""
 
-    def __init__(self, objective: Callable[[Setting], float], space: Space, study: Any, seed: int) -> None:
+    def __init__(self, objective: Callable[[Setting], float], study: Any, options: Options) -> None:
         self.number = -1
         self.error: BaseException | None = None
-        self._objective, self._space, self._study, self._seed = objective, space, study, seed
+        self._objective, self._study, self._options = objective, study, options
 
     def __call__(self, trial: Any) -> float:
-        optuna = import_optuna()
+        optuna, space = import_optuna(), self._options.space
         self.number, self.error = trial.number, None
         self._study.sampler = self._make_sampler(trial.number)
 
         def report(step: int, value: float) -> None:
-            check_integers(step=step, least=0)
+            check_integer("step", step, least=0)
             value = _to_float(value, f"report({step}, ...)")
             if not math.isfinite(value):
                 raise Diverged(f"{value} reported at step {step}")
@@ -197,7 +176,7 @@ class _Objective:
                 raise optuna.TrialPruned
 
         try:
-            setting = self._space.setting(self._space.suggest(trial), number=trial.number, report=report)
+            setting = space.setting(space.suggest(trial), number=trial.number, report=report)
             with quieted():
                 value = _to_float(self._objective(setting), "objective's value")
             if math.isfinite(value):
@@ -219,31 +198,8 @@ class _Objective:
 
         earlier = (trial for trial in self._study.get_trials(deepcopy=False) if trial.number < number)
         place = sum(trial.state.name != "FAIL" for trial in earlier)
-        seed = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self._options.seed, place]).generate_state(1)[0])
         return import_optuna().samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
-
-
-def check_options(*, trials: int, seed: int, direction: str, study: str, pruner: Any) -> Any:
-    """Check the options of a search, and return Optuna's pruner."""
-    check_integers(trials=trials, least=1)
-    check_integers(seed=seed, least=0)
-    if direction not in ("minimize", "maximize"):
-        raise InputError(f"direction={direction!r}, expected 'minimize' or 'maximize'")
-    if not isinstance(study, str) or not study:
-        raise InputError(f"study={study!r}, expected a name")
-    pruners = import_optuna().pruners
-    if isinstance(pruner, pruners.BasePruner):
-        return pruner
-    if pruner not in ("median", "none", None):
-        raise InputError(f"pruner={pruner!r}, expected 'median', 'none' or an Optuna pruner")
-    return pruners.MedianPruner(n_startup_trials=5) if pruner == "median" else pruners.NopPruner()
-
-
-def check_integers(*, least: int, **values: Any) -> None:
-    """Raise InputError unless every value is an integer of at least `least`."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise InputError(f"{name}={value!r}, expected an integer, at least {least}")
 
 
 def raise_if_never_finite(result: TuneResult, trials: int) -> None:

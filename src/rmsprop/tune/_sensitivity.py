@@ -32,24 +32,13 @@ EXTENSIONS = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to measure.
-
-    Attributes:
-        task: The task's name.
-        optimizers: The optimizers' names.
-        seeds: Trials per optimizer and rate.
-        epochs: Per trial.
-        first: The first rate of the grid is 10^(first / per_decade).
-        last: The last rate, likewise.
-        per_decade: Rates per decade.
-        device: Where to train.
-    """
+    """What to measure."""
 
     task: str
     optimizers: tuple[str, ...]
-    seeds: int
-    epochs: int
-    first: int
+    seeds: int  # trials per optimizer and rate
+    epochs: int  # per trial
+    first: int  # the first rate of the grid is 10^(first / per_decade)
     last: int
     per_decade: int = 4
     device: str = "cpu"
@@ -80,15 +69,9 @@ class Settings:
         middle = round(per_decade * (math.log10(task.budget.grid[0]) + math.log10(task.budget.grid[-1])) / 2)
         first = middle - per_decade * DECADES // 2
         return cls(
-            task=task.name,
-            optimizers=choice.DEFAULT if optimizers is None else optimizers,
-            seeds=seeds,
-            epochs=epochs,
-            first=first,
-            last=first + per_decade * DECADES,
-            per_decade=per_decade,
-            device=getattr(task, "device", "cpu"),
-        )
+            task=task.name, optimizers=optimizers or choice.DEFAULT, seeds=seeds, epochs=epochs, first=first,
+            last=first + per_decade * DECADES, per_decade=per_decade, device=getattr(task, "device", "cpu"),
+        )  # fmt: skip
 
     def extend(self, earlier: Settings) -> Settings:
         """Return these settings with the optimizers and seeds of an earlier measurement added.
@@ -124,20 +107,12 @@ class Point:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """The result of an optimizer.
-
-    Attributes:
-        optimizer: Its name.
-        plateau: Of the mean over seeds.
-        widths: The width of each seed's own curve, in decades.
-        diverged: The number of diverged trials.
-        trials: The number of trials.
-    """
+    """The result of an optimizer."""
 
     optimizer: str
-    plateau: Plateau
-    widths: tuple[float, ...]
-    diverged: int
+    plateau: Plateau  # of the mean over seeds
+    widths: tuple[float, ...]  # of each seed's own curve, in decades
+    diverged: int  # trials
     trials: int
 
     @property
@@ -164,21 +139,13 @@ class Row:
 
 @dataclasses.dataclass(kw_only=True)
 class Sensitivity:
-    """The trials measured so far, and what follows from them.
-
-    Attributes:
-        settings: What to measure.
-        fingerprint: Of the data.
-        metric: Its "name", and which end is "better".
-        points: (optimizer, place, seed) -> trial.
-        complete: Whether no trial is missing.
-    """
+    """The trials measured so far, and what follows from them."""
 
     settings: Settings
-    fingerprint: str
-    metric: dict[str, Any]
-    points: dict[tuple[str, int, int], Point] = dataclasses.field(default_factory=dict)
-    complete: bool = False
+    fingerprint: str  # of the data
+    metric: dict[str, Any]  # its "name", and whether "higher" or "lower" is "better"
+    points: dict[tuple[str, int, int], Point] = dataclasses.field(default_factory=dict)  # (optimizer, place, seed)
+    complete: bool = False  # no trial is missing
 
     def curve(
         self, optimizer: str, *, seed: int | None = None, places: range | None = None
@@ -259,7 +226,7 @@ class Sensitivity:
                     "trials": row.trials,
                 }
                 for row in self.rows()
-            ],
+            ],  # fmt: skip
             "points": [{**dataclasses.asdict(point), "score": mask(point.score)} for point in self.points.values()],
         }
         return json.dumps(document, indent=1, allow_nan=False) + "\n"

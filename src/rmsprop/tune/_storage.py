@@ -1,4 +1,4 @@
-"""Optuna's storages, opened by URL, and the study in one of them.
+"""Optuna's storages, opened by URL.
 
     sqlite:///runs/tune.db          a file; several processes of one machine may share it
     postgresql://user@host/name     a database server, for many machines
@@ -11,9 +11,7 @@ process marks that trial as failed and puts its setting back into the queue. Mes
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -24,17 +22,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rmsprop.errors import InputError, InputTypeError, MissingDependency, StateError
-from rmsprop.tune._space import Space
+from rmsprop.errors import InputError, MissingDependency
 
-__all__ = ["DEFAULT", "import_optuna", "open_storage", "open_study", "require_shared_storage", "silence_optuna"]
+__all__ = ["DEFAULT", "import_optuna", "open_storage", "require_shared_storage", "silence_optuna"]
 
 DEFAULT = "sqlite:///runs/tune.db"
 EXAMPLES = f"a URL such as {DEFAULT}, postgresql://user@host/name or grpc://host:port"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
 LOCK_SECONDS = 60
 PROXY_SECONDS = 10.0
-PROTOCOL = "rmsprop:protocol"
 
 
 def import_optuna() -> Any:
@@ -207,51 +203,3 @@ def _explain_errors(storage: str) -> Iterator[None]:
 def _first_line(error: BaseException) -> str:
     origin = getattr(error, "orig", None) or error
     return (str(origin).strip().splitlines() or [type(error).__name__])[0]
-
-
-def open_study(storage: Any, name: str, *, direction: str, space: Space, protocol: dict[str, Any]) -> Any:
-    """Create the study, or return the existing one if its direction, space and protocol are the same.
-
-    Raises:
-        InputError: `protocol` cannot be stored as JSON.
-        StateError: Direction, space or protocol differ, or another program created the study.
-    """
-    wanted = _describe_study(direction, space, protocol)
-    study = import_optuna().create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    stored = study.user_attrs.get(PROTOCOL)
-    advice = "continue with the same value, or choose another study name"
-    if len(study.directions) != 1 or study.direction.name.lower() != direction:
-        raise StateError(f"study {name!r} has another direction, this search is to {direction}: {advice}")
-    if stored is None and (study.trials or study.user_attrs):
-        raise StateError(f"study {name!r} was not created by rmsprop: choose another study name")
-    if stored is None:
-        study.set_user_attr(PROTOCOL, wanted)
-        return study
-    new, old = _flatten(wanted), _flatten(stored)
-    for key in {**old, **new}:
-        if new.get(key) != old.get(key):
-            raise StateError(
-                f"study {name!r} has {key}={old.get(key)!r}, this search has {key}={new.get(key)!r}: {advice}"
-            )
-    return study
-
-
-def _describe_study(direction: str, space: Space, protocol: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes trials comparable, as a storage returns it: after a round trip through JSON."""
-    if not isinstance(protocol, dict):
-        raise InputTypeError(f"protocol: {type(protocol).__name__}, expected a dict of JSON values")
-    for key in ("direction", "space"):
-        if key in protocol:
-            raise InputError(f"protocol has the key {key!r}, which rmsprop stores itself: choose another key")
-    try:
-        own = json.dumps(protocol, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"protocol={protocol!r}, expected JSON values: {error}") from error
-    return {"direction": direction, "space": json.loads(json.dumps(dataclasses.asdict(space))), **json.loads(own)}
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

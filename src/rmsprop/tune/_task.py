@@ -12,16 +12,17 @@ import math
 import os
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rmsprop.errors import InputError
 from rmsprop.race.record import FIRST_TUNING_SEED, late
 from rmsprop.race.task import Data, Task
 from rmsprop.race.trial import fit
-from rmsprop.tune._result import TuneResult
-from rmsprop.tune._search import check_integers, check_options, raise_if_never_finite, search
+from rmsprop.tune._search import raise_if_never_finite, search
 from rmsprop.tune._space import Diverged, Setting, Space
 from rmsprop.tune._storage import import_optuna, require_shared_storage
+from rmsprop.tune._study import Options, TuneResult, check_integer
 from rmsprop.tune._workers import run_workers
 
 __all__ = ["TaskObjective", "build_space", "build_step", "prepare_task", "tune_task"]
@@ -60,21 +61,13 @@ def build_step(framework: str, params: Any, *, setting: Setting) -> Callable[[An
 
 @dataclasses.dataclass
 class TaskObjective:
-    """The score that a setting reaches on a task.
-
-    Attributes:
-        task: What to train; its session must be open during a call.
-        data: What `task.load` returned.
-        epochs: Per seed.
-        seeds: Each trains once.
-        build: Builds the optimizer, called as `build_step` is.
-    """
+    """The score that a setting reaches on a task; the task's session must be open during a call."""
 
     task: Task
     data: Data
-    epochs: int
-    seeds: tuple[int, ...]
-    build: Callable[..., Callable[[Any], Any]] = build_step
+    epochs: int  # per seed
+    seeds: tuple[int, ...]  # each trains once
+    build: Callable[..., Callable[[Any], Any]] = build_step  # builds the optimizer
 
     def __call__(self, setting: Setting) -> float:
         """Train, report the score of every epoch, and return the mean of the late scores.
@@ -111,7 +104,7 @@ def tune_task(
     listener: Callable[[TuneResult], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> TuneResult:
-    """Search the RMSprop that reaches the best score on a task; see `rmsprop.tune`.
+    """Search the RMSprop that reaches the best score on a task; arguments and errors as in `rmsprop.tune`.
 
     Args:
         task: What to train.
@@ -119,54 +112,51 @@ def tune_task(
         study: The study's name.
         storage: With several workers, a URL.
         quick: Use the task's quick budget.
-        workers: Processes at the same time; at most as many as trials and as CPU cores are started.
+        workers: Processes at the same time, at most as many as trials and as CPU cores.
         seed: Seed of the sampler.
         pruner: As in `rmsprop.tune`.
         listener: Called with the result so far when a trial has ended.
         say: Called with a line for the user, about workers that were not started or that died.
-
-    Raises:
-        InputError: An argument outside its domain, or a loss that was never finite.
-        StateError: The study is another one, or the workers died.
-        MissingDependency: Optuna or the task's data are missing.
     """
-    check_integers(workers=workers, least=1)
+    check_integer("workers", workers, least=1)
     if workers > 1:
         require_shared_storage(storage, workers=workers)
-    direction = "maximize" if task.metric.better == "higher" else "minimize"
-    check_options(trials=trials, seed=seed, direction=direction, study=study, pruner=pruner)
-    cores = os.cpu_count() or 1
-    if workers > (most := min(trials, cores)):
-        say(f"workers={workers}: only {most} started, for {trials} trials and {cores} CPU cores.")
-        workers = most
-    with task.session():
-        data = task.load()
     budget = task.quick if quick else task.budget
     seeds = tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds))
     if pruner == "median":
         # A setting that is slow in the first epochs may still be the best in the last ones.
         warmup = math.ceil(budget.epochs / 3)
         pruner = import_optuna().pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
-    protocol = {
-        "task": task.name, "data": data.fingerprint, "epochs": budget.epochs, "seeds": list(seeds),
-        "device": getattr(task, "device", "cpu"),
-    }  # fmt: skip
-    options: dict[str, Any] = {
-        "trials": trials, "study": study, "storage": storage, "direction": direction, "space": build_space(task),
-        "pruner": pruner, "seed": seed, "protocol": protocol,
-    }  # fmt: skip
-    if workers == 1:
-        result = search_task(task, budget.epochs, seeds, data=data, listener=listener, **options)
-    else:
-        job = (search_task, prepare_task(task, threads=max(1, cores // workers)), budget.epochs, seeds)
-        result = run_workers(job, workers, listener=listener, say=say, **options)
+    options = Options(
+        trials=trials,
+        study=study,
+        storage=storage,
+        direction="maximize" if task.metric.better == "higher" else "minimize",
+        space=build_space(task),
+        pruner=pruner,
+        seed=seed,
+        protocol={},
+    )
+    cores = os.cpu_count() or 1
+    if workers > (most := min(trials, cores)):
+        say(f"workers={workers}: only {most} started, for {trials} trials and {cores} CPU cores.")
+        workers = most
+    with task.session():
+        data = task.load()
+        device = getattr(task, "device", "cpu")
+        protocol = {"task": task.name, "epochs": budget.epochs, "seeds": seeds, "device": device}
+        options = dataclasses.replace(options, protocol={"data": data.fingerprint, **protocol})
+        if workers == 1:
+            result = search(TaskObjective(task, data, budget.epochs, seeds), options, listener=listener)
+    if workers > 1:
+        del data
+        job = partial(search_task, prepare_task(task, threads=max(1, cores // workers)), budget.epochs, seeds)
+        result = run_workers(job, workers, options, listener=listener, say=say)
     raise_if_never_finite(result, trials)
     return result
 
 
-def search_task(
-    task: Task, epochs: int, seeds: tuple[int, ...], *, data: Data | None = None, **options: Any
-) -> TuneResult:
-    """Run `search` with the task as the objective, in this process."""
+def search_task(task: Task, epochs: int, seeds: tuple[int, ...], options: Options, **callbacks: Any) -> TuneResult:
+    """Load the task in this process and search."""
     with task.session():
-        return search(TaskObjective(task, task.load() if data is None else data, epochs, seeds), **options)
+        return search(TaskObjective(task, task.load(), epochs, seeds), options, **callbacks)

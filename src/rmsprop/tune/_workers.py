@@ -17,12 +17,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any
 
 from rmsprop.errors import RMSpropError, StateError
-from rmsprop.tune._result import TuneResult, read_result
-from rmsprop.tune._storage import open_storage, open_study, silence_optuna
+from rmsprop.tune._study import Options, TuneResult, open_study
 
 __all__ = ["run_workers"]
 
@@ -31,42 +31,35 @@ EXIT_SECONDS = 5.0
 
 
 def run_workers(
-    job: tuple[Any, ...],
+    job: Callable[..., TuneResult],
     workers: int,
+    options: Options,
     *,
     listener: Callable[[TuneResult], None] | None,
     say: Callable[[str], None],
-    **options: Any,
 ) -> TuneResult:
-    """Run `job[0](*job[1:], **options)` in several processes until the study has its trials; see `tune_task`."""
-    space, direction, trials = options["space"], options["direction"], options["trials"]
-    with silence_optuna(), open_storage(options["storage"]) as storage:
-        study = open_study(storage, options["study"], direction=direction, space=space, protocol=options["protocol"])
-        resumed = read_result(study, space, direction).done
+    """Run `job(options, callbacks=...)` in several processes until the study has its trials; see `tune_task`."""
+    with open_study(options) as opened:
 
-        def read(**fields: Any) -> TuneResult:
-            return read_result(study, space, direction, resumed=resumed, **fields)
-
-        def count_done() -> int:
-            result = read()
+        def poll() -> int:
+            result = opened.read()
             if listener is not None and result.done:
                 listener(result)
             return result.done
 
         try:
-            while (missing := trials - count_done()) > 0:
-                errors = _run_round(job, options, min(workers, missing), missing, poll=count_done, say=say)
+            while (missing := options.trials - poll()) > 0:
+                errors = _run_round(partial(job, options), min(workers, missing), missing, poll=poll, say=say)
                 workers -= len(errors)
-                if workers <= 0 and count_done() < trials:
+                if workers <= 0 and poll() < options.trials:
                     raise errors[0]
         except KeyboardInterrupt:
-            return read(interrupted=True)
-        return read()
+            return opened.read(interrupted=True)
+        return opened.read()
 
 
 def _run_round(
-    job: tuple[Any, ...],
-    options: dict[str, Any],
+    job: Callable[..., TuneResult],
     workers: int,
     missing: int,
     *,
@@ -81,7 +74,7 @@ def _run_round(
         with _ignore_interrupts():
             for _ in range(workers):
                 receiver, sender = context.Pipe(duplex=False)
-                worker = context.Process(target=_work, args=(job, options, tickets, sender), daemon=True)
+                worker = context.Process(target=_work, args=(job, tickets, sender), daemon=True)
                 worker.start()
                 sender.close()
                 receivers[worker] = receiver
@@ -135,7 +128,7 @@ def _ignore_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(job: tuple[Any, ...], options: dict[str, Any], tickets: Any, sender: Any) -> None:
+def _work(job: Callable[..., TuneResult], tickets: Any, sender: Any) -> None:
     """Run the job in a worker process, and send its error to the parent."""
     # As Ctrl-C does in one process: Optuna marks the running trial as failed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -146,7 +139,7 @@ def _work(job: tuple[Any, ...], options: dict[str, Any], tickets: Any, sender: A
             study.stop()
 
     try:
-        result = job[0](*job[1:], callbacks=[take_ticket], **options)
+        result = job(callbacks=[take_ticket])
     except Exception as error:
         sender.send(_make_picklable(error))
     else:

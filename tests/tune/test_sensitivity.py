@@ -12,8 +12,8 @@ from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import task as tasks
 from rmsprop.race.task import Metric
-from rmsprop.tune._plateau import plateau
-from rmsprop.tune._sensitivity import Sensitivity, Settings, curve, measure, rows
+from rmsprop.tune._plateau import find_plateau
+from rmsprop.tune._sensitivity import Sensitivity, Settings, measure
 
 
 class Curve(Valley):

@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rmsprop.race.folder import Folder
     from rmsprop.race.task import Task
     from rmsprop.tune import Setting, TuneResult
 
@@ -70,7 +69,7 @@ def tune(  # noqa: D103 (HELP is the docstring)
     name = study or chosen.name + ("-quick" if quick else "")
     if out is None and Path(name).name != name:
         raise InputError(f"study={name!r} is not the name of a folder in runs: add --out DIR for the pictures")
-    folder = Folder(out or Path("runs") / f"{name}-tune")
+    folder = Folder(out or Path("runs") / f"{name}-tune").path
     count = trials if trials is not None else QUICK_TRIALS if quick else TRIALS
     console.print(f"{chosen.title}: {chosen.model}.", style="dim")
     with _Display(console, chosen, count, name) as display:
@@ -144,7 +143,7 @@ def _describe(setting: Setting) -> str:
     return f"lr {setting.lr:g}, rho {rule.rho:g}, eps {rule.eps:g}{momentum}{', centered' if rule.centered else ''}"
 
 
-def _print_result(console: Console, task: Task, result: TuneResult, folder: Folder) -> None:
+def _print_result(console: Console, task: Task, result: TuneResult, folder: Path) -> None:
     from collections import Counter
 
     from rmsprop.tune._draw import compute_importances, draw_importances, draw_map
@@ -166,10 +165,23 @@ def _print_result(console: Console, task: Task, result: TuneResult, folder: Fold
         "importance.png": draw_importances(result, title=f"{task.title}: what determined the {value}"),
         "best.py": code + "\n",
     }
-    files = [str(folder.write(name, content)) for name, content in contents.items() if content is not None]
+    files = [_write(folder / name, content) for name, content in contents.items() if content is not None]
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in compute_importances(result).items())
     if shares:
         console.print(f"What mattered: {shares}", soft_wrap=True)
     console.print(f"Files: {', '.join(files)}", soft_wrap=True)
     console.print(f"Best, trial {best.number}: {value} {metric.text(best.value)}", style="bold", soft_wrap=True)
     console.print(code, soft_wrap=True, markup=False)
+
+
+def _write(file: Path, content: str | bytes) -> str:
+    from rmsprop._files import replacing
+    from rmsprop.errors import FileError
+
+    try:
+        with replacing(file) as temporary:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        advice = "the trials are kept, run the same command again to write it"
+        raise FileError(f"{file}: {error.strerror}: {advice}") from error
+    return str(file)

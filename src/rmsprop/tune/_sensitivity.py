@@ -136,6 +136,15 @@ class Row:
         spread = "" if math.isnan(self.spread) else f" ± {self.spread:.2f}"
         return f"{'≥ ' if self.is_lower_bound else ''}{self.plateau.decades:.2f}{spread}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row for readers of sensitivity.json."""
+        plateau = self.plateau
+        return {
+            "optimizer": self.optimizer, "decades": plateau.decades, "spread": _mask_nan(self.spread),
+            "lower_bound": self.is_lower_bound, "parts": plateau.parts, "best": _mask_nan(plateau.best),
+            "best_lr": _mask_nan(plateau.lr), "diverged": self.diverged, "trials": self.trials,
+        }  # fmt: skip
+
 
 @dataclasses.dataclass(kw_only=True)
 class Sensitivity:
@@ -203,31 +212,16 @@ class Sensitivity:
 
     def to_json(self) -> str:
         """Return everything as JSON; the table is for readers only, as it follows from the points."""
-
-        def mask(value: float) -> float | None:
-            return value if math.isfinite(value) else None
-
         document = {
             "format": FORMAT,
             "settings": dataclasses.asdict(self.settings),
             "fingerprint": self.fingerprint,
             "complete": self.complete,
             "metric": self.metric,
-            "table": [
-                {
-                    "optimizer": row.optimizer,
-                    "decades": row.plateau.decades,
-                    "spread": mask(row.spread),
-                    "lower_bound": row.is_lower_bound,
-                    "parts": row.plateau.parts,
-                    "best": mask(row.plateau.best),
-                    "best_lr": mask(row.plateau.lr),
-                    "diverged": row.diverged,
-                    "trials": row.trials,
-                }
-                for row in self.rows()
-            ],  # fmt: skip
-            "points": [{**dataclasses.asdict(point), "score": mask(point.score)} for point in self.points.values()],
+            "table": [row.to_dict() for row in self.rows()],
+            "points": [
+                {**dataclasses.asdict(point), "score": _mask_nan(point.score)} for point in self.points.values()
+            ],
         }
         return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
@@ -336,3 +330,7 @@ def _check_earlier(result: Sensitivity, earlier: Sensitivity) -> None:
     if earlier.fingerprint != result.fingerprint:
         task = result.settings.task
         raise StateError(f"the earlier measurement used other data than {task} has now: choose another --out")
+
+
+def _mask_nan(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -20,6 +20,7 @@ from racing import ValleyTask
 from rmsprop.race import task as tasks
 
 SECONDS = 60
+NUMBERS = itertools.count()
 PROXY = (
     "import sys; from optuna.storages import get_storage, run_grpc_proxy_server; "
     "run_grpc_proxy_server(get_storage(sys.argv[1]), host='127.0.0.1', port=int(sys.argv[2]))"
@@ -109,9 +110,9 @@ def postgres_url():
 
 
 @pytest.fixture
-def database_url(postgres_url, numbers=itertools.count()):
+def database_url(postgres_url):
     """A new database of the PostgreSQL server."""
-    name = f"test{next(numbers)}"
+    name = f"test{next(NUMBERS)}"
     query_postgres(postgres_url, f"CREATE DATABASE {name}")
     return postgres_url.replace("/postgres", f"/{name}")
 

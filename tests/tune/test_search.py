@@ -122,7 +122,7 @@ def test_the_sampler_avoids_the_region_where_the_objective_diverged():
     for seed in range(4):
         result = rmsprop.tune(objective, trials=50, storage=None, space=space, seed=seed)
         late += [bool(trial.diverged) for trial in result.trials[25:]]
-    # Half of the range diverges: a sampler that learns nothing has 50 of these 100 there, and fewer than 35 once in 1000.
+    # Half of the range diverges: 50 of these 100 are expected of a sampler that learns nothing, less than 35 once in 1000.
     assert sum(late) < 35
 
 
@@ -171,7 +171,7 @@ def objective(setting):
 
 
 @pytest.fixture
-def killed_url(url):
+def url_of_killed_search(url):
     """The storage of a search that was killed in its fifth trial."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, url], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "started\n"
@@ -181,16 +181,16 @@ def killed_url(url):
 
 
 @pytest.mark.slow
-def test_a_killed_search_is_continued_to_the_asked_number_of_trials(killed_url):
-    result = rmsprop.tune(objective, trials=8, storage=killed_url)
+def test_a_killed_search_is_continued_to_the_asked_number_of_trials(url_of_killed_search):
+    result = rmsprop.tune(objective, trials=8, storage=url_of_killed_search)
     assert (result.resumed, result.done) == (4, 8)
 
 
 @pytest.mark.slow
-def test_the_trial_of_a_killed_process_is_tried_again_when_its_heartbeat_has_stopped(killed_url):
-    with sqlite3.connect(killed_url.removeprefix("sqlite:///")) as database:
+def test_the_trial_of_a_killed_process_is_tried_again_when_its_heartbeat_has_stopped(url_of_killed_search):
+    with sqlite3.connect(url_of_killed_search.removeprefix("sqlite:///")) as database:
         database.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
-    result = rmsprop.tune(objective, trials=8, storage=killed_url)
+    result = rmsprop.tune(objective, trials=8, storage=url_of_killed_search)
     assert [trial.state for trial in result.trials] == ["complete"] * 4 + ["failed"] + ["complete"] * 4
     failed, again = (trial.setting for trial in result.trials[4:6])
     assert (failed.lr, failed.rule) == (again.lr, again.rule)

@@ -48,7 +48,7 @@ def test_rho_is_uniform_over_the_decades_of_1_minus_rho():
     space, small = Space(rho=(0.9, 0.999)), 0
     for _ in range(400):
         trial = study.ask()
-        small += space.setting(space.suggest(trial)).rule.rho > 0.99
+        small += space.make_setting(space.suggest(trial)).rule.rho > 0.99
     # Half of them is expected; a fair coin is outside this range once in 10^15.
     assert abs(small - 200) < 80
 

@@ -33,7 +33,7 @@ def test_the_command_writes_pictures_and_the_best_setting_as_a_program_that_runs
     names = {}
     exec(code, names)
     study = optuna.load_study(study_name="valley", storage=f"sqlite:///{tmp_path}/runs/tune.db")
-    best = build_space(valley).setting(study.best_trial.params)
+    best = build_space(valley).make_setting(study.best_trial.params)
     assert (names["optimizer"].lr, names["optimizer"].rule) == (best.lr, best.rule)
     # The optimizer reaches the same value when it trains again.
     objective = TaskObjective(valley, valley.load(), epochs=valley.budget.epochs, seeds=(1000,))

@@ -176,7 +176,7 @@ class _Objective:
                 raise optuna.TrialPruned
 
         try:
-            setting = space.setting(space.suggest(trial), number=trial.number, report=report)
+            setting = space.make_setting(space.suggest(trial), number=trial.number, report=report)
             with quieted():
                 value = _to_float(self._objective(setting), "objective's value")
             if math.isfinite(value):

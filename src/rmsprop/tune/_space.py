@@ -156,12 +156,12 @@ class Space:
             "centered": trial.suggest_categorical("centered", list(self.centered)),
         }
 
-    def setting(self, params: dict[str, Any], **fields: Any) -> Setting:
+    def make_setting(self, params: dict[str, Any], **fields: Any) -> Setting:
         """Return the setting that a trial's stored numbers stand for, rounded to four digits.
 
         Example:
             >>> params = {"lr": 0.1, "1 - rho": 0.25, "eps": 1e-8, "momentum": 0.9, "centered": False}
-            >>> Space().setting(params).rule
+            >>> Space().make_setting(params).rule
             Rule(rho=0.75, eps=1e-08, eps_mode='inside', buffer='unit', momentum=0.9)
         """
         rule = self._build_rule(

@@ -150,7 +150,7 @@ class OpenStudy:
                 ended = Trial(
                     number=trial.number,
                     state=STATES[trial.state.name],
-                    setting=space.setting(trial.params, number=trial.number),
+                    setting=space.make_setting(trial.params, number=trial.number),
                     value=float(value),
                     diverged=str(trial.user_attrs.get(DIVERGED, "")),
                 )

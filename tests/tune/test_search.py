@@ -122,7 +122,7 @@ def test_the_sampler_avoids_the_region_where_the_objective_diverged():
     for seed in range(4):
         result = rmsprop.tune(objective, trials=50, storage=None, space=space, seed=seed)
         late += [bool(trial.diverged) for trial in result.trials[25:]]
-    # Half of the range diverges: 50 of these 100 are expected of a sampler that learns nothing, less than 35 once in 1000.
+    # Half of the range diverges: a sampler that learns nothing has 50 of these 100 there, less than 35 once in 1000.
     assert sum(late) < 35
 
 
@@ -359,9 +359,9 @@ def test_a_proxy_that_does_not_answer_is_named(monkeypatch):
 
 
 def test_a_missing_driver_is_named(monkeypatch):
-    for name in ("psycopg", "psycopg2"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependency, match=r'psycopg is needed for .*\*\*\*@host.*install "rmsprop\[postgresql'):
-        rmsprop.tune(bowl, trials=1, storage="postgresql://me:secret@host/tuning")
-    with pytest.raises(MissingDependency, match=r"needs a driver that is not installed: .*psycopg2"):
-        rmsprop.tune(bowl, trials=1, storage="postgresql+psycopg2://me@host/tuning")
+    for scheme, driver in (("postgresql", "psycopg"), ("postgresql+psycopg2", "psycopg2")):
+        monkeypatch.setitem(sys.modules, driver, None)
+        with pytest.raises(
+            MissingDependency, match=rf"me:\*\*\*@host.* needs a driver .*{driver}.*rmsprop\[postgresql\]"
+        ):
+            rmsprop.tune(bowl, trials=1, storage=f"{scheme}://me:secret@host/tuning")

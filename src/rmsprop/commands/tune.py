@@ -56,6 +56,8 @@ def tune(  # noqa: D103 (HELP is the docstring)
         Path | None, typer.Option(help="Folder of the pictures. [runs/STUDY-tune]", metavar="DIR", show_default=False)
     ] = None,
 ) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     from rmsprop.commands import words
     from rmsprop.errors import InputError
     from rmsprop.race import task as tasks
@@ -72,19 +74,31 @@ def tune(  # noqa: D103 (HELP is the docstring)
     folder = Folder(out or Path("runs") / f"{name}-tune").path
     count = trials if trials is not None else QUICK_TRIALS if quick else TRIALS
     console.print(f"{chosen.title}: {chosen.model}.", style="dim")
-    with _Display(console, chosen, count, name) as display:
+    bar = Progress(
+        TextColumn("[bold]tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("trials"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    line, printed = bar.add_task("", total=count), set[int]()
+
+    def show(result: TuneResult) -> None:
+        if result.resumed and not printed:
+            console.print(f"Continuing study {name}, which has {result.resumed} trials.")
+            printed.update(trial.number for trial in result.trials)
+        best, metric = result.best, chosen.metric
+        text = "" if best is None else f"best {metric.text(best.value)}, lr {best.setting.lr:g}"
+        bar.update(line, completed=result.done, description=text)
+        for trial in result.trials:
+            if trial.number not in printed and (trial.diverged or not console.is_terminal):
+                value = metric.text(trial.value) if trial.state == "complete" else trial.state
+                value = f"diverged, {trial.diverged}" if trial.diverged else value
+                console.print(f"  trial {trial.number}: {_describe(trial.setting)}: {value}")
+            printed.add(trial.number)
+
+    with bar:
         result = tune_task(
-            chosen,
-            trials=count,
-            study=name,
-            storage=storage or DEFAULT,
-            quick=quick,
-            workers=workers,
-            seed=seed,
-            pruner=pruner,
-            listener=display.show,
-            say=lambda line: console.print(line, style="yellow", soft_wrap=True),
-        )
+            chosen, trials=count, study=name, storage=storage or DEFAULT, quick=quick, workers=workers, seed=seed,
+            pruner=pruner, listener=show, say=lambda line: console.print(line, style="yellow", soft_wrap=True),
+        )  # fmt: skip
     if result.resumed >= count:
         console.print(f"Study {name} has {result.resumed} trials already: --trials {result.resumed + count} adds more.")
     _print_result(console, chosen, result, folder)
@@ -96,45 +110,6 @@ def tune(  # noqa: D103 (HELP is the docstring)
 
 
 tune.__doc__ = HELP
-
-
-class _Display:
-    """A progress bar with the best value so far on a terminal; elsewhere a line per trial."""
-
-    def __init__(self, console: Console, task: Task, trials: int, study: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._console, self._metric, self._study = console, task.metric, study
-        self._printed: set[int] | None = None
-        self._bar = Progress(
-            TextColumn("[bold]tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("trials"), TimeElapsedColumn(),
-            TextColumn("{task.description}"), console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._line = self._bar.add_task("", total=trials)
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._bar.stop()
-
-    def show(self, result: TuneResult) -> None:
-        if self._printed is None:
-            self._printed = set()
-            if result.resumed:
-                self._console.print(f"Continuing study {self._study}, which has {result.resumed} trials.")
-                self._printed = {trial.number for trial in result.trials}
-        best = result.best
-        text = "" if best is None else f"best {self._metric.text(best.value)}, lr {best.setting.lr:g}"
-        self._bar.update(self._line, completed=result.done, description=text)
-        for trial in result.trials:
-            if trial.number not in self._printed:
-                self._printed.add(trial.number)
-                value = self._metric.text(trial.value) if trial.state == "complete" else trial.state
-                value = f"diverged, {trial.diverged}" if trial.diverged else value
-                if trial.diverged or not self._console.is_terminal:
-                    self._console.print(f"  trial {trial.number}: {_describe(trial.setting)}: {value}")
 
 
 def _describe(setting: Setting) -> str:

@@ -11,7 +11,6 @@ process marks that trial as failed and puts its setting back into the queue. Mes
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import re
@@ -74,8 +73,7 @@ def open_storage(storage: Any) -> Iterator[Any]:
     elif url.drivername == "grpc":
         yield _open_proxy(storage, url)
     else:
-        with _explain_errors(storage):
-            database = _open_database(storage, url)
+        database = _open_database(storage, url)
         try:
             yield database
         finally:
@@ -117,41 +115,56 @@ def _is_in_memory(url: Any) -> bool:
 
 
 def _open_database(storage: str, url: Any) -> Any:
+    """Open a database; what SQLAlchemy, a driver or the file system raises becomes one line that names the URL."""
     import sqlalchemy
 
-    storages = import_optuna().storages
-    options: dict[str, Any] = {
-        "heartbeat_interval": HEARTBEAT_SECONDS,
-        "grace_period": GRACE_SECONDS,
-        "heartbeat_stale_trial_callback": storages.RetryHeartbeatStaleTrialCallback(),
-    }
-    if url.drivername in ("postgresql", "postgres"):
-        # Which driver SQLAlchemy chooses depends on its version.
-        installed = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]
-        if not installed:
-            purpose = f"the storage {_hide_password(storage)}"
-            raise MissingDependency.of("psycopg", extra="postgresql", purpose=purpose)
-        storage = f"postgresql+{installed[0]}://{storage.partition('://')[2]}"
-    elif url.get_backend_name() == "sqlite":
-        options["engine_kwargs"] = {"connect_args": {"timeout": LOCK_SECONDS}}
-        if not url.database.startswith("file:"):
+    where = f"storage={_hide_password(storage)!r}"
+    try:
+        if url.get_backend_name() == "sqlite" and not url.database.startswith("file:"):
             _create_sqlite_file(Path(url.database))
+        database = _create_tables(storage, url)
+        indexes = sqlalchemy.inspect(database.engine).get_indexes("studies")
+    except ImportError as error:
+        # Optuna's text names no package, its cause does.
+        reason = _first_line(error.__cause__ or error)
+        advice = 'the one for PostgreSQL comes with pip install "rmsprop[postgresql]"'
+        raise MissingDependency(f"{where} needs a driver that is not installed: {reason}; {advice}") from error
+    except Exception as error:
+        # SQLAlchemy, Alembic, the drivers and Optuna have no base class in common.
+        raise InputError(f"{where} cannot be opened: {_first_line(error)}; expected {EXAMPLES}") from error
+    if not any(index["unique"] and index["column_names"] == ["study_name"] for index in indexes):
+        raise InputError(
+            f"{where} is incomplete, because the program was killed while it created the database: "
+            "rename or delete it, and run the same command again"
+        )
+    return database
+
+
+def _create_tables(storage: str, url: Any) -> Any:
+    """Return Optuna's storage; its tables are created if they are missing."""
+    import sqlalchemy
+
+    storages, options = import_optuna().storages, {}
+    if url.drivername in ("postgresql", "postgres"):
+        # The driver that SQLAlchemy would choose depends on its version.
+        storage = f"postgresql+psycopg://{storage.partition('://')[2]}"
+    if url.get_backend_name() == "sqlite":
+        options = {"connect_args": {"timeout": LOCK_SECONDS}}
     for delay in (0.1, 0.2, 0.4, 0.8, None):
         try:
-            database = storages.RDBStorage(storage, **options)
-            break
+            return storages.RDBStorage(
+                storage,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+            )
         except sqlalchemy.exc.StatementError as error:
             # Another process may be creating the same tables at this moment.
             if delay is None or not re.search("already exists|duplicate|UNIQUE", str(error)):
                 raise
             time.sleep(delay)
-    indexes = sqlalchemy.inspect(database.engine).get_indexes("studies")
-    if not any(index["unique"] and index["column_names"] == ["study_name"] for index in indexes):
-        raise InputError(
-            f"storage={_hide_password(storage)!r} is incomplete, because the program was killed while it created the "
-            "database: rename or delete it, and run the same command again"
-        )
-    return database
+    return None
 
 
 def _create_sqlite_file(file: Path) -> None:
@@ -181,23 +194,6 @@ def _open_proxy(storage: str, url: Any) -> Any:
             "optuna.storages.run_grpc_proxy_server(storage, host=..., port=...)"
         ) from error
     return proxy
-
-
-@contextlib.contextmanager
-def _explain_errors(storage: str) -> Iterator[None]:
-    """Turn an error of SQLAlchemy, a driver or the file system into one line that names the URL."""
-    where = f"storage={_hide_password(storage)!r}"
-    try:
-        yield
-    except (InputError, MissingDependency):
-        raise
-    except ImportError as error:
-        # Optuna's text names no package, its cause does.
-        reason = _first_line(error.__cause__ or error)
-        raise MissingDependency(f"{where} needs a driver that is not installed: {reason}") from error
-    except Exception as error:
-        # SQLAlchemy, Alembic, the drivers and Optuna have no base class in common.
-        raise InputError(f"{where} cannot be opened: {_first_line(error)}; expected {EXAMPLES}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -133,11 +133,10 @@ def _print_result(console: Console, task: Task, result: TuneResult, folder: Path
     if (best := result.best) is None:
         console.print("No trial is complete yet.")
         return
-    metric, value, code = task.metric, f"validation {task.metric.name}", result.code(task.framework)
-    title = f"{task.title}: {result.done} trials of RMSprop"
+    code = result.code(task.framework)
     contents = {
-        "map.png": draw_map(result, title=title, value=value, log=not metric.percent, percent=metric.percent),
-        "importance.png": draw_importances(result, title=f"{task.title}: what determined the {value}"),
+        "map.png": draw_map(task, result),
+        "importance.png": draw_importances(task, result),
         "best.py": code + "\n",
     }
     files = [_write(folder / name, content) for name, content in contents.items() if content is not None]
@@ -145,7 +144,8 @@ def _print_result(console: Console, task: Task, result: TuneResult, folder: Path
     if shares:
         console.print(f"What mattered: {shares}", soft_wrap=True)
     console.print(f"Files: {', '.join(files)}", soft_wrap=True)
-    console.print(f"Best, trial {best.number}: {value} {metric.text(best.value)}", style="bold", soft_wrap=True)
+    value = f"validation {task.metric.name} {task.metric.text(best.value)}"
+    console.print(f"Best, trial {best.number}: {value}", style="bold", soft_wrap=True)
     console.print(code, soft_wrap=True, markup=False)
 
 

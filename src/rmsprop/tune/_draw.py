@@ -1,4 +1,4 @@
-"""The pictures of a search and of a sensitivity, as PNG files; `None` while there is nothing to draw.
+"""The pictures of a search and of a sensitivity, as PNG files.
 
 The background of the map is a mean of the complete trials' values, weighted by a normal density of the distance in
 decades (standard deviation 0.25 decades of lr and of 1 - rho): the other numbers differ from trial to trial, so no
@@ -18,7 +18,7 @@ import numpy as np
 from rmsprop._theme import LIGHT, open_figure, save_png
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
-from rmsprop.race.task import Task
+from rmsprop.race.task import Metric, Task
 from rmsprop.tune._sensitivity import Row, Sensitivity
 from rmsprop.tune._storage import silence_optuna
 from rmsprop.tune._study import Trial, TuneResult
@@ -52,17 +52,17 @@ def compute_importances(result: TuneResult) -> dict[str, float]:
     return {name: share for name, share in named.items() if name in result.space.searched}
 
 
-def draw_importances(result: TuneResult, *, title: str) -> bytes | None:
-    """Draw the importances as bars."""
-    shares = compute_importances(result)
+def draw_importances(task: Task, result: TuneResult) -> bytes | None:
+    """Draw the importances as bars; None if there are none."""
+    shares = sorted(compute_importances(result).items(), key=lambda item: item[1])
     if not shares:
         return None
     with _open(7.2, 0.55 * len(shares) + 1.5) as figure:
         ax = figure.subplots()
-        names = sorted(shares, key=lambda name: shares[name])
-        bars = ax.barh(names, [shares[name] for name in names], color=TABLE["rmsprop"].light, height=0.62)
-        ax.bar_label(bars, labels=[f"{100 * shares[name]:.0f} %" for name in names], padding=5)
-        ax.set(title=title, xlim=(0, 1.12 * max(shares.values())))
+        bars = ax.barh(*zip(*shares, strict=True), color=TABLE["rmsprop"].light, height=0.62)
+        ax.bar_label(bars, labels=[f"{100 * share:.0f} %" for _, share in shares], padding=5)
+        title = f"{task.title}: what determined the validation {task.metric.name}"
+        ax.set(title=title, xlim=(0, 1.12 * shares[-1][1]))
         ax.grid(visible=False)
         ax.xaxis.set_visible(False)
         ax.spines["bottom"].set_visible(False)
@@ -70,35 +70,26 @@ def draw_importances(result: TuneResult, *, title: str) -> bytes | None:
         return save_png(figure)
 
 
-def draw_map(result: TuneResult, *, title: str, value: str, log: bool = False, percent: bool = False) -> bytes:
-    """Draw every trial over lr and rho, the best one marked.
-
-    Args:
-        result: The search.
-        title: Title of the picture.
-        value: Name of the objective's value.
-        log: Whether the colors follow the value's logarithm.
-        percent: Whether the value is a fraction, to be shown in percent.
-    """
-    groups: dict[str, list[Trial]] = {"complete": [], "pruned": [], "diverged": []}
-    for trial in result.trials:
-        if trial.state != "failed":
-            groups["diverged" if trial.diverged else trial.state].append(trial)
-    log = log and all(trial.value > 0 for trial in groups["complete"])
+def draw_map(task: Task, result: TuneResult) -> bytes:
+    """Draw every trial over lr and rho, the best one marked."""
+    trials = [trial for trial in result.trials if trial.state != "failed"]
+    groups = {
+        "complete": [trial for trial in trials if trial.state == "complete"],
+        "pruned": [trial for trial in trials if trial.state == "pruned" and not trial.diverged],
+        "diverged": [trial for trial in trials if trial.diverged],
+    }
     with _open(8.4, 5.6) as figure:
         from matplotlib.ticker import FuncFormatter, NullFormatter
 
         ax = figure.subplots()
-        rho = result.space.rho
+        low, high = result.space.rho
         ax.set(
-            title=title, xlabel="lr", ylabel="rho", xscale="log", yscale="log", xlim=_widen(*result.space.lr),
-            ylim=_widen(1 - rho[1], 1 - rho[0])[::-1],
+            title=f"{task.title}: {len(trials)} trials of RMSprop", xlabel="lr", ylabel="rho", xscale="log",
+            yscale="log", xlim=_widen(*result.space.lr), ylim=_widen(1 - high, 1 - low)[::-1],
         )  # fmt: skip
         ax.grid(visible=False)
-        if groups["complete"]:
-            low, high, heights = _color_scale(groups["complete"], result.direction, log=log)
-            _draw_values(figure, ax, groups["complete"], heights, (low, high), result.direction, value, log, percent)
         if (best := result.best) is not None:
+            _draw_values(ax, groups["complete"], task.metric)
             ax.plot(
                 best.setting.lr, 1 - best.setting.rule.rho, marker="*", markersize=24, markerfacecolor=LIGHT.paper,
                 markeredgecolor=LIGHT.ink, markeredgewidth=1.6, linestyle="none", zorder=6,
@@ -107,62 +98,52 @@ def draw_map(result: TuneResult, *, title: str, value: str, log: bool = False, p
         for kind, marker in (("pruned", "|"), ("diverged", "x")):
             if groups[kind]:
                 ax.plot(
-                    *_positions(groups[kind]), marker=marker, markersize=8, markeredgewidth=1.5, color=LIGHT.ink,
+                    *_list_positions(groups[kind]), marker=marker, markersize=8, markeredgewidth=1.5, color=LIGHT.ink,
                     linestyle="none", label=f"{kind} ({len(groups[kind])})", zorder=5,
                 )  # fmt: skip
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{1 - y:.6g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-        if ax.get_legend_handles_labels()[1]:
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+        if trials:
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
         return save_png(figure)
 
 
-def _positions(trials: list[Trial]) -> Any:
-    return np.array([(trial.setting.lr, 1 - trial.setting.rule.rho) for trial in trials]).T
-
-
-def _color_scale(complete: list[Trial], direction: str, *, log: bool) -> tuple[float, float, Any]:
-    """Return the ends of the color scale and the trials' heights; a few bad trials do not stretch the scale."""
-    heights = np.array([trial.value for trial in complete])
-    heights = np.log10(heights) if log else heights
-    bulk = np.quantile(heights, 0.75 if direction == "minimize" else 0.25)
-    low, high = (heights.min(), bulk) if direction == "minimize" else (bulk, heights.max())
-    if low == high:
-        low, high = heights.min(), heights.max()
-    return (low, high, heights) if low < high else (low - 0.5, high + 0.5, heights)
-
-
-def _draw_values(
-    figure: Any, ax: Any, complete: list[Trial], heights: Any, ends: tuple[float, float], direction: str, value: str,
-    log: bool, percent: bool,
-) -> None:  # fmt: skip
+def _draw_values(ax: Any, complete: list[Trial], metric: Metric) -> None:
+    """Draw the complete trials in the color of their value, and the mean of the values around them."""
     import matplotlib
-    from matplotlib.colors import ListedColormap
-    from matplotlib.ticker import FuncFormatter, PercentFormatter
+    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+    from matplotlib.ticker import PercentFormatter
 
-    low, high = ends
-    cmap = "cividis_r" if direction == "minimize" else "cividis"
-    x, y = _positions(complete)
+    values = np.array([trial.value for trial in complete])
+    # The scale ends before the worst quarter, as a few bad trials would leave one color for all others.
+    low, high = values.min(), values.max()
+    if metric.better == "higher":
+        cmap, low = "cividis", min(np.quantile(values, 0.25), np.nextafter(high, low))
+    else:
+        cmap, high = "cividis_r", max(np.quantile(values, 0.75), np.nextafter(low, high))
+    norm = LogNorm(low, high) if low > 0 and not metric.percent else Normalize(low, high)
+    x, y = _list_positions(complete)
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     gx, gy = np.meshgrid(np.geomspace(left, right, 160), np.geomspace(bottom, top, 120))
     square = np.log10(gx[..., None] / x) ** 2 + np.log10(gy[..., None] / y) ** 2
     weight = np.exp(-square / (2 * KERNEL_WIDTH**2))
-    surface = (weight * np.clip(heights, low, high)).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1e-300)
+    surface = (weight * np.clip(norm(values), 0, 1)).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1e-300)
     surface[square.min(axis=-1) > KERNEL_RADIUS**2] = np.nan
     # Mixed with white, as a transparent mesh would show its seams.
     pale = ListedColormap(0.55 * matplotlib.colormaps[cmap](np.linspace(0, 1, 256)) + 0.45)
-    ax.pcolormesh(gx, gy, surface, cmap=pale, vmin=low, vmax=high, shading="nearest", zorder=1)
+    ax.pcolormesh(gx, gy, surface, cmap=pale, vmin=0, vmax=1, shading="nearest", zorder=1)
     dots = ax.scatter(
-        x, y, c=heights, cmap=cmap, vmin=low, vmax=high, s=52, edgecolors=LIGHT.ink, linewidths=0.8, zorder=4,
+        x, y, c=values, cmap=cmap, norm=norm, s=52, edgecolors=LIGHT.ink, linewidths=0.8, zorder=4,
         label=f"complete ({len(complete)})",
     )  # fmt: skip
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}
-    bar = figure.colorbar(dots, ax=ax, extend=extend[bool(heights.min() < low), bool(heights.max() > high)], pad=0.02)
-    if log:
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda exponent, _: f"{10**exponent:.3g}"))
-    elif percent:
+    bar = ax.figure.colorbar(dots, ax=ax, extend="min" if metric.better == "higher" else "max", pad=0.02)
+    if metric.percent:
         bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    bar.set_label(f"{value} ({'lower' if direction == 'minimize' else 'higher'} is better)")
+    bar.set_label(f"validation {metric.name} ({metric.better} is better)")
+
+
+def _list_positions(trials: list[Trial]) -> Any:
+    return np.array([(trial.setting.lr, 1 - trial.setting.rule.rho) for trial in trials]).T
 
 
 def _widen(low: float, high: float) -> tuple[float, float]:

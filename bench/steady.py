@@ -151,7 +151,7 @@ def grid(name: str, effort: Effort) -> tuple[range, list[float]]:
     """Return the places of a task's rates, as they are written down, and the rates."""
     settings = Settings.of(prepare_task(get(name), quick=effort.short), optimizers=("rmsprop",))
     places = range(settings.first, settings.last + 1)
-    return places, [settings.rate(place) for place in places]
+    return places, [settings.get_rate(place) for place in places]
 
 
 def curve(points: Points, name: str, label: str, places: range) -> list[float]:

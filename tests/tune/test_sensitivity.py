@@ -105,7 +105,7 @@ def test_a_plateau_may_have_several_parts_or_none(rates, scores, parts):
 def test_the_measured_width_is_that_of_the_curve():
     # Four rates per decade, and the score falls from 1 to 0 between two of them: 0.01 of that distance counts.
     result = run()
-    (row,) = result.rows()
+    (row,) = result.list_rows()
     assert result.complete
     assert row.plateau.decades == pytest.approx(4 * 0.25 + 2 * 0.25 * 0.01, abs=1e-3)
     assert row.widths == pytest.approx([row.plateau.decades] * 2)
@@ -113,19 +113,19 @@ def test_the_measured_width_is_that_of_the_curve():
 
 
 def test_the_grid_has_four_rates_per_decade_over_five_decades_around_the_tasks_grid():
-    rates, _ = run().curve("sgd")
+    rates, _ = run().compute_curve("sgd")
     assert (rates[0], rates[-1], len(rates)) == (0.0003162, 31.62, 21)
     assert np.diff(np.log10(rates)) == pytest.approx(0.25, abs=1e-3)
 
 
 def test_a_plateau_at_the_end_of_the_grid_is_followed_beyond_it():
-    (row,) = run(CurveTask(lambda lr, seed: float(0.01 < lr < 31.62 * 10**0.6))).rows()
+    (row,) = run(CurveTask(lambda lr, seed: float(0.01 < lr < 31.62 * 10**0.6))).list_rows()
     assert not row.is_lower_bound
     assert row.plateau.parts[0][1] == pytest.approx(31.62 * 10 ** (0.5 + 0.0025), rel=1e-2)
 
 
 def test_a_plateau_without_an_end_is_a_lower_bound():
-    (row,) = run(CurveTask(lambda lr, seed: float(lr > 0.01))).rows()
+    (row,) = run(CurveTask(lambda lr, seed: float(lr > 0.01))).list_rows()
     assert row.is_lower_bound
     assert row.text.startswith("≥ ")
     # The grid grows by two decades at most.
@@ -134,13 +134,13 @@ def test_a_plateau_without_an_end_is_a_lower_bound():
 
 def test_the_spread_is_that_of_the_seeds_own_widths():
     wide, narrow = hill(0.1, 1.1), hill(0.1, 0.1)
-    (row,) = run(CurveTask(lambda lr, seed: (wide if seed % 2 else narrow)(lr, seed))).rows()
+    (row,) = run(CurveTask(lambda lr, seed: (wide if seed % 2 else narrow)(lr, seed))).list_rows()
     assert sorted(row.widths) == pytest.approx([0.005, 2.005], abs=1e-3)
     assert row.spread == pytest.approx(abs(row.widths[0] - row.widths[1]) / math.sqrt(2))
 
 
 def test_a_diverged_trial_is_counted_and_its_rate_is_not_on_the_plateau():
-    (row,) = run(ValleyTask(poison={1000: 2})).rows()
+    (row,) = run(ValleyTask(poison={1000: 2})).list_rows()
     assert row.diverged == row.trials // 2
     assert row.plateau.parts == ()
 
@@ -223,7 +223,7 @@ def test_the_command_writes_a_table_a_picture_and_the_numbers(valley, tmp_path):
     assert (tmp_path / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
     measured = Sensitivity.from_json((tmp_path / "sensitivity.json").read_text(), where="file")
     table = load(tmp_path)["table"]
-    for entry, row in zip(table, measured.rows(), strict=True):
+    for entry, row in zip(table, measured.list_rows(), strict=True):
         assert (entry["optimizer"], entry["decades"]) == (row.optimizer, row.plateau.decades)
         assert row.text in result.output
         assert f"{row.diverged} of {row.trials}" in result.output

@@ -102,12 +102,6 @@ def test_if_every_worker_fails_the_error_is_raised(how, error, reason, url):
         tune_task(FailingTask(how), trials=TRIALS, study="failing", storage=url, workers=2)
 
 
-def test_a_loss_that_is_never_finite_raises(url):
-    task = ValleyTask(poison={1000: 1})
-    with pytest.raises(InputError, match=r"not finite in any of 3 trials \(the last: the loss is not finite at step 1"):
-        tune_task(task, trials=3, study="valley", storage=url, workers=2)
-
-
 ENDLESS = """
 import os, pathlib, sys
 from worker_tasks import EndlessTask

@@ -11,14 +11,16 @@ from racing import ValleyTask
 from rmsprop.errors import FileError
 
 
-class MeetingTask(ValleyTask):
-    """A task whose first trial in each of two workers waits for the other worker."""
-
-    name = "meeting"
+class FolderTask(ValleyTask):
+    """A task with a folder that its workers write to."""
 
     def __init__(self, folder):
         super().__init__()
         self._folder = folder
+
+
+class MeetingTask(FolderTask):
+    """A task whose first trial in each of two workers waits for the other worker."""
 
     def learner(self, data, seed):
         (self._folder / f"{os.getpid()}").touch()
@@ -27,14 +29,8 @@ class MeetingTask(ValleyTask):
         return super().learner(data, seed)
 
 
-class EndlessTask(ValleyTask):
+class EndlessTask(FolderTask):
     """A task whose trials never end; each worker holds a lock on a file while it lives."""
-
-    name = "endless"
-
-    def __init__(self, folder):
-        super().__init__()
-        self._folder = folder
 
     def learner(self, data, seed):
         file = (self._folder / f"{os.getpid()}.new").open("w")
@@ -45,29 +41,21 @@ class EndlessTask(ValleyTask):
 
 
 class FailingTask(ValleyTask):
-    """A task whose first trial, or every trial, fails: a signal kills the worker, or an exception is raised."""
-
-    name = "failing"
+    """A task whose trials fail, or only the first one if there is a marker file to write."""
 
     def __init__(self, how, *, marker=None):
         super().__init__()
         self._how, self._marker = how, marker
 
     def learner(self, data, seed):
-        if self._is_to_fail():
-            if self._how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise ERRORS[self._how]
-        return super().learner(data, seed)
-
-    def _is_to_fail(self):
-        if self._marker is None:
-            return True
         try:
-            self._marker.touch(exist_ok=False)
+            if self._marker is not None:
+                self._marker.touch(exist_ok=False)
         except FileExistsError:
-            return False
-        return True
+            return super().learner(data, seed)
+        if self._how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ERRORS[self._how]
 
 
 class UnpicklableError(Exception):

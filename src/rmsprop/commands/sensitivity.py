@@ -98,8 +98,8 @@ def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Fo
 
     console.print(f"{task.title}: {task.model}.", style="dim", soft_wrap=True)
     console.print(
-        f"{len(settings.optimizers)} optimizers, lr {settings.rate(settings.first):g} to "
-        f"{settings.rate(settings.last):g}, {settings.per_decade} per decade, seeds: {settings.seeds}, "
+        f"{len(settings.optimizers)} optimizers, lr {settings.get_rate(settings.first):g} to "
+        f"{settings.get_rate(settings.last):g}, {settings.per_decade} per decade, seeds: {settings.seeds}, "
         f"epochs: {settings.epochs}."
     )
     display = progress.Progress(
@@ -113,7 +113,7 @@ def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Fo
     def listener(result: Sensitivity, point: Point | None, planned: int) -> None:
         done, text = len(result.points), ""
         if point is not None:
-            text = f"{choice.get(point.optimizer).label}, lr {settings.rate(point.place):g}"
+            text = f"{choice.get(point.optimizer).label}, lr {settings.get_rate(point.place):g}"
             if not console.is_terminal and done % 50 == 0:
                 console.print(f"  {done} of {planned} trials")
             if folder.due():
@@ -140,7 +140,7 @@ def _print_table(console: Console, task: Task, result: Sensitivity) -> None:
     from rich import box
     from rich.table import Table
 
-    rows = result.rows()
+    rows = result.list_rows()
     table = Table(
         title=f"Decades of lr within 1 % of the best validation {task.metric.name}",
         title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD, pad_edge=False,

@@ -154,7 +154,7 @@ def _widen(low: float, high: float) -> tuple[float, float]:
 
 def draw_sensitivity(task: Task, result: Sensitivity) -> bytes | None:
     """Draw the metric over lr, a panel per optimizer on the same scale, the plateau shaded."""
-    table = result.rows()
+    table = result.list_rows()
     if not table:
         return None
     columns = min(COLUMNS, len(table))
@@ -183,9 +183,9 @@ def _draw_panel(ax: Any, result: Sensitivity, row: Row, scale: float) -> None:
         # A part of a single point has no width and is drawn as a line.
         ax.axvspan(low, high, color=style.light, alpha=0.2, linewidth=0 if high > low else 1.5)
     for seed in range(result.settings.seeds):
-        rates, scores = result.curve(row.optimizer, seed=seed)
+        rates, scores = result.compute_curve(row.optimizer, seed=seed)
         ax.plot(rates, scale * np.array(scores), color=style.light, linewidth=0.8, alpha=0.55)
-    rates, scores = result.curve(row.optimizer)
+    rates, scores = result.compute_curve(row.optimizer)
     ax.plot(
         rates, scale * np.array(scores), color=style.light, linewidth=2.2, linestyle=style.dash, marker=style.marker,
         markersize=5, zorder=4,
@@ -203,7 +203,7 @@ def _draw_panel(ax: Any, result: Sensitivity, row: Row, scale: float) -> None:
 
 def _choose_limits(task: Task, result: Sensitivity, table: list[Row], scale: float) -> tuple[float, float]:
     """Return the range of the metric to show: from the best score to beyond the median."""
-    scores = [score for row in table for score in result.curve(row.optimizer)[1]]
+    scores = [score for row in table for score in result.compute_curve(row.optimizer)[1]]
     goodness = [task.metric.goodness(scale * score) for score in scores if math.isfinite(score)]
     if not goodness:
         return 0.0, 1.0

@@ -84,11 +84,11 @@ class Settings:
         optimizers = tuple(dict.fromkeys(earlier.optimizers + self.optimizers))
         return dataclasses.replace(self, optimizers=optimizers, seeds=max(self.seeds, earlier.seeds))
 
-    def rate(self, place: int) -> float:
+    def get_rate(self, place: int) -> float:
         """Return the learning rate at a place of the grid.
 
         Example:
-            >>> Settings(task="", optimizers=(), seeds=1, epochs=1, first=-4, last=0).rate(-2)
+            >>> Settings(task="", optimizers=(), seeds=1, epochs=1, first=-4, last=0).get_rate(-2)
             0.3162
         """
         return float(f"{10 ** (place / self.per_decade):.4g}")
@@ -156,19 +156,19 @@ class Sensitivity:
     points: dict[tuple[str, int, int], Point] = dataclasses.field(default_factory=dict)  # (optimizer, place, seed)
     complete: bool = False  # no trial is missing
 
-    def curve(
+    def compute_curve(
         self, optimizer: str, *, seed: int | None = None, places: range | None = None
     ) -> tuple[list[float], list[float]]:
         """Return rates and scores of a seed, or of the mean over seeds; NaN where a trial diverged or is missing."""
-        places = self.places(optimizer) if places is None else places
+        places = self.list_places(optimizer) if places is None else places
         seeds = range(self.settings.seeds) if seed is None else (seed,)
         scores = []
         for place in places:
             points = [self.points.get((optimizer, place, s)) for s in seeds]
             scores.append(statistics.fmean(math.nan if point is None else point.score for point in points))
-        return [self.settings.rate(place) for place in places], scores
+        return [self.settings.get_rate(place) for place in places], scores
 
-    def places(self, optimizer: str) -> range:
+    def list_places(self, optimizer: str) -> range:
         """Return the places of an optimizer's grid, extended where its plateau touches an end."""
         first, last = self.settings.first, self.settings.last
         for _ in range(EXTENSIONS):
@@ -180,11 +180,11 @@ class Sensitivity:
             last += self.settings.per_decade * plateau.open_above
         return range(first, last + 1)
 
-    def rows(self) -> list[Row]:
+    def list_rows(self) -> list[Row]:
         """Return a row per optimizer whose grid is measured, the widest plateau first."""
         table = []
         for optimizer in self.settings.optimizers:
-            places, seeds = self.places(optimizer), range(self.settings.seeds)
+            places, seeds = self.list_places(optimizer), range(self.settings.seeds)
             if self._is_measured(optimizer, places):
                 scores = [self.points[optimizer, place, seed].score for place in places for seed in seeds]
                 row = Row(
@@ -199,7 +199,7 @@ class Sensitivity:
 
     def list_trials(self) -> list[tuple[str, int, int]]:
         """Return the trials of the grids as far as they are known now, seed by seed, all optimizers in turn."""
-        grids = {optimizer: self.places(optimizer) for optimizer in self.settings.optimizers}
+        grids = {optimizer: self.list_places(optimizer) for optimizer in self.settings.optimizers}
         return [
             (name, p, seed) for seed in range(self.settings.seeds) for name, places in grids.items() for p in places
         ]
@@ -208,7 +208,7 @@ class Sensitivity:
         return all((optimizer, place, s) in self.points for place in places for s in range(self.settings.seeds))
 
     def _find_plateau(self, optimizer: str, places: range, seed: int | None = None) -> Plateau:
-        return find_plateau(*self.curve(optimizer, seed=seed, places=places), better=self.metric["better"])
+        return find_plateau(*self.compute_curve(optimizer, seed=seed, places=places), better=self.metric["better"])
 
     def to_json(self) -> str:
         """Return everything as JSON; the table is for readers only, as it follows from the points."""
@@ -218,7 +218,7 @@ class Sensitivity:
             "fingerprint": self.fingerprint,
             "complete": self.complete,
             "metric": self.metric,
-            "table": [row.to_dict() for row in self.rows()],
+            "table": [row.to_dict() for row in self.list_rows()],
             "points": [
                 {**dataclasses.asdict(point), "score": _mask_nan(point.score)} for point in self.points.values()
             ],
@@ -282,7 +282,7 @@ def measure(
         >>> from rmsprop.race import get
         >>> digits = get("digits")
         >>> settings = Settings.of(digits, optimizers=("rmsprop",), seeds=1, epochs=1, quick=True)
-        >>> measure(digits, settings).rows()[0].plateau.decades > 0
+        >>> measure(digits, settings).list_rows()[0].plateau.decades > 0
         True
     """
     for optimizer in settings.optimizers:
@@ -299,7 +299,7 @@ def measure(
         try:
             for key in _iterate_missing(result):
                 optimizer, place, seed = key
-                lr = settings.rate(place)
+                lr = settings.get_rate(place)
                 job = Job(phase="tuning", optimizer=optimizer, lr=lr, seed=FIRST_TUNING_SEED + seed)
                 trial = train(task, data, job, epochs=settings.epochs)
                 score, diverged = trial.late_score, ""

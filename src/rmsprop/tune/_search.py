@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rmsprop._advice import quieted
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
 from rmsprop.tune._space import Diverged, Setting, Space
@@ -142,6 +144,7 @@ def _optimize(study: Any, objective: _Objective, callbacks: Sequence[Any]) -> No
     reports as an error. The trial is in the queue again, so the search goes on.
     """
     while True:
+        objective.number = -1
         try:
             study.optimize(objective, callbacks=callbacks)
             return
@@ -194,8 +197,6 @@ class _Objective:
         raise optuna.TrialPruned(reason)
 
     def _make_sampler(self, number: int) -> Any:
-        import numpy as np
-
         earlier = (trial for trial in self._study.get_trials(deepcopy=False) if trial.number < number)
         place = sum(trial.state.name != "FAIL" for trial in earlier)
         seed = int(np.random.SeedSequence([self._options.seed, place]).generate_state(1)[0])

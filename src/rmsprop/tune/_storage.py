@@ -14,13 +14,14 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rmsprop._files import name_beside, remove_stale
 from rmsprop.errors import InputError, MissingDependency
 
 __all__ = ["DEFAULT", "import_optuna", "open_storage", "require_shared_storage", "silence_optuna"]
@@ -121,7 +122,7 @@ def _open_database(storage: str, url: Any) -> Any:
     where = f"storage={_hide_password(storage)!r}"
     try:
         if url.get_backend_name() == "sqlite" and not url.database.startswith("file:"):
-            _create_sqlite_file(Path(url.database))
+            _create_sqlite_file(url)
         database = _create_tables(storage, url)
         indexes = sqlalchemy.inspect(database.engine).get_indexes("studies")
     except ImportError as error:
@@ -167,14 +168,22 @@ def _create_tables(storage: str, url: Any) -> Any:
     return None
 
 
-def _create_sqlite_file(file: Path) -> None:
+def _create_sqlite_file(url: Any) -> None:
     """Create the tables in another file and link it here, because SQLite does not create them in one transaction."""
+    file = Path(url.database)
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
-        # Linking fails if another process was faster, or where a file system has no hard links.
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".tune-") as folder, contextlib.suppress(OSError):
-            import_optuna().storages.RDBStorage(f"sqlite:///{folder}/new.db").engine.dispose()
-            os.link(Path(folder, "new.db"), file)
+        remove_stale(file.parent)
+        part = name_beside(file, "part")
+        part.mkdir()
+        try:
+            new = part / "new.db"
+            import_optuna().storages.RDBStorage(str(url.set(database=str(new)))).engine.dispose()
+            # Fails if another process was faster, or where a file system has no hard links.
+            with contextlib.suppress(OSError):
+                os.link(new, file)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _open_proxy(storage: str, url: Any) -> Any:

@@ -133,24 +133,43 @@ def test_an_objective_that_is_never_finite_raises():
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_after_an_exception_or_ctrl_c_the_same_call_continues_as_if_nothing_had_happened(error, url):
-    failing = [7]
+    failing = [7, 8, 9] if error is KeyboardInterrupt else [7]
 
     def bowl(setting):
         if setting.number in failing:
             raise error
         return rmsprop.minimize(lambda x: x @ x, np.ones(3), lr=setting.lr, dialect=setting.rule, steps=20).fun
 
-    if error is KeyboardInterrupt:
-        first = rmsprop.tune(bowl, trials=13, storage=url)
-        assert (first.interrupted, first.done) == (True, 7)
-    else:
-        with pytest.raises(ZeroDivisionError):
-            rmsprop.tune(bowl, trials=13, storage=url)
-    failing.clear()
+    for _ in failing:
+        if error is KeyboardInterrupt:
+            first = rmsprop.tune(bowl, trials=13, storage=url)
+            assert (first.interrupted, first.done) == (True, 7)
+        else:
+            with pytest.raises(ZeroDivisionError):
+                rmsprop.tune(bowl, trials=13, storage=url)
+    failures, failing = len(failing), []
     second = rmsprop.tune(bowl, trials=13, storage=url)
     assert (second.resumed, second.done, second.interrupted) == (7, 13, False)
-    assert [trial.state for trial in second.trials].count("failed") == 1
+    assert [trial.state for trial in second.trials].count("failed") == failures
     assert list_settings(second) == list_settings(rmsprop.tune(bowl, trials=13, storage=None))
+
+
+def test_a_setting_that_failed_twice_is_not_tried_again(memory):
+    tried = []
+
+    def objective(setting):
+        tried.append((setting.lr, setting.rule))
+        if setting.number in (2, 3):
+            raise MemoryError
+        return 1.0
+
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            rmsprop.tune(objective, trials=6, storage=memory)
+    result = rmsprop.tune(objective, trials=6, storage=memory)
+    assert result.done == 6
+    assert tried[2] == tried[3]
+    assert len(set(tried)) == len(tried) - 1
 
 
 # ---- a process that dies ---------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ def test_a_worker_that_fails_is_reported_and_the_others_finish(how, line, url, t
     result = tune_task(task, trials=TRIALS, study="failing", storage=url, workers=2, say=lines.append)
     assert result.done == TRIALS
     assert [trial.state for trial in result.trials].count("failed") == (how == "memory")
+    assert len({(t.setting.lr, t.setting.rule) for t in result.trials if t.state != "failed"}) == TRIALS
     assert lines == [line]
 
 

@@ -1,14 +1,17 @@
 """The search: Optuna draws a setting, the objective returns its value, until the study has enough finished trials.
 
-The sampler is seeded anew for each trial, from `seed` and the trial's place among those that did not fail. So with one
-worker a search that was interrupted continues with the settings that it would have tried without the interruption.
+The sampler is seeded anew for each trial, from `seed` and the trial's place: the first free one of 0, 1, 2 and so on.
+The place of a failed trial is free again, until two trials failed there other than by Ctrl-C. So with one worker a
+search that was interrupted continues with the settings that it would have tried without the interruption.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +25,7 @@ from rmsprop.tune._study import DIVERGED, Direction, Options, TuneResult, check_
 
 __all__ = ["raise_if_never_finite", "search", "tune"]
 
+PLACE, INTERRUPTED = "rmsprop:place", "rmsprop:interrupted"
 STARTUP_TRIALS = 10
 """Trials drawn at random before the sampler learns from them."""
 
@@ -167,7 +171,7 @@ class _Objective:
     def __call__(self, trial: Any) -> float:
         optuna, space = import_optuna(), self._options.space
         self.number, self.error = trial.number, None
-        self._study.sampler = self._make_sampler(trial.number)
+        self._study.sampler = self._make_sampler(trial)
 
         def report(step: int, value: float) -> None:
             check_integer("step", step, least=0)
@@ -191,16 +195,32 @@ class _Objective:
             raise
         except BaseException as error:
             self.error = error
+            if isinstance(error, KeyboardInterrupt):
+                trial.set_user_attr(INTERRUPTED, True)
             raise
         trial.set_user_attr(DIVERGED, reason)
         # Pruned, because the sampler learns from pruned trials and ignores failed ones.
         raise optuna.TrialPruned(reason)
 
-    def _make_sampler(self, number: int) -> Any:
-        earlier = (trial for trial in self._study.get_trials(deepcopy=False) if trial.number < number)
-        place = sum(trial.state.name != "FAIL" for trial in earlier)
+    def _make_sampler(self, trial: Any) -> Any:
+        """Return a sampler with the seed of the trial's place."""
+        earlier = [other for other in self._study.get_trials(deepcopy=False) if other.number < trial.number]
+        failed = [other for other in earlier if other.state.name == "FAIL"]
+        failures = Counter(_get_place(other) for other in failed if INTERRUPTED not in other.user_attrs)
+        taken = {_get_place(other) for other in earlier if other.state.name != "FAIL"}
+        taken |= {place for place, count in failures.items() if count > 1}
+        free = (place for place in itertools.count() if place not in taken)
+        # Earlier trials that have not chosen a place yet will choose the first ones.
+        choosing = sum(_get_place(other) is None for other in earlier)
+        place = next(itertools.islice(free, choosing, None))
+        trial.set_user_attr(PLACE, trial.user_attrs.get(PLACE, place))
         seed = int(np.random.SeedSequence([self._options.seed, place]).generate_state(1)[0])
         return import_optuna().samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
+
+
+def _get_place(trial: Any) -> int | None:
+    place: int | None = trial.user_attrs.get(PLACE, trial.number if trial.state.is_finished() else None)
+    return place
 
 
 def raise_if_never_finite(result: TuneResult, trials: int) -> None:

@@ -5,7 +5,7 @@
     grpc://host:port                Optuna's proxy in front of a database
 
 In a database, Optuna records a heartbeat for every running trial. If it stops for two minutes, the next trial of any
-process marks that trial as failed and puts its setting back into the queue. Messages never show a URL's password.
+process marks that trial as failed and puts its setting back into the queue, once. Messages never show a URL's password.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _create_tables(storage: str, url: Any) -> Any:
                 engine_kwargs=options,
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(),
+                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
             )
         except sqlalchemy.exc.StatementError as error:
             # Another process may be creating the same tables at this moment.

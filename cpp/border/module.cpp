@@ -118,7 +118,7 @@ NB_MODULE(_core, m) {
     // torch keeps parameters, and what hooks of theirs refer to, in C++ until after the interpreter has ended: an
     // optimizer's plan that is still alive then is no leak.
     nb::set_leak_warnings(false);
-    m.doc() = "The compiled step. cpp/kernel computes, cpp/border checks; rmsprop.reference is the specification.";
+    m.doc() = "The compiled step. cpp/kernel computes, cpp/border checks; rmsprop.formula is the specification.";
     nb::class_<border::Rule>(m, "Rule", "The switches of rmsprop.Rule, read once.")
         .def("__init__", &init_rule, nb::kw_only(), "rho"_a, "eps"_a, "eps_mode"_a, "centered"_a, "var_floor"_a,
              "bias_correction"_a, "buffer"_a, "momentum"_a, "nesterov"_a, "weight_decay"_a, "weight_decay_mode"_a,

@@ -32,7 +32,7 @@ class Rule:
 
 
 class Plan:
-    """What `_core.Plan` is to the compiled step. Keeps no pointer, so it looks at everything at every step."""
+    """What `_core.Plan` is to the compiled step. It keeps no pointer, so it checks everything at every step."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Plan:
         self.rule, self.params, self.buffers, self.steps, self.names = rule.rule, params, buffers, steps, names
 
     def check(self) -> None:
-        """Refuse parameters and buffers that no step could take."""
+        """Raise for parameters and buffers that no step could take."""
         _check(self.rule, self.params, [None] * len(self.params), self.buffers, self.names, everything=True)
 
 
@@ -74,7 +74,7 @@ def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) 
     for i, grad in enumerate(grads):
         if grad is None:
             continue
-        # Overflow and NaN arrive in the arrays, as they do from the kernel, which knows no warnings.
+        # Overflow and NaN go into the arrays without a warning, as in the kernel.
         with np.errstate(all="ignore"):
             param, new = formula.step(
                 params[i],

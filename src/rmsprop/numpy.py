@@ -127,7 +127,7 @@ class RMSprop:
 
         Args:
             grads: A tree built like `params`, each leaf of its parameter's shape, dtype and memory order, or None to
-                leave the parameter and its statistics alone. Read.
+                leave the parameter and its statistics unchanged. Read.
             lr: This step's learning rate, in place of the one given at construction.
 
         Raises:
@@ -178,7 +178,7 @@ class RMSprop:
         self._fill()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the whole state: what `load_state_dict` needs to go on with the same bits.
+        """Return a copy of the state: what `load_state_dict` needs to go on with the same bits.
 
         Keys: "rule" (JSON), "count", "lr_max", "steps" (int64 array) and "buffers", which maps "mean_sq['layer']" and
         so on to arrays.
@@ -208,10 +208,10 @@ class RMSprop:
         self.lr_max = loaded.lr_max
 
     def save(self, path: str | Path) -> None:
-        """Write parameters and state to a safetensors file, whole or not at all.
+        """Write parameters and state to a safetensors file, atomically.
 
         Raises:
-            OSError: The disk is full or the folder cannot be written; a file that stood there survives.
+            OSError: The disk is full or the folder cannot be written; an existing file keeps its old content.
         """
         params = {f"params{name}": leaf for name, leaf in zip(self._names, self._leaves)}
         _state.write(path, self.state_dict(), params)

@@ -1,9 +1,9 @@
 """RMSprop for JAX: an optax gradient transformation, in any dialect.
 
-    tx = rmsprop.jax.rmsprop(1e-3)                          optax.rmsprop, word for word
-    tx = rmsprop.jax.rmsprop(1e-3, dialect="tensorflow1")   TensorFlow 1, number for number
+    tx = rmsprop.jax.rmsprop(1e-3)                          same signature as optax.rmsprop
+    tx = rmsprop.jax.rmsprop(1e-3, dialect="tensorflow1")   the numbers of TensorFlow 1
 
-The arithmetic is `rmsprop.reference`, in float32 or float64; XLA fuses it. What this file adds is the form that XLA
+The arithmetic is `rmsprop.formula`, in float32 or float64; XLA fuses it. What this file adds is the form that XLA
 compiles without a temporary array: see `_step.py`. Numbers that are traced (`optax.inject_hyperparams`) stay traced.
 
 Bytes per float32 parameter and step on a CPU, jitted with donation: 28 (XLA writes one array per loop), as optax.
@@ -39,7 +39,7 @@ Array = Any
 Tree = Any
 
 _NUMBERS = {"decay": ("rho", 0.5), "eps": ("eps", 1e-8), "initial_scale": ("init", 0.0), "momentum": ("momentum", 0.5)}
-"""optax's word of a number -> this library's, and what stands in for a traced one while the rule is selected."""
+"""optax's name of a number -> this library's, and the value used for a traced one while the rule is selected."""
 _WORDS = {"rho": "decay", "init": "initial_scale", "eps_mode": "eps_in_sqrt"}
 
 
@@ -82,7 +82,7 @@ def rmsprop(
         decay: Decay of the moving averages, in [0, 1]. None, here and below: the dialect's own (optax: 0.9).
         eps: In units of grad**2 inside the root, of grad outside (optax: 1e-8).
         initial_scale: The mean square before the first step, in units of grad**2 (optax: 0).
-        eps_in_sqrt: Whether eps stands inside the root (optax: True).
+        eps_in_sqrt: Whether eps is inside the root (optax: True).
         centered: Divide by the standard deviation of the gradient instead of its root mean square.
         momentum: Decay of the momentum buffer (optax: no buffer).
         nesterov: Add momentum * buffer once more.
@@ -93,10 +93,10 @@ def rmsprop(
     Returns:
         `init(params)` -> `RMSpropState`, float32 statistics for 16-bit parameters; `update(grads, state, params=None)`
         -> updates of the gradients' dtype, to add to the parameters, and the new state. Only weight decay reads
-        `params`. A leaf None of the gradients leaves its parameter and statistics alone.
+        `params`. A gradient of None leaves its parameter and statistics unchanged.
 
     Raises:
-        RuleError: A rule that cannot exist, or an option that the dialect's host does not have.
+        RuleError: A rule that cannot exist, or an option that the dialect does not have.
         InputError: lr is negative or not finite; in `update`: params missing, another structure or shape.
         InputTypeError: A leaf that is not floating, or complex with a rule that is not defined for it.
 
@@ -154,7 +154,7 @@ def scale_by_rms(
 
     Source: google-deepmind/optax, optax/_src/transform.py, 0.2.8.
     """
-    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
+    return _as_scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
                             dialect=dialect), "scale_by_rms")  # fmt: skip
 
 
@@ -172,11 +172,11 @@ def scale_by_stddev(
 
     As `scale_by_rms`, with centered=True.
     """
-    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
+    return _as_scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
                             dialect=dialect), "scale_by_stddev")  # fmt: skip
 
 
-def _scaling(transformation: Transformation, name: str) -> Transformation:
+def _as_scaling(transformation: Transformation, name: str) -> Transformation:
     """Turn a step down of length 1 into the scaled gradient."""
     rule = transformation.rule
     if rule.buffer != "none" or rule.weight_decay or rule.maximize:
@@ -186,10 +186,10 @@ def _scaling(transformation: Transformation, name: str) -> Transformation:
         updates, state = transformation.update(updates, state, params, **extra)
         return jax.tree.map(jnp.negative, updates), state
 
-    return _named(transformation.init, update, rule, transformation.dialect)
+    return _make_transformation(transformation.init, update, rule, transformation.dialect)
 
 
-def _named(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
+def _make_transformation(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
     transformation = Transformation(init, update)
     transformation.rule, transformation.dialect = rule, dialect
     return transformation
@@ -197,7 +197,7 @@ def _named(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
 
 def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, Array]) -> Transformation:
     rule, row = selection.rule, selection.row
-    lr = learning_rate if callable(learning_rate) else _checked_lr(learning_rate)
+    lr = learning_rate if callable(learning_rate) else _check_lr(learning_rate)
     complex_fits = row is None or row.complex == "abs2"
     if isinstance(lr, float) and not traced:
         _advice.warn(_advice.advise(rule, lr), stacklevel=4)
@@ -239,8 +239,8 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
                     _check_complex(name, rule, complex_fits)
                 _check_grad(name, grad, param, buffers)
                 dtype = buffers[rule.buffers[0]].dtype
-                live = {name: _cast(value, dtype) for name, value in traced.items() if name != "init"}
-                n = formula.numbers_of(rule, lr=_cast(now, dtype), step=count, lr_max=_cast(lr_max, dtype), **live)
+                late = {name: _cast(value, dtype) for name, value in traced.items() if name != "init"}
+                n = formula.numbers_of(rule, lr=_cast(now, dtype), step=count, lr_max=_cast(lr_max, dtype), **late)
                 step = complex_step if jnp.iscomplexobj(grad) else real_step
                 delta, buffers = step(grad, param, buffers, rule, n)
             deltas.append(None if grad is None else delta.astype(grad.dtype))
@@ -248,11 +248,11 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
         trees = {FIELDS[name]: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
         return structure.unflatten(deltas), RMSpropState(count, **trees, lr_max=lr_max)
 
-    return _named(init, update, rule, selection.dialect)
+    return _make_transformation(init, update, rule, selection.dialect)
 
 
 def _choose(word: str, flag: bool | None, on: str, off: str) -> str | None:
-    """Return the switch that a flag of optax's stands for."""
+    """Return the switch that a flag of optax sets."""
     if flag not in (None, True, False):
         raise RuleError(f"{word}={flag!r}, expected True or False")
     return None if flag is None else on if flag else off
@@ -275,7 +275,7 @@ def _split_traced(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple
     return options, traced
 
 
-def _checked_lr(lr: Any) -> Any:
+def _check_lr(lr: Any) -> Any:
     if isinstance(lr, bool) or not (isinstance(lr, (numbers.Real, jax.Array)) or getattr(lr, "shape", None) == ()):
         raise InputTypeError(f"learning_rate: {lr!r}, expected a number, a scalar array or a schedule")
     if isinstance(lr, jax.Array):

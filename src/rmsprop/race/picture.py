@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rmsprop._theme import THEMES, open_figure, save_png
+from rmsprop._theme import LIGHT, open_figure, save_figure, save_png
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
 from rmsprop.race.record import Results, Trial
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["PANELS", "draw_png", "draw_svg", "line_style", "number_log_axis"]
 
 Panel = Callable[["Axes", Task, Results, Sequence[Row]], None]
-_LIGHT = THEMES["light"]
 _NEEDS: dict[str, Any] = {"extra": "lab", "purpose": "the report's pictures", "points": 11.0}
 
 
@@ -44,7 +43,7 @@ def draw_png(task: Task, results: Results, verdict: str) -> bytes:
         figure.text(
             0.012, 0.985, f"{task.title}: which optimizer learns best?", fontsize=19, fontweight="bold", va="top"
         )
-        figure.text(0.012, 0.96, textwrap.fill(verdict, 150), fontsize=10.5, color=_LIGHT.muted, va="top")
+        figure.text(0.012, 0.96, textwrap.fill(verdict, 150), fontsize=10.5, color=LIGHT.muted, va="top")
         names = results.settings.optimizers
         handles = [Line2D([], [], label=choice.get(name).label, **line_style(name)) for name in names]
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.004, 0.931), "handlelength": 3.2}
@@ -55,15 +54,10 @@ def draw_png(task: Task, results: Results, verdict: str) -> bytes:
 def draw_svg(name: str, task: Task, results: Results) -> str:
     """Return one panel as an SVG element for an HTML page that defines the colors as CSS variables."""
     with open_figure(6.6, 4.5, **_NEEDS) as figure:
-        import matplotlib
-
         ax = figure.subplots()
         PANELS[name][0](ax, task, results, make_table(task, results))
         buffer = io.StringIO()
-        # Text stays text, in the page's font.
-        with matplotlib.rc_context({"svg.fonttype": "none"}):
-            metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+        save_figure(figure, buffer, format="svg", transparent=True)
     return _make_inline(buffer.getvalue(), prefix=name, label=ax.get_title(loc="left"))
 
 
@@ -74,7 +68,7 @@ def _make_inline(svg: str, *, prefix: str, label: str) -> str:
     box = head[head.index("viewBox=") :].split('"')[1]
     body = re.sub(r'id="([^"]*)"', rf'id="{prefix}-\1"', body)
     body = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", body)
-    roles = {getattr(_LIGHT, role): role for role in ("ink", "muted", "grid")}
+    roles = {getattr(LIGHT, role): role for role in ("ink", "muted", "grid")}
     for color, role in {**roles, **{entry.light: entry.name for entry in TABLE.values()}}.items():
         body = body.replace(color, f"var(--{role})")
     body = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font: \1\2 var(--sans)", body)
@@ -173,7 +167,7 @@ def draw_seeds(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
 def draw_rates(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> None:
     """Draw the tuning: the validation metric at each learning rate, with a ring around the chosen rate."""
     shown: list[float] = []
-    settings, chosen = results.settings, {row.optimizer: row.lr for row in table}
+    settings, chosen = results.settings, {(row.optimizer, row.lr) for row in table}
     for optimizer in settings.optimizers:
         means = {}
         for lr in settings.grid:
@@ -183,8 +177,9 @@ def draw_rates(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
                 means[lr] = statistics.fmean(scores)
         ax.plot(list(means), list(means.values()), **line_style(optimizer))
         color = choice.get(optimizer).light
-        for lr in {chosen.get(optimizer)} & set(means):
-            ax.plot([lr], [means[lr]], "o", markersize=13, markerfacecolor="none", color=color, zorder=5)
+        for lr, mean in means.items():
+            if (optimizer, lr) in chosen:
+                ax.plot([lr], [mean], "o", markersize=13, markerfacecolor="none", color=color, zorder=5)
         ranked = sorted(means.values(), key=task.metric.goodness)
         shown += ranked[len(ranked) // 2 :]
     ax.set_xscale("log")
@@ -210,7 +205,7 @@ def draw_effective(ax: Axes, task: Task, results: Results, table: Sequence[Row])
     ax.set_title("Effective learning rate")
     if not ax.lines:
         text = "not recorded, or no optimizer here has one per weight"
-        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=_LIGHT.muted)
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=LIGHT.muted)
         ax.set_axis_off()
         return
     ax.set_xscale("log")
@@ -232,7 +227,7 @@ def draw_time(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> N
     for place, row in enumerate(timed):
         step = row.share * row.train_seconds
         ax.barh(place, step, height=0.62, color=choice.get(row.optimizer).light)
-        ax.barh(place, row.train_seconds - step, left=step, height=0.62, color=_LIGHT.grid)
+        ax.barh(place, row.train_seconds - step, left=step, height=0.62, color=LIGHT.grid)
         ax.text(row.train_seconds, place, f" {100 * row.share:.0f} %", va="center", fontsize=10)
     _label_rows(ax, timed)
     ax.margins(x=0.12)

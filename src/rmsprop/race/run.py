@@ -29,8 +29,8 @@ from rmsprop.race.task import Data, Learner, Task
 from rmsprop.race.trial import EpochEnded, StepsDone, train
 
 __all__ = [
-    "EpochEnded", "Event", "Listener", "RaceStarted", "RateChosen", "StepsDone", "TrialEnded", "choose_rate", "is_complete",
-    "race", "train",
+    "EpochEnded", "Event", "Listener", "RaceStarted", "RateChosen", "StepsDone", "TrialEnded", "choose_rate",
+    "is_complete", "race", "train",
 ]  # fmt: skip
 
 

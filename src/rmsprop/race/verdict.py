@@ -7,7 +7,8 @@
 * If all differences of a pair are equal, there is no spread for a t test: equal scores are not significantly different,
   and otherwise the sign test decides, which needs at least six seeds. With one seed nothing is significant.
 * An optimizer that diverged on a seed is not tested and ranks below all that did not diverge.
-* An optimizer wins if it is significantly better than each of the others.
+* An optimizer wins if it is significantly better than each of the others. "Significantly better" is transitive: with
+  paired differences, t of a - c is at least the smaller t of a - b and b - c. So it wins if it alone is on level 1.
 
 Rows are ordered by level. An optimizer is on level 1 if none is significantly better, and else one level below the
 lowest of those that are significantly better; diverged ones come last. So no two rows of a level differ significantly,
@@ -215,19 +216,14 @@ def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
         listing = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
         return f"No winner: differences on one seed cannot be tested. {listing}."
     ours = find_rmsprop(table)
-    if all(first.optimizer in row.worse_than for row in others):
+    best = [row for row in table if not row.worse_than]
+    worse = [row for row in table if row.worse_than and row is not ours]
+    if len(best) == 1:
         verdict = f"{first.label} won with {first.text(metric)} {_count_seeds(first)}."
-        if ours is None or ours is first:
-            return verdict + _describe_worse(others)
     else:
-        best = [row for row in table if not row.worse_than]
         names = _list([f"{row.label} ({row.text(metric)})" for row in best])
-        if len(best) > 1:
-            verdict = f"No winner: {names} are not significantly different {_count_seeds(first)}."
-        else:
-            equal = [row for row in others if first.optimizer not in row.worse_than]
-            verdict = f"No winner: {names} is not significantly better than {_list_names(equal)} {_count_seeds(first)}."
-        verdict += _describe_worse([row for row in table if row.worse_than and row is not ours])
+        verdict = f"No winner: {names} are not significantly different {_count_seeds(first)}."
+    verdict += _describe_worse(worse)
     if ours is None or not ours.worse_than:
         return verdict
     if ours.diverged:
@@ -255,9 +251,9 @@ def describe_rmsprop(table: Sequence[Row]) -> str:
     if ours.diverged:
         return "lost: diverged"
     others = [row for row in table if row is not ours]
-    if all(RMSPROP in row.worse_than for row in others):
-        return "won"
-    return f"lost to {len(ours.worse_than)} of {len(others)}" if ours.worse_than else "not significantly different"
+    if ours.worse_than:
+        return f"lost to {len(ours.worse_than)} of {len(others)}"
+    return "won" if all(row.worse_than for row in others) else "not significantly different"
 
 
 def find_rmsprop(table: Sequence[Row]) -> Row | None:

@@ -18,7 +18,7 @@ from rmsprop.race.picture import PANELS, draw_png, draw_svg
 from rmsprop.race.record import Results
 from rmsprop.race.run import is_complete
 from rmsprop.race.task import Task
-from rmsprop.race.verdict import LEVEL, describe_verdict, explain_step_time, make_table
+from rmsprop.race.verdict import LEVEL, describe_verdict, explain_step_time, format_number, make_table
 
 __all__ = ["ResultsWriter", "render_json", "render_page"]
 
@@ -179,7 +179,7 @@ def render_page(task: Task, results: Results) -> str:
         choice=choice,
         marks=_MARKS,
         dash=_format_dash,
-        number=lambda value: f"{value:.3g}" if math.isfinite(value) else "–",
+        number=format_number,
         css_variables=css_variables(),
     )
 

@@ -34,7 +34,7 @@ from rmsprop.race.task import Framework, Metric, Task
 
 __all__ = [
     "LEVEL", "RMSPROP", "Row", "compute_p_values", "describe_rmsprop", "describe_verdict", "explain_step_time",
-    "find_best_mean", "find_rmsprop", "make_table", "rank_rows",
+    "find_best_mean", "find_rmsprop", "format_number", "make_table", "rank_rows",
 ]  # fmt: skip
 
 RMSPROP = "rmsprop"
@@ -107,7 +107,9 @@ class Row:
 
     def extremes(self, metric: Metric) -> str:
         """Return the worst and the best score as in `96.28 % to 97.77 %`."""
-        return " to ".join(map(metric.text, sorted({min(self.scores), max(self.scores)}, key=metric.goodness)))
+        if not self.scores:
+            return "–"
+        return " to ".join(metric.text(pick(self.scores, key=metric.goodness)) for pick in (min, max))
 
 
 def make_table(task: Task, results: Results) -> list[Row]:
@@ -264,6 +266,11 @@ def find_rmsprop(table: Sequence[Row]) -> Row | None:
 def find_best_mean(table: Sequence[Row], metric: Metric) -> Row:
     """Return the row with the best mean; those that diverged on fewer seeds come first."""
     return min(table, key=lambda row: (row.diverged, -metric.goodness(row.mean)))
+
+
+def format_number(value: float, form: str = ".3g", unit: str = "") -> str:
+    """Return a number for a reader; a dash for NaN and infinity."""
+    return f"{value:{form}}{unit}" if math.isfinite(value) else "–"
 
 
 def _count_seeds(row: Row) -> str:

@@ -130,6 +130,7 @@ NB_MODULE(_core, m) {
         .def(nb::init<const border::Rule&, nb::list, nb::list, nb::tuple, nb::object, std::uint64_t>(), "rule"_a,
              "params"_a, "states"_a, "keys"_a, "names"_a = nb::none(), "first"_a = 0)
         .def_ro("stepped", &border::Plan::stepped, "How many parameters the last step changed.")
+        .def_rw("calls", &border::Plan::calls, "Steps done; the kernel counts, so an interrupt cannot lose one.")
         .def("check", &border::Plan::check, "Refuse parameters and buffers that no step could take; write nothing.");
     m.def("step", &step, "plan"_a, "grads"_a, "args"_a, "strict"_a = true,
           "Do one step in place; return the global norm of the gradients, or NaN where nothing asked for it. Where not "

@@ -16,7 +16,7 @@ from rmsprop.race.task import Budget, Data, Metric
 
 
 class Valley:
-    """A learner that minimizes 0.5 |w - target|^2 and is scored by the distance; its gradient number `poison` is NaN."""
+    """A learner that minimizes 0.5 |w - target|^2, scored by the distance; its gradient number `poison` is NaN."""
 
     def __init__(self, data, seed, *, poison=None):
         self.params = {"w": np.random.default_rng(seed).normal(size=3)}
@@ -45,7 +45,7 @@ class Valley:
 
 
 class ValleyTask:
-    """A task without real data; lower scores are better. `poison` maps seeds to the number of a gradient that is NaN."""
+    """A task without real data; lower scores are better. `poison`: seed -> number of the gradient that is NaN."""
 
     name = "valley"
     title = "A valley"

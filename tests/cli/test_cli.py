@@ -15,7 +15,7 @@ import rmsprop
 from rmsprop.cli import COMMANDS, app
 from rmsprop.errors import InputError
 from rmsprop.race.display import Display
-from rmsprop.race.run import Ended
+from rmsprop.race.run import TrialEnded
 from rmsprop.select import SYNONYMS
 
 MINI = ["race", "digits", "--quick", "--epochs", "2", "--seeds", "2", "--with", "sgd,rmsprop"]
@@ -184,7 +184,7 @@ def test_resuming_under_other_rules_is_refused_and_changes_nothing(raced):
     before = (out / "results.json").read_bytes()
     result = call("race", "digits", "--resume", "--epochs", "7", "--out", str(out))
     assert result.exit_code == 2
-    assert "epochs=2, this one asks for 7" in result.stderr
+    assert "epochs=2, but epochs=7 was asked for" in result.stderr
     assert (out / "results.json").read_bytes() == before
 
 
@@ -195,7 +195,7 @@ def _impatient(monkeypatch, ends):
 
     def listen(self, event):
         real(self, event)
-        heard.append(isinstance(event, Ended))
+        heard.append(isinstance(event, TrialEnded))
         if sum(heard) == ends:
             raise KeyboardInterrupt
 
@@ -209,7 +209,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path, monkeypatch, rac
         _impatient(patch, ends)
         result = call(*MINI, "--out", str(tmp_path))
     assert result.exit_code == 130
-    assert f"Broken off: {ends} finished trials are kept" in result.output
+    assert f"Interrupted: {ends} finished trials are in" in result.output
     assert "--resume" in result.output
     assert (tmp_path / "report.html").exists() is reported
     assert json.loads((tmp_path / "results.json").read_text())["complete"] is False
@@ -246,7 +246,7 @@ def test_a_corrupt_file_is_not_resumed_and_a_new_race_sets_it_aside(tmp_path):
     (tmp_path / "results.json").write_text('{"format": 1, "sett')
     refused = call(*MINI, "--resume", "--out", str(tmp_path))
     assert refused.exit_code == 2
-    assert "is not a race's results" in refused.stderr
+    assert "not the results of a race" in refused.stderr
     result = call(*MINI, "--out", str(tmp_path))
     assert result.exit_code == 0
     assert (tmp_path / "results.previous-1.json").read_text() == '{"format": 1, "sett'

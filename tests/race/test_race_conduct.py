@@ -50,7 +50,7 @@ def test_each_task_has_its_own_folder_and_a_line_of_the_overview(tmp_path):
         (("absent",), {}, FAILED, "skipped"),
         (("absent", "valley"), {"fetch": True}, FAILED, "Skipped: absent."),
         (("corrupt", "valley"), {}, FAILED, "valley.csv: SHA-256 1, expected 2"),
-        (("broken", "valley"), {}, FAILED, "OSError: [Errno 8] Exec format error (for the traceback: rmsprop race broken"),
+        (("broken", "valley"), {}, FAILED, "OSError: [Errno 8] Exec format error (for the traceback: rmsprop"),
         (("slow", "valley"), {}, INTERRUPTED, "slow-quick can be resumed."),
         (("valley",), {"optimizers": ("torch-rmsprop", "rmsprop")}, 0, "Without torch-rmsprop: not in numpy."),
         (("valley",), {"optimizers": ("torch-rmsprop",)}, FAILED, "none of torch-rmsprop runs in numpy"),

@@ -45,7 +45,15 @@ def test_a_terminal_shows_all_optimizers_the_progress_and_the_steps_of_long_epoc
     monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_EVENTS", 0.0)
     pytest.importorskip("sklearn")
     text = print_race(get("digits"), terminal=True, optimizers=("sgd", "rmsprop"), seeds=1)
-    for word in ("Gradient descent", "RMSprop", "tuning", "racing", "10/10", "tries lr 0.001, epoch 1, step 3", "seed 0"):
+    for word in (
+        "Gradient descent",
+        "RMSprop",
+        "tuning",
+        "racing",
+        "10/10",
+        "tries lr 0.001, epoch 1, step 3",
+        "seed 0",
+    ):
         assert word in text, word
     assert set(text) & set("▁▂▃▄▅▆▇█")
 

@@ -102,7 +102,7 @@ def test_a_changed_document_raises_and_says_what_is_wrong(document, path, value,
 def test_a_file_that_is_not_a_race_raises_and_names_the_file(tmp_path, content):
     file = tmp_path / "results.json"
     file.write_bytes(content)
-    with pytest.raises(FileError, match="not the results of a race .* race without --resume") as caught:
+    with pytest.raises(FileError, match=r"not the results of a race .* race without --resume") as caught:
         Folder(tmp_path).load()
     assert str(file) in str(caught.value)
 

@@ -143,8 +143,8 @@ def test_equals_are_called_different_in_about_5_percent_of_the_races(optimizers,
     """Whatever their number, also if one spreads ten times as much, or if accuracies are whole numbers of examples."""
     rng = np.random.default_rng(optimizers * 10 + seeds)
     names = ("adam", "sgd", "momentum", "adagrad", "adamw", "rmsprop")[-optimizers:]
-    races = different = 0
-    for races in range(1, 401):
+    races, different = 400, 0
+    for _ in range(races):
         start = rng.normal(0.8, 0.02, seeds)
         spreads = [0.01 * erratic] + [0.01] * (optimizers - 1)
         scores = {name: start + rng.normal(0, spread, seeds) for name, spread in zip(names, spreads)}
@@ -169,7 +169,8 @@ def test_pairing_finds_what_an_unpaired_test_misses():
 
 
 @pytest.mark.parametrize(
-    ("metric", "order"), [(ACCURACY, ["adam", "rmsprop", "adagrad", "sgd"]), (ERROR, ["adagrad", "sgd", "adam", "rmsprop"])]
+    ("metric", "order"),
+    [(ACCURACY, ["adam", "rmsprop", "adagrad", "sgd"]), (ERROR, ["adagrad", "sgd", "adam", "rmsprop"])],
 )
 def test_better_rows_come_first_and_rows_without_a_significant_difference_are_ordered_by_name(metric, order):
     table = rank({"rmsprop": SIMILAR, "sgd": WORST, "adam": GOOD, "adagrad": WORST}, metric)

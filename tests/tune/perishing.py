@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 
-from racing import ValleyTask
+from small_tasks import ValleyTask
 
 
 class Deadly(ValleyTask):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from racing import Valley, ValleyTask
 from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import task as tasks
 from rmsprop.race.task import Metric
 from rmsprop.tune._plateau import plateau
 from rmsprop.tune._sensitivity import Sensitivity, Settings, curve, measure, rows
+from small_tasks import Valley, ValleyTask
 
 
 class Curve(Valley):

@@ -10,12 +10,12 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from racing import ValleyTask
 from rmsprop.cli import app
 from rmsprop.race import task as tasks
 from rmsprop.rule import Rule
 from rmsprop.tune import Setting
 from rmsprop.tune._task import TaskObjective, space_of, stepper, tune_task
+from small_tasks import ValleyTask
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("matplotlib")

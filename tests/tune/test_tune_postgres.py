@@ -9,11 +9,11 @@ import postgres
 import pytest
 from perishing import Deadly
 
-from racing import ValleyTask
 from rmsprop.errors import InputError, MissingDependency
 from rmsprop.tune import tune
 from rmsprop.tune._task import tune_task
 from rmsprop.tune._url import opened_storage
+from small_tasks import ValleyTask
 
 optuna = pytest.importorskip("optuna")
 

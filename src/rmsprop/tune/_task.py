@@ -108,7 +108,7 @@ class TaskObjective:
             self.make(self.task.framework, learner.params, setting=setting),
             split="valid",
             epochs=self.epochs,
-            scored=lambda epoch, score, train_loss: setting.report(before + epoch, score),
+            on_epoch=lambda epoch, score: setting.report(before + epoch, score),
         )
         if (diverged := course.diverged) is not None:
             raise Diverged(f"the loss is not finite at step {diverged.step}, first in {diverged.tensor}")

@@ -11,8 +11,8 @@ import pytest
 from rmsprop.errors import InputError, StateError
 from rmsprop.race import Results, Settings, choice, get
 from rmsprop.race.record import Diverged, Job
-from rmsprop.race.run import RaceStarted, RateChosen, TrialEnded, choose_rate, is_complete, train
-from rmsprop.race.trial import EpochEnded, StepsDone
+from rmsprop.race.run import RaceStarted, RateChosen, TrialEnded, choose_rate, is_complete
+from rmsprop.race.trial import Progress, train
 from small_tasks import ValleyTask, collect_curves, run_race
 
 
@@ -160,7 +160,8 @@ def test_a_long_epoch_reports_its_steps_now_and_then(monkeypatch, seconds, event
     monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_EVENTS", seconds)
     found = []
     run_race(ValleyTask(), optimizers=("rmsprop",), seeds=1, listener=found.append)
-    steps = [(event.epoch, event.steps) for event in found if isinstance(event, StepsDone) and event.job.seed == 0]
+    progress = [event for event in found if isinstance(event, Progress) and event.job.seed == 0]
+    steps = [(event.epoch, event.steps) for event in progress if event.score is None]
     assert steps == [(epoch, step) for epoch in (1, 2) for step in (1, 2, 3, 4)][:events]
 
 
@@ -174,7 +175,7 @@ def test_the_gradients_are_not_timed_as_steps():
 
 def test_scoring_and_listening_are_not_timed_as_training():
     task = WrappedTask("score", lambda learner, split: time.sleep(0.01))
-    listener = lambda event: time.sleep(0.01) if isinstance(event, EpochEnded) else None  # noqa: E731
+    listener = lambda event: time.sleep(0.01) if isinstance(event, Progress) else None  # noqa: E731
     for trial in run_race(task, optimizers=("rmsprop",), seeds=1, epochs=3, listener=listener).trials.values():
         assert 0 < trial.step_seconds < trial.train_seconds
         # Four scorings and three calls of the listener.

@@ -56,14 +56,7 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def make_stepper(name: str, framework: Framework, params: Any, *, lr: float, sparse: bool = False) -> Stepper:
-    """Make the optimizer called `name` for `params`.
-
-    Args:
-        name: The optimizer's.
-        framework: Of the parameters.
-        params: What an optimizer of the framework takes. Written by every step.
-        lr: Learning rate.
-        sparse: Whether some gradients are sparse: the optimizer is then made in the form that accepts them.
+    """Make the optimizer called `name` for `params`, in the form for sparse gradients if some are sparse.
 
     Raises:
         InputError: It does not exist in that framework.

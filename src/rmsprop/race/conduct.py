@@ -68,12 +68,6 @@ def parse_rates(text: str) -> tuple[float, ...]:
 def run_task(name: str, options: RaceOptions, out: Path | None, console: Console) -> Outcome:
     """Run the race of a task, write its folder, and print the table and the verdict.
 
-    Args:
-        name: The task's.
-        options: Of the command line.
-        out: Folder of the results; None is runs/NAME, or runs/NAME-quick for a quick race.
-        console: For the progress, the table and the verdict.
-
     Raises:
         RMSpropError: An option or the folder is unusable, the data are missing, or the report cannot be written.
     """
@@ -132,13 +126,7 @@ def run_tasks(options: RaceOptions, out: Path | None, console: Console, *, names
     """Run the races of several tasks in turn, each in its own folder, and print an overview.
 
     A task whose data or packages are missing is skipped; if a task fails, the reason is printed and the others run.
-    Ctrl-C ends all.
-
-    Args:
-        options: Of the command line. Optimizers that a task's framework does not have are left out there.
-        out: Folder of the folders; None is runs.
-        console: For all output.
-        names: The tasks; None is all.
+    Ctrl-C ends all. `names` is None for all tasks, `out` is the folder of their folders.
 
     Returns:
         The exit code: 0 if all tasks whose data are here were run, 130 after Ctrl-C; 1 if a task failed, if none could

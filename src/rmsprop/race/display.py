@@ -12,16 +12,17 @@ import time
 from collections.abc import Sequence
 
 from rich import box
+from rich import progress as bars
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from rmsprop.race import choice
-from rmsprop.race.record import Job, Outcome, Results
-from rmsprop.race.run import EpochEnded, Event, RaceStarted, RateChosen, StepsDone, TrialEnded
+from rmsprop.race.record import Outcome, Results
+from rmsprop.race.run import Event, RaceStarted, RateChosen, TrialEnded
 from rmsprop.race.task import Task
+from rmsprop.race.trial import Progress
 from rmsprop.race.verdict import Row, describe_rmsprop, explain_step_time, find_best_mean, find_rmsprop, make_table
 
 __all__ = ["Display", "make_final_table", "make_overview"]
@@ -47,14 +48,14 @@ class Display(contextlib.ExitStack):
         self._console = console
         self._live: Live | None = None
         self._last_frame = self._last_line = 0.0
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        self._progress = bars.Progress(
+            bars.TextColumn("[bold]{task.description}"),
+            bars.BarColumn(bar_width=None),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("trials"),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
             console=console,
             expand=True,
             auto_refresh=False,
@@ -77,12 +78,12 @@ class Display(contextlib.ExitStack):
         match event:
             case RaceStarted():
                 self._start(event)
-            case StepsDone(job, epoch, steps):
-                self._stage[job.optimizer] = f"{_describe_job(job)}, epoch {epoch}, step {steps}"
-            case EpochEnded(job, epoch, score):
-                curve = self._curve.setdefault(job.optimizer, [])
-                curve[:] = [*(curve if epoch > 1 else []), score]
-                self._stage[job.optimizer] = f"{_describe_job(job)}, epoch {epoch}"
+            case Progress(job, epoch, steps, score):
+                stage = f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
+                self._stage[job.optimizer] = f"{stage}, epoch {epoch}" + (f", step {steps}" if score is None else "")
+                if score is not None:
+                    curve = self._curve.get(job.optimizer, []) if epoch > 1 else []
+                    self._curve[job.optimizer] = [*curve, score]
             case RateChosen(optimizer, lr):
                 self._rate[optimizer] = f"{lr:g}"
                 self._stage[optimizer] = "tuned"
@@ -156,10 +157,6 @@ def _format_duration(seconds: float) -> str:
     if minutes < 2:
         return f"{60 * minutes + rest} s"
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
-
-
-def _describe_job(job: Job) -> str:
-    return f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
 
 
 def _make_rich_table(title: str) -> Table:

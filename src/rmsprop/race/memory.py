@@ -23,18 +23,7 @@ STEPS_BEFORE = 3
 
 
 def measure(task: Task, data: Data, optimizer: str, *, lr: float, seed: int) -> Memory:
-    """Train for a few steps and measure the last.
-
-    Args:
-        task: What to train.
-        data: From `task.load`.
-        optimizer: The optimizer's name.
-        lr: Its learning rate.
-        seed: Of the weights and batches.
-
-    Raises:
-        InputError: The optimizer does not exist in the task's framework.
-    """
+    """Train for a few steps and measure the last."""
     learner, step = prepare(task, data, optimizer, lr=lr, seed=seed)
     batches = (batch for epoch in itertools.count(1) for batch in learner.batches(epoch))
     for batch in itertools.islice(batches, STEPS_BEFORE):

@@ -130,40 +130,28 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diverged:
-    """Where a loss became NaN or infinite: the step, counted from 1, and the tensor or layer where it was found."""
+    """Where a loss became NaN or infinite."""
 
-    step: int
-    tensor: str
+    step: int  # counted from 1
+    tensor: str  # the tensor or layer where it was found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A trial that was run.
-
-    Attributes:
-        job: What was run.
-        score: The metric on the job's split, before the first epoch and after each.
-        loss: The mean loss on that split, likewise.
-        train_loss: The mean over each epoch's batches, each before its step.
-        steps: How many steps were taken.
-        step_seconds: Time in the optimizer's step, all steps together.
-        seconds: Time of the whole trial: data, model, steps and scoring.
-        diverged: None if every loss was finite.
-        train_seconds: Batches, gradients and steps alone; None in files that lack it.
-        effective_lr: Of a reported trial: step numbers, counted from 1, each with the `QUANTILES` of
-            `rmsprop.race.stepper` after that step.
-    """
+    """A trial that was run. The curves `score` and `loss` start before the first epoch, `train_loss` with it."""
 
     job: Job
-    score: tuple[float, ...]
-    loss: tuple[float, ...]
-    train_loss: tuple[float, ...]
+    score: tuple[float, ...]  # the metric on the job's split after each epoch
+    loss: tuple[float, ...]  # the mean loss on that split
+    train_loss: tuple[float, ...]  # the mean over the epoch's batches, each before its step
     steps: int
-    step_seconds: float
-    seconds: float
+    step_seconds: float  # time in the optimizer's step, all steps together
+    seconds: float  # data, model, steps and scoring
     diverged: Diverged | None = None
-    train_seconds: float | None = None
-    effective_lr: tuple[tuple[float, ...], ...] = ()
+    train_seconds: float | None = None  # batches, gradients and steps; None in files that lack it
+    effective_lr: tuple[
+        tuple[float, ...], ...
+    ] = ()  # steps, each with the quantiles of `rmsprop.race.stepper` after it
 
     def __post_init__(self) -> None:
         numbers = [*self.score, *self.loss, *self.train_loss, self.step_seconds, self.seconds, self.train_seconds or 0]
@@ -206,17 +194,11 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Memory that an optimizer uses.
+    """Memory that an optimizer uses."""
 
-    Attributes:
-        parameters: How many numbers it updates.
-        state_bytes: Size of the state between steps.
-        step_bytes: Additional memory during a step; None where that cannot be measured.
-    """
-
-    parameters: int
-    state_bytes: int
-    step_bytes: int | None
+    parameters: int  # how many numbers it updates
+    state_bytes: int  # between steps
+    step_bytes: int | None  # in addition during a step; None where that cannot be measured
 
     @property
     def state_per_parameter(self) -> float:
@@ -247,10 +229,7 @@ def rename_old_keys(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def late(curve: Sequence[float]) -> float:
-    """Return the mean of the last quarter of a curve: of its last point if it has fewer than eight.
-
-    Args:
-        curve: A number for each epoch.
+    """Return the mean of the last quarter of a curve over epochs: of its last point if it has fewer than eight.
 
     Example:
         >>> late([0.5, 0.7, 0.8, 0.8, 0.9, 0.8, 0.7, 0.9])
@@ -315,11 +294,7 @@ class Results:
 
     @classmethod
     def from_json(cls, text: str, *, where: object) -> Results:
-        """Read what `to_json` wrote.
-
-        Args:
-            text: The document.
-            where: Its file, for the message.
+        """Read what `to_json` wrote; `where` is its file, for the message.
 
         Raises:
             FileError: Truncated, corrupt, or not the results of a race.
@@ -353,20 +328,11 @@ class Results:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the race of a task ended.
+    """How the race of a task ended."""
 
-    Attributes:
-        task: With its device, threads and length.
-        results: None if it could not begin.
-        complete: All trials were run.
-        reason: Why it could not begin, or not end.
-        absent: It could not begin because its data or a package is missing.
-        interrupted: Ctrl-C ended it.
-    """
-
-    task: Task
-    results: Results | None
-    complete: bool
-    reason: str = ""
-    absent: bool = False
-    interrupted: bool = False
+    task: Task  # with its device, threads and length
+    results: Results | None  # None if it could not begin
+    complete: bool  # all trials were run
+    reason: str = ""  # why it could not begin
+    absent: bool = False  # ... because its data or a package is missing
+    interrupted: bool = False  # by Ctrl-C

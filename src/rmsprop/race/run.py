@@ -26,22 +26,21 @@ from rmsprop.race import choice
 from rmsprop.race.memory import measure
 from rmsprop.race.record import Job, Results, Settings, Trial, compare_environments
 from rmsprop.race.task import Data, Learner, Task
-from rmsprop.race.trial import EpochEnded, StepsDone, train
+from rmsprop.race.trial import Progress, train
 
-__all__ = [
-    "EpochEnded", "Event", "Listener", "RaceStarted", "RateChosen", "StepsDone", "TrialEnded", "choose_rate",
-    "is_complete", "race", "train",
+__all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "TrialEnded", "choose_rate", "is_complete", "race",
+    "train",
 ]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class RaceStarted:
-    """A race starts or is resumed: how many trials in all, how many are done, what differs since these were run."""
+    """A race starts or is resumed."""
 
     settings: Settings
-    trials: int
+    trials: int  # in all
     done: int
-    changes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()  # of the environment, since the last trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ class RateChosen:
     lr: float
 
 
-Event = RaceStarted | StepsDone | EpochEnded | TrialEnded | RateChosen
+Event = RaceStarted | Progress | TrialEnded | RateChosen
 Listener = Callable[[Event], None]
 
 

@@ -12,14 +12,13 @@ Gradient descent, with momentum or without, has the same factor for all entries:
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["QUANTILES", "NumpyStepper", "Stepper", "TorchStepper", "iterate_log_steps", "measure_quantiles"]
+__all__ = ["QUANTILES", "NumpyStepper", "Stepper", "TorchStepper", "measure_quantiles"]
 
 QUANTILES = (0.1, 0.5, 0.9)
 ENTRIES = 20_000
@@ -107,8 +106,7 @@ Stepper = NumpyStepper | TorchStepper
 def measure_quantiles(pairs: list[tuple[Array, Array]]) -> tuple[float, ...] | None:
     """Return the QUANTILES of the factors whose statistic is above 0, over all tensors together.
 
-    Args:
-        pairs: For each tensor the factors and the statistic they are computed from, flat, of the same length.
+    `pairs` has for each tensor the factors and the statistic that they are computed from, flat, of the same length.
 
     Example:
         >>> factors, mean_sq = np.array([5.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 1.0, 1.0])
@@ -119,19 +117,6 @@ def measure_quantiles(pairs: list[tuple[Array, Array]]) -> tuple[float, ...] | N
     # An entry that never had a gradient has the factor lr / eps, which was only ever multiplied by 0.
     used = factors[(statistic > 0) & np.isfinite(factors)]
     return tuple(float(q) for q in np.quantile(used, QUANTILES)) if len(used) else None
-
-
-def iterate_log_steps() -> Iterator[int]:
-    """Yield 1, 2, 5, 10, 20, 50, ...: the steps to measure at, for a logarithmic axis.
-
-    Example:
-        >>> import itertools
-        >>> list(itertools.islice(iterate_log_steps(), 7))
-        [1, 2, 5, 10, 20, 50, 100]
-    """
-    for exponent in itertools.count():
-        for digit in (1, 2, 5):
-            yield digit * 10**exponent
 
 
 def _choose_stride(entries: int) -> int:

@@ -17,51 +17,36 @@ import numpy as np
 
 from rmsprop.race import choice
 from rmsprop.race.record import Diverged, Job, Trial
-from rmsprop.race.stepper import Stepper, iterate_log_steps
+from rmsprop.race.stepper import Stepper
 from rmsprop.race.task import Data, Learner, Split, Task
 
-__all__ = ["EpochEnded", "StepsDone", "Training", "fit", "prepare", "train"]
+__all__ = ["Progress", "Training", "fit", "prepare", "train"]
 
 SECONDS_BETWEEN_EVENTS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class StepsDone:
-    """Progress within epoch `epoch`, counted from 1: `steps` steps of it are done."""
+class Progress:
+    """A trial has done `steps` steps of epoch `epoch`, counted from 1; or has ended it with `score`."""
 
     job: Job
     epoch: int
     steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class EpochEnded:
-    """An epoch of a trial has ended, counted from 1."""
-
-    job: Job
-    epoch: int
-    score: float
+    score: float | None = None
 
 
 @dataclasses.dataclass
 class Training:
-    """What `fit` measured.
+    """What `fit` measured."""
 
-    Attributes:
-        scores: Score and loss after each epoch.
-        train_loss: The mean over each epoch's batches, before their steps.
-        steps: How many steps were taken.
-        step_seconds: Time in them.
-        excluded_seconds: Time in scoring and in the two callbacks.
-        diverged: Why it ended early.
-    """
-
-    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)
-    train_loss: list[float] = dataclasses.field(default_factory=list)
+    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)  # score and loss after each epoch
+    train_loss: list[float] = dataclasses.field(
+        default_factory=list
+    )  # mean over each epoch's batches, before the steps
     steps: int = 0
-    step_seconds: float = 0.0
-    excluded_seconds: float = 0.0
-    diverged: Diverged | None = None
+    step_seconds: float = 0.0  # all steps together
+    excluded_seconds: float = 0.0  # scoring and the two callbacks
+    diverged: Diverged | None = None  # why it ended early
 
 
 def prepare(task: Task, data: Data, optimizer: str, *, lr: float, seed: int) -> tuple[Learner, Stepper]:
@@ -85,13 +70,9 @@ def fit(
 ) -> Training:
     """Train until the last epoch or until a loss is not finite, which is recorded and raises nothing.
 
-    Args:
-        learner: Model and batches. Written by every step.
-        step: Updates the learner's parameters; called with the gradients.
-        split: What is scored after each epoch.
-        epochs: How many.
-        on_step: Called after each step with the epoch, the steps of this epoch and the steps in all.
-        on_epoch: Called after each epoch with the epoch and its score. Exceptions of the two pass through.
+    `step` is called with the gradients and updates the learner's parameters. `on_step` is called after each step with
+    the epoch, the steps of this epoch and the steps in all; `on_epoch` after each epoch with the epoch and its score
+    on `split`. Their exceptions pass through.
     """
     clock = time.perf_counter
     training = Training()
@@ -138,31 +119,24 @@ def train(
 ) -> Trial:
     """Run one trial.
 
-    Args:
-        task: What to train.
-        data: From `task.load`.
-        job: Optimizer, learning rate, seed and phase.
-        epochs: How many.
-        listener: Called with `StepsDone` and `EpochEnded`, outside of timed steps.
-        on_end: Called with the trained learner, unless it diverged; its time is not counted.
+    `listener` is called with `Progress`, outside of timed steps, at the end of each epoch and in long epochs now and
+    then; `on_end` with the trained learner, unless it diverged, and its time is not counted.
     """
     clock = time.perf_counter
     began = clock()
     learner, step = prepare(task, data, job.optimizer, lr=job.lr, seed=job.seed)
     untrained = learner.score(job.split)
     effective: list[tuple[float, ...]] = []
-    measured_steps = iterate_log_steps() if job.phase == "final" else iter(())
-    next_measured, last_event = next(measured_steps, 0), clock()
+    last_event = clock()
 
     def on_step(epoch: int, within: int, steps: int) -> None:
-        nonlocal next_measured, last_event
-        if steps == next_measured:
-            next_measured = next(measured_steps)
-            if (quantiles := step.effective_lr()) is not None:
-                effective.append((steps, *quantiles))
+        nonlocal last_event
+        is_measured = job.phase == "final" and str(steps).rstrip("0") in ("1", "2", "5")
+        if is_measured and (quantiles := step.effective_lr()) is not None:
+            effective.append((steps, *quantiles))
         if (now := clock()) - last_event > SECONDS_BETWEEN_EVENTS:
             last_event = now
-            listener(StepsDone(job, epoch, within))
+            listener(Progress(job, epoch, within))
 
     started = clock()
     training = fit(
@@ -171,7 +145,7 @@ def train(
         split=job.split,
         epochs=epochs,
         on_step=on_step,
-        on_epoch=lambda epoch, score: listener(EpochEnded(job, epoch, score)),
+        on_epoch=lambda epoch, score: listener(Progress(job, epoch, 0, score)),
     )
     ended = clock()
     if training.diverged is None:

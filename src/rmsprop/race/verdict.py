@@ -44,39 +44,22 @@ LEVEL = 0.05
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """An optimizer's row of the table, over the seeds that all optimizers have finished.
-
-    Attributes:
-        optimizer: Its name.
-        lr: The learning rate that tuning chose.
-        at_edge: That rate is the first, last or only one of the grid: a wider grid may have a better one.
-        scores: The test metric after the last epoch, a number for each seed that did not diverge, in their order.
-        loss: Mean test loss after the last epoch.
-        train_loss: Mean training loss of the last epoch.
-        step_us: Microseconds per step, the median over the trials.
-        seconds: A whole trial, the median.
-        diverged: How many seeds ended in a loss that is not finite.
-        train_seconds: Batches, gradients and steps of a trial, the median; NaN where that was not measured.
-        share: The part of `train_seconds` spent in the step, from 0 to 1; NaN likewise.
-        memory: Of the optimizer; None where that was not measured.
-        p_values: Other optimizer -> Holm-corrected p-value of the difference between the two.
-        worse_than: The optimizers that are significantly better.
-    """
+    """An optimizer's row of the table, over the seeds that all optimizers have finished."""
 
     optimizer: str
-    lr: float
-    at_edge: bool
-    scores: tuple[float, ...]
-    loss: float
-    train_loss: float
-    step_us: float
-    seconds: float
-    diverged: int = 0
-    train_seconds: float = math.nan
-    share: float = math.nan
-    memory: Memory | None = None
-    p_values: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    worse_than: tuple[str, ...] = ()
+    lr: float  # chosen by tuning
+    at_edge: bool  # that rate is the first, last or only one of the grid: a wider grid may have a better one
+    scores: tuple[float, ...]  # the test metric after the last epoch for each seed that did not diverge, in their order
+    loss: float  # mean test loss after the last epoch
+    train_loss: float  # mean training loss of the last epoch
+    step_us: float  # microseconds per step, the median over the trials
+    seconds: float  # a whole trial, the median
+    diverged: int = 0  # seeds that ended in a loss that is not finite
+    train_seconds: float = math.nan  # batches, gradients and steps of a trial, the median; NaN if not measured
+    share: float = math.nan  # the part of `train_seconds` spent in the step, from 0 to 1; NaN likewise
+    memory: Memory | None = None  # None if not measured
+    p_values: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of the differences, Holm-corrected
+    worse_than: tuple[str, ...] = ()  # the optimizers that are significantly better
 
     @property
     def label(self) -> str:
@@ -162,15 +145,12 @@ def rank_rows(rows: Sequence[Row], metric: Metric) -> list[Row]:
 
 
 def compute_p_values(scores: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float]:
-    """Return the Holm-corrected p-value of each pair: of paired t tests, the sign test where all differences are equal.
-
-    Args:
-        scores: Name -> scores over the same seeds in the same order. Read.
+    """Return the Holm-corrected p-value of each pair; the scores are over the same seeds in the same order.
 
     Example:
         >>> scores = {"adam": (0.981, 0.962, 0.973, 0.968), "sgd": (0.951, 0.933, 0.942, 0.939)}
         >>> print({pair: round(p, 6) for pair, p in compute_p_values(scores).items()})
-        {('adam', 'sgd'): 1.1e-05}
+        {('adam', 'sgd'): 9e-06}
     """
     pairs = list(itertools.combinations(scores, 2))
     raw = np.array([_test_pair(np.array(scores[first]), np.array(scores[second])) for first, second in pairs])
@@ -193,10 +173,6 @@ def _test_pair(first: np.ndarray, second: np.ndarray) -> float:
 
 def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
     """Return who won, in a sentence or two.
-
-    Args:
-        table: From `make_table` or `rank_rows`.
-        metric: The task's.
 
     Example:
         >>> from rmsprop.race import get

@@ -163,7 +163,7 @@ def _write_section(task: Task, results: Results) -> str:
         *(_write_row(task, row) for row in table),
         "",
     ]
-    if any(row.at_edge for row in table):
+    if any(row.lr_at_edge_of_grid for row in table):
         lines.append("\\* at the edge of the grid: a better rate may lie beyond it.\n")
     if changes:
         lines.append(f"Trials were added in another environment: {'; '.join(changes)}.\n")
@@ -231,12 +231,12 @@ def _count(number: int, word: str) -> str:
 def _write_row(task: Task, row: Row) -> str:
     cells = (
         f"**{row.label}**" if row.optimizer == RMSPROP else row.label,
-        f"{row.lr:g}{chr(92) + '*' if row.at_edge else ''}",
+        f"{row.lr:g}{chr(92) + '*' if row.lr_at_edge_of_grid else ''}",
         row.text(task.metric),
         row.extremes(task.metric),
         format_number(row.train_loss),
-        f"{row.step_us:.0f} µs",
-        format_number(100 * row.share, ".0f", " %"),
+        f"{row.step_microseconds:.0f} µs",
+        format_number(100 * row.share_in_step, ".0f", " %"),
         "–" if row.memory is None else f"{row.memory.state_per_parameter:.1f}",
         f"{row.diverged} of {row.seeds}" if row.diverged else "",
     )

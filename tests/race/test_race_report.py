@@ -130,8 +130,8 @@ def test_the_page_shows_the_verdict_and_the_table(task, results, table, page, re
     assert describe_verdict(table, task.metric) in text
     for row in table:
         assert row.text(task.metric) in text
-        assert f"{row.step_us:.1f} µs" in text
-        assert f"{100 * row.share:.1f} % of training" in text
+        assert f"{row.step_microseconds:.1f} µs" in text
+        assert f"{100 * row.share_in_step:.1f} % of training" in text
         assert f"<td>{row.memory.state_per_parameter:.1f}<small>+ " in page
     assert "Time in step:" in text
     assert task.licence in text
@@ -208,7 +208,7 @@ def test_results_json_is_strict_json_with_the_table_and_all_curves(task, results
         assert entry["mean"] == pytest.approx(row.mean)
         assert entry["p_values"] == row.p_values
         assert set(entry["p_values"]) == {"sgd", "adam", "rmsprop"} - {row.optimizer}
-        assert entry["significantly_worse_than"] == list(row.worse_than)
+        assert entry["worse_than"] == list(row.worse_than)
 
 
 def test_without_a_seed_that_all_have_finished_only_results_json_is_written(tmp_path):

@@ -31,7 +31,14 @@ SIMILAR = (0.91, 0.94, 0.93, 0.96, 0.93)
 
 
 def make_row(optimizer, *scores, diverged=0):
-    numbers = {"lr": 0.01, "at_edge": False, "loss": 0.1, "train_loss": 0.1, "step_us": 5.0, "seconds": 0.1}
+    numbers = {
+        "lr": 0.01,
+        "lr_at_edge_of_grid": False,
+        "loss": 0.1,
+        "train_loss": 0.1,
+        "step_microseconds": 5.0,
+        "trial_seconds": 0.1,
+    }
     return Row(optimizer=optimizer, scores=tuple(map(float, scores)), diverged=diverged, **numbers)
 
 
@@ -224,8 +231,8 @@ def test_a_rate_at_the_edge_of_the_grid_is_marked(grid):
     task = ValleyTask()
     rows = make_table(task, race(task, Settings.of(task, optimizers=("sgd", "rmsprop"), grid=grid)))
     # On 0.5 |w - target|^2 gradient descent with lr 1 arrives in one step.
-    assert next(row for row in rows if row.optimizer == "sgd").at_edge
-    assert all(row.at_edge == (row.lr in (grid[0], grid[-1])) for row in rows)
+    assert next(row for row in rows if row.optimizer == "sgd").lr_at_edge_of_grid
+    assert all(row.lr_at_edge_of_grid == (row.lr in (grid[0], grid[-1])) for row in rows)
 
 
 @pytest.mark.parametrize(

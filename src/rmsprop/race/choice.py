@@ -27,12 +27,6 @@ def get(name: str) -> Optimizer:
 
     Raises:
         InputError: No such optimizer; the message suggests the nearest name.
-
-    Example:
-        >>> get("adma")
-        Traceback (most recent call last):
-        rmsprop.errors.InputError: unknown optimizer 'adma': did you mean 'adam'? known: sgd, momentum, nesterov, \
-adagrad, adadelta, adam, adamw, rmsprop, torch-rmsprop
     """
     if name not in _ALL:
         raise InputError(f"unknown optimizer {name!r}{nearest(name, _ALL)}")
@@ -44,10 +38,6 @@ def parse(text: str) -> tuple[str, ...]:
 
     Raises:
         InputError: An unknown name, or no name at all.
-
-    Example:
-        >>> parse("rmsprop, adam,adam")
-        ('rmsprop', 'adam')
     """
     found = tuple(dict.fromkeys(get(part.strip().lower()).short for part in text.split(",") if part.strip()))
     if not found:

@@ -46,10 +46,6 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
     Raises:
         InputError: Something that is not a number above 0, or nothing at all.
-
-    Example:
-        >>> parse_rates("0.01, 0.001")
-        (0.001, 0.01)
     """
     rates = set()
     for word in filter(None, map(str.strip, text.split(","))):

@@ -179,14 +179,14 @@ def make_final_table(task: Task, results: Results, table: Sequence[Row]) -> Rend
         worst = metric.text(min(row.scores, key=metric.goodness)) if row.scores else "-"
         drawn.add_row(
             Text(row.label, style="bold"),
-            f"{row.lr:g}{'*' if row.at_edge else ''}",
+            f"{row.lr:g}{'*' if row.lr_at_edge_of_grid else ''}",
             row.text(metric),
             f"{row.diverged} of {row.seeds}" if has_diverged else worst,
             f"{row.loss:.3g}",
-            f"{row.step_us:.1f} µs",
+            f"{row.step_microseconds:.1f} µs",
         )
     notes = [explain_step_time(results, task.framework)]
-    if any(row.at_edge for row in table):
+    if any(row.lr_at_edge_of_grid for row in table):
         notes.append("* at the edge of the grid of learning rates: a better one may lie beyond it.")
     return Group(drawn, *(Text(note, style="dim") for note in notes))
 

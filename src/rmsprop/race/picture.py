@@ -225,10 +225,10 @@ def draw_time(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> N
     """Draw a trial's training time: the optimizer's step in its color, batches and gradients in gray."""
     timed = [row for row in table if not math.isnan(row.train_seconds)]
     for place, row in enumerate(timed):
-        step = row.share * row.train_seconds
+        step = row.share_in_step * row.train_seconds
         ax.barh(place, step, height=0.62, color=choice.get(row.optimizer).light)
         ax.barh(place, row.train_seconds - step, left=step, height=0.62, color=LIGHT.grid)
-        ax.text(row.train_seconds, place, f" {100 * row.share:.0f} %", va="center", fontsize=10)
+        ax.text(row.train_seconds, place, f" {100 * row.share_in_step:.0f} %", va="center", fontsize=10)
     _label_rows(ax, timed)
     ax.margins(x=0.12)
     ax.set_title("Training time")

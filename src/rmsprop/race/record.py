@@ -212,13 +212,7 @@ class Memory:
 
 
 def compare_environments(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """List what differs between two environments, apart from the date; a key that one of them lacks is ignored.
-
-    Example:
-        >>> now = {"torch": "2.13", "date": "Tuesday", "threads": "1"}
-        >>> compare_environments({"torch": "2.12", "date": "Monday"}, now)
-        ['torch 2.12 before, 2.13 now']
-    """
+    """List what differs between two environments, apart from the date; a key that one of them lacks is ignored."""
     shared = [name for name in before if name in now and name not in ("date", "until")]
     return [f"{name} {before[name]} before, {now[name]} now" for name in shared if before[name] != now[name]]
 
@@ -229,12 +223,7 @@ def rename_old_keys(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def late(curve: Sequence[float]) -> float:
-    """Return the mean of the last quarter of a curve over epochs: of its last point if it has fewer than eight.
-
-    Example:
-        >>> late([0.5, 0.7, 0.8, 0.8, 0.9, 0.8, 0.7, 0.9])
-        0.8
-    """
+    """Return the mean of the last quarter of a curve over epochs: of its last point if it has fewer than eight."""
     return statistics.fmean(curve[-max(1, len(curve) // 4) :])
 
 

@@ -5,6 +5,7 @@ The page loads nothing: styles and pictures are inside it, and its content polic
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -109,29 +110,12 @@ def render_json(task: Task, results: Results) -> str:
     table = make_table(task, results)
     rows = []
     for row in table:
-        memory = row.memory
-        fields = {
-            "optimizer": row.optimizer,
-            "lr": row.lr,
-            "lr_at_edge_of_grid": row.at_edge,
-            "scores": list(row.scores),
-            "mean": row.mean,
-            "spread": row.spread,
-            "p_values": dict(row.p_values),
-            "significantly_worse_than": list(row.worse_than),
-            "loss": row.loss,
-            "train_loss": row.train_loss,
-            "step_microseconds": row.step_us,
-            "trial_seconds": row.seconds,
-            "diverged": row.diverged,
-            "train_seconds": row.train_seconds,
-            "share_in_step": row.share,
-            "state_bytes_per_parameter": memory and memory.state_per_parameter,
-            "step_bytes_per_parameter": memory and memory.step_per_parameter,
-        }
+        fields = dataclasses.asdict(row) | {"mean": row.mean, "spread": row.spread}
+        del fields["memory"]
+        fields["state_bytes_per_parameter"] = row.memory and row.memory.state_per_parameter
+        fields["step_bytes_per_parameter"] = row.memory and row.memory.step_per_parameter
         # JSON has no NaN.
-        is_nan = {name: isinstance(value, float) and not math.isfinite(value) for name, value in fields.items()}
-        rows.append({name: None if is_nan[name] else value for name, value in fields.items()})
+        rows.append({key: None if isinstance(x, float) and math.isnan(x) else x for key, x in fields.items()})
     summary = {
         "task": {"name": task.name, "title": task.title, "model": results.model or task.model},
         "source": task.source,

@@ -107,11 +107,6 @@ def measure_quantiles(pairs: list[tuple[Array, Array]]) -> tuple[float, ...] | N
     """Return the QUANTILES of the factors whose statistic is above 0, over all tensors together.
 
     `pairs` has for each tensor the factors and the statistic that they are computed from, flat, of the same length.
-
-    Example:
-        >>> factors, mean_sq = np.array([5.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 1.0, 1.0])
-        >>> print(tuple(map(float, measure_quantiles([(factors, mean_sq)]))))
-        (1.2, 2.0, 2.8)
     """
     factors, statistic = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
     # An entry that never had a gradient has the factor lr / eps, which was only ever multiplied by 0.

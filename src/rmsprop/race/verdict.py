@@ -48,15 +48,15 @@ class Row:
 
     optimizer: str
     lr: float  # chosen by tuning
-    at_edge: bool  # that rate is the first, last or only one of the grid: a wider grid may have a better one
+    lr_at_edge_of_grid: bool  # that rate is the first, last or only one of the grid: a wider grid may have a better one
     scores: tuple[float, ...]  # the test metric after the last epoch for each seed that did not diverge, in their order
     loss: float  # mean test loss after the last epoch
     train_loss: float  # mean training loss of the last epoch
-    step_us: float  # microseconds per step, the median over the trials
-    seconds: float  # a whole trial, the median
+    step_microseconds: float  # microseconds per step, the median over the trials
+    trial_seconds: float  # a whole trial, the median
     diverged: int = 0  # seeds that ended in a loss that is not finite
     train_seconds: float = math.nan  # batches, gradients and steps of a trial, the median; NaN if not measured
-    share: float = math.nan  # the part of `train_seconds` spent in the step, from 0 to 1; NaN likewise
+    share_in_step: float = math.nan  # the part of `train_seconds` spent in the step, from 0 to 1; NaN likewise
     memory: Memory | None = None  # None if not measured
     p_values: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of the differences, Holm-corrected
     worse_than: tuple[str, ...] = ()  # the optimizers that are significantly better
@@ -105,25 +105,27 @@ def make_table(task: Task, results: Results) -> list[Row]:
     for optimizer, lr in rates.items():
         if lr is not None and seeds:
             trials = [results.trials["final", optimizer, lr, seed] for seed in seeds]
-            rows.append(_make_row(trials, at_edge=lr in (grid[0], grid[-1]), memory=results.memory.get(optimizer)))
+            rows.append(
+                _make_row(trials, lr_at_edge_of_grid=lr in (grid[0], grid[-1]), memory=results.memory.get(optimizer))
+            )
     return rank_rows(rows, task.metric)
 
 
-def _make_row(trials: Sequence[Trial], *, at_edge: bool, memory: Memory | None) -> Row:
+def _make_row(trials: Sequence[Trial], *, lr_at_edge_of_grid: bool, memory: Memory | None) -> Row:
     finite = [trial for trial in trials if trial.diverged is None]
     timed = [(trial.train_seconds, trial.step_seconds) for trial in trials if trial.train_seconds]
     return Row(
         optimizer=trials[0].job.optimizer,
         lr=trials[0].job.lr,
-        at_edge=at_edge,
+        lr_at_edge_of_grid=lr_at_edge_of_grid,
         scores=tuple(trial.score[-1] for trial in finite),
         loss=statistics.fmean(trial.loss[-1] for trial in finite) if finite else math.nan,
         train_loss=statistics.fmean(trial.train_loss[-1] for trial in finite) if finite else math.nan,
-        step_us=statistics.median(1e6 * trial.step_seconds / max(trial.steps, 1) for trial in trials),
-        seconds=statistics.median(trial.seconds for trial in trials),
+        step_microseconds=statistics.median(1e6 * trial.step_seconds / max(trial.steps, 1) for trial in trials),
+        trial_seconds=statistics.median(trial.seconds for trial in trials),
         diverged=len(trials) - len(finite),
         train_seconds=statistics.median(train for train, _ in timed) if timed else math.nan,
-        share=statistics.median(step / train for train, step in timed) if timed else math.nan,
+        share_in_step=statistics.median(step / train for train, step in timed) if timed else math.nan,
         memory=memory,
     )
 
@@ -145,13 +147,7 @@ def rank_rows(rows: Sequence[Row], metric: Metric) -> list[Row]:
 
 
 def compute_p_values(scores: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float]:
-    """Return the Holm-corrected p-value of each pair; the scores are over the same seeds in the same order.
-
-    Example:
-        >>> scores = {"adam": (0.981, 0.962, 0.973, 0.968), "sgd": (0.951, 0.933, 0.942, 0.939)}
-        >>> print({pair: round(p, 6) for pair, p in compute_p_values(scores).items()})
-        {('adam', 'sgd'): 9e-06}
-    """
+    """Return the Holm-corrected p-value of each pair; the scores are over the same seeds in the same order."""
     pairs = list(itertools.combinations(scores, 2))
     raw = np.array([_test_pair(np.array(scores[first]), np.array(scores[second])) for first, second in pairs])
     order = np.argsort(raw, kind="stable")
@@ -176,7 +172,7 @@ def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
 
     Example:
         >>> from rmsprop.race import get
-        >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
+        >>> numbers = dict(lr=0.01, lr_at_edge_of_grid=False, loss=0.1, train_loss=0.1, step_microseconds=5.0, trial_seconds=0.1)
         >>> adam = Row(optimizer="adam", scores=(0.981, 0.962, 0.973, 0.968), **numbers)
         >>> ours = Row(optimizer="rmsprop", scores=(0.951, 0.933, 0.942, 0.939), **numbers)
         >>> metric = get("digits").metric
@@ -211,14 +207,7 @@ def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
 
 
 def describe_rmsprop(table: Sequence[Row]) -> str:
-    """Return in a few words how RMSprop did, by the same tests as `describe_verdict`.
-
-    Example:
-        >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
-        >>> adam = Row(optimizer="adam", scores=(0.98, 0.98), **numbers)
-        >>> describe_rmsprop([adam, Row(optimizer="rmsprop", scores=(0.95, 0.95), **numbers)])
-        'not significantly different'
-    """
+    """Return in a few words how RMSprop did, by the same tests as `describe_verdict`."""
     ours = find_rmsprop(table)
     if ours is None or len(table) < 2:
         return "alone" if ours is not None else "did not run"

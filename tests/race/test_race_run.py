@@ -11,7 +11,7 @@ import pytest
 from rmsprop.errors import InputError, StateError
 from rmsprop.race import Results, Settings, choice, get
 from rmsprop.race.record import Diverged, Job
-from rmsprop.race.run import RaceStarted, RateChosen, TrialEnded, choose_rate, is_complete
+from rmsprop.race.run import RaceStarted, TrialEnded, choose_rate, is_complete
 from rmsprop.race.trial import Progress, train
 from small_tasks import ValleyTask, collect_curves, run_race
 
@@ -147,24 +147,6 @@ def test_a_race_is_reproducible_bit_for_bit():
     assert collect_curves(first) == collect_curves(second)
 
 
-def test_the_listener_gets_each_choice_and_each_trial():
-    events = []
-    results = run_race(ValleyTask(), listener=events.append)
-    chosen = {event.optimizer: event.lr for event in events if isinstance(event, RateChosen)}
-    assert chosen == {optimizer: choose_rate(ValleyTask(), results, optimizer) for optimizer in ("adam", "rmsprop")}
-    assert [event.trial for event in events if isinstance(event, TrialEnded)] == list(results.trials.values())
-
-
-@pytest.mark.parametrize(("seconds", "events"), [(0.0, 8), (3600.0, 0)])
-def test_a_long_epoch_reports_its_steps_now_and_then(monkeypatch, seconds, events):
-    monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_EVENTS", seconds)
-    found = []
-    run_race(ValleyTask(), optimizers=("rmsprop",), seeds=1, listener=found.append)
-    progress = [event for event in found if isinstance(event, Progress) and event.job.seed == 0]
-    steps = [(event.epoch, event.steps) for event in progress if event.score is None]
-    assert steps == [(epoch, step) for epoch in (1, 2) for step in (1, 2, 3, 4)][:events]
-
-
 def test_the_gradients_are_not_timed_as_steps():
     task = WrappedTask("gradients", lambda learner, batch: time.sleep(0.005))
     for trial in run_race(task, optimizers=("rmsprop",), seeds=1).trials.values():
@@ -193,20 +175,6 @@ def test_optimizers_take_turns_and_each_seed_starts_with_another():
         assert {job.optimizer for job in turn} == set(optimizers)
         assert len({job.seed for job in turn}) == 1
     assert {turn[0].optimizer for turn in rounds[3:]} == set(optimizers)
-
-
-@pytest.mark.parametrize(
-    ("call", "argument", "message"),
-    [
-        (get, "digts", "unknown task 'digts': did you mean 'digits'"),
-        (get, "qqq", "unknown task 'qqq'; known: digits"),
-        (choice.parse, "adam,rmspropp", "unknown optimizer 'rmspropp': did you mean 'rmsprop'"),
-        (choice.parse, " , ", "names no optimizer"),
-    ],
-)
-def test_an_unknown_name_raises_with_the_nearest(call, argument, message):
-    with pytest.raises(InputError, match=message):
-        call(argument)
 
 
 def test_an_optimizer_of_another_framework_raises_before_the_data_are_read():

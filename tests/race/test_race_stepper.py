@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from rmsprop.errors import InputError
 from rmsprop.race import choice, get
 from rmsprop.race.memory import measure
 from rmsprop.race.stepper import QUANTILES, TorchStepper, measure_quantiles
@@ -181,8 +180,3 @@ def test_a_step_waits_for_the_device_of_its_parameters(monkeypatch):
     assert calls == [torch.device("meta")]
     do_two_steps("torch", "torch-rmsprop")
     assert len(calls) == 1
-
-
-def test_an_optimizer_that_the_framework_does_not_have_raises():
-    with pytest.raises(InputError, match="torch-rmsprop does not run in numpy, only in torch"):
-        choice.make_stepper("torch-rmsprop", "numpy", np.zeros(2), lr=0.1)

@@ -168,17 +168,7 @@ def _test_pair(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
-    """Return who won, in a sentence or two.
-
-    Example:
-        >>> from rmsprop.race import get
-        >>> numbers = dict(lr=0.01, lr_at_edge_of_grid=False, loss=0.1, train_loss=0.1, step_microseconds=5.0, trial_seconds=0.1)
-        >>> adam = Row(optimizer="adam", scores=(0.981, 0.962, 0.973, 0.968), **numbers)
-        >>> ours = Row(optimizer="rmsprop", scores=(0.951, 0.933, 0.942, 0.939), **numbers)
-        >>> metric = get("digits").metric
-        >>> print(describe_verdict(rank_rows([ours, adam], metric), metric))
-        Adam won with 97.10 % ± 0.80 over 4 seeds. RMSprop lost with 94.12 % ± 0.75: significantly worse than Adam.
-    """
+    """Return who won, in a sentence or two."""
     if not table:
         return "No winner: no seed was finished by all optimizers."
     first, others = table[0], table[1:]

@@ -4,10 +4,12 @@ import dataclasses
 import io
 import json
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
 
+from rmsprop.errors import MissingDependency
 from rmsprop.optimizers import TABLE
 from rmsprop.race import Folder, Results, get
 from rmsprop.race.picture import PANELS, draw_png, number_log_axis
@@ -169,6 +171,12 @@ def test_text_of_a_task_and_of_its_model_is_escaped():
 
 def test_the_report_can_be_drawn_again_from_results_json(task, copied, page):
     assert render_page(task, copied) == page
+
+
+def test_without_jinja2_the_error_names_the_extra(task, results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependency, match=r"jinja2 is needed for the report: pip install .rmsprop\[lab\]"):
+        render_page(task, results)
 
 
 def test_the_report_of_an_interrupted_race_says_so(task, results, copied, page):

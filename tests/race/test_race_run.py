@@ -84,7 +84,7 @@ def test_the_test_labels_have_no_part_in_the_choice_of_a_rate():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": (0, 1000)}, "overlap, expected disjoint seeds"),
+        ({"seeds": (0, 1000)}, "expected no common seed"),
         ({"seeds": ()}, "at least one optimizer, one seed"),
         ({"epochs": 0}, "epochs=0, expected at least 1"),
     ],

@@ -35,12 +35,7 @@ _SECONDS_OF_ESTIMATE = 3600.0
 
 
 class Display(contextlib.ExitStack):
-    """A listener for `rmsprop.race.run.race`, used as a context manager.
-
-    Args:
-        task: What is trained.
-        console: Where to write.
-    """
+    """A listener for `rmsprop.race.run.race`, used as a context manager."""
 
     def __init__(self, task: Task, console: Console) -> None:
         super().__init__()

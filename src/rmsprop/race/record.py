@@ -31,37 +31,23 @@ Key = tuple[str, str, float, int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What was asked for. Two races may be joined if only `optimizers` and `seeds` differ.
+    """What was asked for. Two races may be joined if only `optimizers` and `seeds` differ."""
 
-    Attributes:
-        task: The task's name.
-        optimizers: In the order asked for.
-        seeds: Of the reported trials.
-        tuning_seeds: Of the trials that choose the learning rate; none of `seeds`.
-        epochs: Per trial.
-        grid: The learning rates tried, ascending.
-        device: Where it trained: results and times differ between devices.
-        short: Whether it trained on a part of the data.
-        threads: CPU threads asked for; None is the task's own number.
-    """
-
-    task: str
-    optimizers: tuple[str, ...]
-    seeds: tuple[int, ...]
-    tuning_seeds: tuple[int, ...]
-    epochs: int
-    grid: tuple[float, ...]
-    device: str = "cpu"
-    short: bool = False
-    threads: int | None = None
+    task: str  # its name
+    optimizers: tuple[str, ...]  # in the order asked for
+    seeds: tuple[int, ...]  # of the reported trials
+    tuning_seeds: tuple[int, ...]  # of the trials that choose the learning rate; none of `seeds`
+    epochs: int  # per trial
+    grid: tuple[float, ...]  # the learning rates tried, ascending
+    device: str = "cpu"  # results and times differ between devices
+    short: bool = False  # trained on a part of the data
+    threads: int | None = None  # CPU threads asked for; None is the task's own number
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.tuning_seeds or not self.optimizers or not self.grid:
             raise InputError("a race needs at least one optimizer, one seed, one tuning seed and one learning rate")
         if set(self.seeds) & set(self.tuning_seeds):
-            raise InputError(
-                f"seeds={self.seeds} and tuning_seeds={self.tuning_seeds} overlap, expected disjoint seeds"
-            )
+            raise InputError(f"seeds={self.seeds} and tuning_seeds={self.tuning_seeds}, expected no common seed")
         if self.epochs < 1:
             raise InputError(f"epochs={self.epochs}, expected at least 1")
 
@@ -229,27 +215,16 @@ def late(curve: Sequence[float]) -> float:
 
 @dataclasses.dataclass(kw_only=True)
 class Results:
-    """A race so far; trials are added as they end.
-
-    Attributes:
-        settings: What was asked for.
-        data: "fingerprint" and "sizes" of `rmsprop.race.task.Data`.
-        environment: Versions and machine of the first trials, name -> text.
-        trials: Key -> trial.
-        memory: Optimizer -> memory.
-        sample: What RMSprop's first reported model generated, for tasks that generate something; else empty.
-        model: What was trained, in the task's words; empty if the file does not say.
-        later: The environments of trials that were added elsewhere, or with other versions.
-    """
+    """A race so far; trials are added as they end."""
 
     settings: Settings
-    data: dict[str, Any]
-    environment: dict[str, str]
+    data: dict[str, Any]  # "fingerprint" and "sizes" of `rmsprop.race.task.Data`
+    environment: dict[str, str]  # versions and machine of the first trials
     trials: dict[Key, Trial] = dataclasses.field(default_factory=dict)
-    memory: dict[str, Memory] = dataclasses.field(default_factory=dict)
-    sample: str = ""
-    model: str = ""
-    later: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    memory: dict[str, Memory] = dataclasses.field(default_factory=dict)  # by optimizer
+    sample: str = ""  # what RMSprop's first reported model generated, for tasks that generate something
+    model: str = ""  # what was trained, in the task's words; empty if the file does not say
+    later: list[dict[str, str]] = dataclasses.field(default_factory=list)  # environments of trials that were added
 
     @property
     def environments(self) -> list[dict[str, str]]:

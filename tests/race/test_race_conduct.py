@@ -190,15 +190,24 @@ def test_the_command_runs_several_tasks_and_returns_their_exit_code(tmp_path, mo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("digits,mnits", "unknown task 'mnits': did you mean 'mnist'?"),
-        ("all,mnits", "unknown task 'mnits': did you mean 'mnist'?"),
-        (" , ", "names no task; one of: digits, "),
+        (["digits,mnits"], "unknown task 'mnits': did you mean 'mnist'?"),
+        (["all,mnits"], "unknown task 'mnits': did you mean 'mnist'?"),
+        ([" , "], "names no task; one of: digits, "),
+        ([], "which task? one of: digits, "),
+        (["digits", "--with", "adma"], "unknown optimizer 'adma': did you mean 'adam'?"),
+        (["digits", "--with", ","], "--with names no optimizer"),
     ],
 )
-def test_the_command_refuses_unknown_tasks(words, message):
-    result = CliRunner().invoke(app, ["race", words])
+def test_the_command_refuses_unknown_names(words, message):
+    result = CliRunner().invoke(app, ["race", *words])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_the_command_lists_tasks_and_optimizers():
+    output = CliRunner().invoke(app, ["race", "--list"]).output
+    for name in (*names(), *choice.names()):
+        assert f"  {name} " in output
 
 
 @pytest.mark.parametrize("name", names())

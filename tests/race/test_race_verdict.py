@@ -194,6 +194,11 @@ def test_rows_that_diverged_come_last_and_are_not_tested():
     assert table[0].p_values == {"rmsprop": stats.ttest_rel(SIMILAR, WORST).pvalue}
 
 
+def test_a_row_whose_seeds_all_diverged_has_no_numbers():
+    row = make_row("adam", diverged=2)
+    assert (row.text(ACCURACY), row.extremes(ACCURACY), row.seeds) == ("diverged", "–", 2)
+
+
 def test_the_table_is_computed_from_the_last_points_of_the_curves():
     task = ValleyTask(poison={1: 3})
     results = run_race(task, optimizers=("sgd", "rmsprop"), seeds=4)

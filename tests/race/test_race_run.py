@@ -213,10 +213,7 @@ def test_a_resumed_race_ends_like_an_uninterrupted_one(ends):
 
 @pytest.mark.parametrize(
     ("seeds", "optimizers", "expected"),
-    [
-        (1, ("rmsprop",), set()),
-        (2, ("rmsprop", "sgd"), {("rmsprop", 1), ("sgd", 0), ("sgd", 1), ("sgd", 1000)}),
-    ],
+    [(1, ("rmsprop",), set()), (2, ("rmsprop", "sgd"), {("rmsprop", 1), ("sgd", 0), ("sgd", 1), ("sgd", 1000)})],
 )
 def test_a_resumed_race_runs_only_the_seeds_and_optimizers_that_are_new(seeds, optimizers, expected):
     task, events = ValleyTask(), []

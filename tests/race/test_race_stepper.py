@@ -75,8 +75,7 @@ def test_rmsprop_equals_torch_rmsprop():
 
 
 @pytest.mark.parametrize(
-    ("framework", "name"),
-    [("torch", name) for name in IN_TORCH] + [("numpy", name) for name in IN_BOTH],
+    ("framework", "name"), [("torch", name) for name in IN_TORCH] + [("numpy", name) for name in IN_BOTH]
 )
 def test_the_settings_in_the_report_are_those_of_the_optimizer(framework, name):
     optimizer = do_two_steps(framework, name)[0].optimizer

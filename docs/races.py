@@ -1,4 +1,4 @@
-"""Write docs/why/races.md from the results of races: `python docs/races.py [FOLDER]`, by default runs/races.
+"""Write docs/why/races.md from the results of benchmarks: `python docs/races.py [FOLDER]`, by default runs/races.
 
 FOLDER holds a folder per task, as `rmsprop race all --out FOLDER` (or `make races`) leaves them. Nothing is measured. A
 page with tasks that FOLDER lacks is not replaced: `--drop` replaces it nevertheless, `--to FILE` writes another file.
@@ -32,20 +32,21 @@ PAGE = Path(__file__).parent / "why" / "races.md"
 
 HEAD = """# Which optimizer learns best: RMSprop and its baselines on real data
 
-Written by `docs/races.py` from the results of races, each by the command beside it; [races](../use/races.md) describes
-the tasks. `make races` runs all with their full budgets, which takes hours; a section says if less was spent.
+Written by `docs/races.py` from the results of benchmarks, each by the command beside it;
+[benchmarks](../use/races.md) describes the tasks. `make races` runs all with their full budgets, which takes hours; a
+section says if less was spent.
 
 Every optimizer chooses its learning rate on validation examples from the same grid, with the same budget; all other
 settings are its defaults. Within a seed all start from the same weights and see the same batches. The numbers below are
 of test examples after the last epoch, mean ± standard deviation over the seeds. A win or loss is reported only if the
 difference is significant at the 5 % level: paired t tests over the seeds, corrected for all pairs by Holm's method.
 Optimizers that are significantly better come first; those that are not significantly different are in alphabetical
-order. One race was run again with other learning rates after RMSprop had come last in it; its section
+order. One benchmark was run again with other learning rates after RMSprop had come last in it; its section
 ([cartpole](#cartpole)) says so.
 """
 
 SEEDS = 3
-"""A race with fewer is shown and not counted."""
+"""A benchmark with fewer is shown and not counted."""
 
 _SEEDS_ADDED = (
     "Run with three seeds first, without a winner by the unpaired test that was used then; the other two of the task's "
@@ -55,14 +56,14 @@ REMARKS = {
     **dict.fromkeys(("sentiment", "speech", "diamonds", "ratings"), (_SEEDS_ADDED,)),
     "cartpole": (
         "Policies that balance the pole forget it again here: RMSprop, gradient descent, AdaGrad and AdamW each end "
-        "low on one or two seeds of eight. This race ran first with the learning rates 0.0003, 0.001, 0.003, 0.01, "
-        "0.03, 0.1: tuning chose 0.003, one seed of three fell from 500 to 34 in the last epoch, and RMSprop came last "
-        "with a mean of 344.6 ± 269, while four baselines had 500. The rates of the table, 1-2-5 per decade, were set "
-        "after that result. With them RMSprop had 500 on each of three seeds; the five other seeds were run "
-        "afterwards, to see whether that would last, and one of them ended at 146.",
+        "low on one or two seeds of eight. This benchmark ran first with the learning rates 0.0003, 0.001, 0.003, "
+        "0.01, 0.03, 0.1: tuning chose 0.003, one seed of three fell from 500 to 34 in the last epoch, and RMSprop "
+        "came last with a mean of 344.6 ± 269, while four baselines had 500. The rates of the table, 1-2-5 per "
+        "decade, were set after that result. With them RMSprop had 500 on each of three seeds; the five other seeds "
+        "were run afterwards, to see whether that would last, and one of them ended at 146.",
     ),
 }
-"""What a reader must know about a race that its results do not say."""
+"""What a reader must know about a benchmark that its results do not say."""
 
 
 def write_page(folder: Path) -> str:
@@ -89,7 +90,7 @@ def write_page(folder: Path) -> str:
 
 
 def _write_summary(found: list[tuple[Task, Results]]) -> str:
-    """Count the races with the full budget by outcome, and show each task in a line."""
+    """Count the benchmarks with the full budget by outcome, and show each task in a line."""
     verdicts = {task.name: describe_rmsprop(make_table(task, results)) for task, results in found}
     counted = {task.name for task, results in found if _has_full_budget(task, results)}
     counts = Counter(verdicts[name].split()[0].rstrip(":") for name in counted)
@@ -197,13 +198,13 @@ def _list_savings(task: Task, results: Results) -> list[str]:
 
 
 def _count_threads(task: Task, results: Results) -> tuple[int, int]:
-    """Return the number of threads that a race used, and that of the task."""
+    """Return the number of threads that a benchmark used, and that of the task."""
     usual = 1 if results.settings.short else int(getattr(task, "threads", 1))
     return int(results.environment.get("threads", usual)), usual
 
 
 def _write_command(task: Task, results: Results) -> str:
-    """Return the line that runs such a race."""
+    """Return the line that runs such a benchmark."""
     settings = results.settings
     threads, usual = _count_threads(task, results)
     budget = task.quick if settings.short else task.budget

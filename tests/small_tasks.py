@@ -114,5 +114,5 @@ def run_command(name, folder, **options):
 
 
 def collect_curves(results):
-    """Return everything of a race that does not depend on the clock."""
+    """Return everything of a benchmark that does not depend on the clock."""
     return {key: (t.score, t.loss, t.train_loss, t.steps, t.diverged) for key, t in results.trials.items()}

@@ -1,4 +1,4 @@
-"""The `rmsprop` command: help, errors in one line, and a race from beginning to end."""
+"""The `rmsprop` command: help, errors in one line, and a benchmark from beginning to end."""
 
 import json
 import os
@@ -246,7 +246,7 @@ def test_a_corrupt_file_is_not_resumed_and_a_new_race_sets_it_aside(tmp_path):
     (tmp_path / "results.json").write_text('{"format": 1, "sett')
     refused = call(*MINI, "--resume", "--out", str(tmp_path))
     assert refused.exit_code == 2
-    assert "not the results of a race" in refused.stderr
+    assert "not the results of a benchmark" in refused.stderr
     result = call(*MINI, "--out", str(tmp_path))
     assert result.exit_code == 0
     assert (tmp_path / "results.previous-1.json").read_text() == '{"format": 1, "sett'

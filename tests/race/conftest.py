@@ -1,4 +1,4 @@
-"""Fixtures of the race tests."""
+"""Fixtures of the benchmark tests."""
 
 import pytest
 

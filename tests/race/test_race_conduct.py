@@ -1,4 +1,4 @@
-"""`rmsprop race`: several tasks in turn, missing data, devices, and what a resumed race continues with."""
+"""`rmsprop race`: several tasks in turn, missing data, devices, and what a resumed benchmark continues with."""
 
 import io
 import itertools
@@ -65,7 +65,7 @@ def test_a_task_that_cannot_run_is_explained_and_the_others_run(tmp_path, names,
     assert (tmp_path / "valley-quick" / "results.json").exists() == is_run
 
 
-def test_resumed_quick_races_start_missing_tasks_with_the_few_optimizers(tmp_path):
+def test_resumed_quick_benchmarks_start_missing_tasks_with_the_few_optimizers(tmp_path):
     assert run_several(tmp_path, "valley", optimizers=("adam",))[0] == 0
     assert run_several(tmp_path, "valley", "device", optimizers=None, resume=True)[0] == 0
     optimizers = [load(tmp_path, name)["settings"]["optimizers"] for name in ("valley", "device")]
@@ -113,7 +113,7 @@ def test_of_several_tasks_those_that_have_them_use_the_device_and_the_threads(tm
     assert [load(tmp_path, task)["settings"].get(name) for task in ("valley", "device")] == values
 
 
-def test_a_resumed_race_keeps_its_device_length_threads_and_rates(tmp_path):
+def test_a_resumed_benchmark_keeps_its_device_length_threads_and_rates(tmp_path):
     options = {"quick": True, "device": "meta", "threads": 3, "rates": (0.3, 1.0)}
     first, _ = run_command("device", tmp_path, **options)
     again, _ = run_command("device", tmp_path, resume=True)
@@ -127,11 +127,11 @@ def test_a_resumed_race_keeps_its_device_length_threads_and_rates(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threads": 2}, "holds a race with threads=None, but threads=2 was asked for"),
-        ({"rates": (0.5,)}, r"holds a race with grid=\(0.01, 0.1, 1.0\), but grid=\(0.5,\) was asked for"),
+        ({"threads": 2}, "holds a benchmark with threads=None, but threads=2 was asked for"),
+        ({"rates": (0.5,)}, r"holds a benchmark with grid=\(0.01, 0.1, 1.0\), but grid=\(0.5,\) was asked for"),
     ],
 )
-def test_a_race_is_not_resumed_with_other_threads_or_rates(tmp_path, options, message):
+def test_a_benchmark_is_not_resumed_with_other_threads_or_rates(tmp_path, options, message):
     run_command("device", tmp_path)
     with pytest.raises(StateError, match=message):
         run_command("device", tmp_path, resume=True, **options)
@@ -153,13 +153,13 @@ def test_fetch_downloads_all_sources_that_a_task_needs(tmp_path, command_tasks, 
     assert fetched == ["mnist", "diamonds"]
 
 
-def test_a_quick_race_leaves_the_results_of_a_full_one_unchanged(tmp_path, monkeypatch):
+def test_a_quick_benchmark_leaves_the_results_of_a_full_one_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     full = tmp_path / "runs" / "valley" / "results.json"
     run_command("valley", None)
     before = full.read_bytes()
     _, text = run_command("valley", None, quick=True, resume=True)
-    assert "Nothing to resume in runs/valley-quick: a new race begins." in text
+    assert "Nothing to resume in runs/valley-quick: a new benchmark begins." in text
     assert full.read_bytes() == before
     assert (tmp_path / "runs" / "valley-quick" / "results.json").exists()
 

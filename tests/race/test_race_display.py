@@ -1,4 +1,4 @@
-"""What the terminal or a log shows while a race runs, and the tables at its end."""
+"""What the terminal or a log shows while a benchmark runs, and the tables at its end."""
 
 import dataclasses
 import io
@@ -16,7 +16,7 @@ from small_tasks import ValleyTask, run_race
 
 
 def print_race(task, *, terminal, **options):
-    """Run a race with a display and return what it printed."""
+    """Run a benchmark with a display and return what it printed."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
     with Display(task, console) as display:
         run_race(task, listener=display, **options)
@@ -65,7 +65,7 @@ def test_at_most_ten_frames_are_drawn_per_second(monkeypatch):
 
 
 def print_slow_race(monkeypatch, seconds):
-    """Return what a log gets of a race of ten trials that take `seconds` each."""
+    """Return what a log gets of a benchmark of ten trials that take `seconds` each."""
     now = 0.0
     monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: now)
     console = Console(file=io.StringIO(), width=120, color_system=None, get_time=lambda: now)

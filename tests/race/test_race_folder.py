@@ -75,7 +75,7 @@ DELETED = object()
         (("format",), 99, "format 99, expected 1"),
         (("settings",), DELETED, "'settings' is missing"),
         (("settings", "grid"), DELETED, "grid"),
-        (("trials",), "x", "not the results of a race"),
+        (("trials",), "x", "not the results of a benchmark"),
         (("trials", 0, "score"), DELETED, "'score' is missing"),
         (("trials", 0, "score"), [1.0], "curves of different lengths"),
         (("trials", 0, "step_seconds"), float("nan"), "a number is not finite"),
@@ -99,15 +99,15 @@ def test_a_changed_document_raises_and_says_what_is_wrong(document, path, value,
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\x00", b'{"format": 1, "set'])
-def test_a_file_that_is_not_a_race_raises_and_names_the_file(tmp_path, content):
+def test_a_file_that_is_not_a_benchmark_raises_and_names_the_file(tmp_path, content):
     file = tmp_path / "results.json"
     file.write_bytes(content)
-    with pytest.raises(FileError, match=r"not the results of a race .* race without --resume") as caught:
+    with pytest.raises(FileError, match=r"not the results of a benchmark .* without --resume a new") as caught:
         Folder(tmp_path).load()
     assert str(file) in str(caught.value)
 
 
-def test_a_folder_without_results_holds_no_race(tmp_path):
+def test_a_folder_without_results_holds_no_benchmark(tmp_path):
     assert Folder(tmp_path / "new").load() is None
 
 
@@ -180,7 +180,7 @@ def test_earlier_results_are_renamed_to_a_new_name_and_their_report_is_removed(t
         ("device", {"device": "cuda", "resume": True}),
     ],
 )
-def test_a_race_that_cannot_start_leaves_the_folder_unchanged(tmp_path, command_tasks, name, options):
+def test_a_benchmark_that_cannot_start_leaves_the_folder_unchanged(tmp_path, command_tasks, name, options):
     run_command("device", tmp_path)
     before = read_files(tmp_path)
     assert "report.html" in before
@@ -189,7 +189,7 @@ def test_a_race_that_cannot_start_leaves_the_folder_unchanged(tmp_path, command_
     assert read_files(tmp_path) == before
 
 
-def test_a_race_interrupted_before_its_first_trial_leaves_the_folder_unchanged(tmp_path, command_tasks, monkeypatch):
+def test_an_interruption_before_the_first_trial_leaves_the_folder_unchanged(tmp_path, command_tasks, monkeypatch):
     run_command("valley", tmp_path)
     before = read_files(tmp_path)
 
@@ -203,7 +203,7 @@ def test_a_race_interrupted_before_its_first_trial_leaves_the_folder_unchanged(t
     assert read_files(tmp_path) == before
 
 
-def test_a_new_race_renames_the_earlier_results_and_says_so(tmp_path, command_tasks):
+def test_a_new_benchmark_renames_the_earlier_results_and_says_so(tmp_path, command_tasks):
     for _ in range(3):
         _, text = run_command("valley", tmp_path)
     assert f"The earlier results are kept as {tmp_path / 'results.previous-2.json'}." in text
@@ -222,7 +222,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, command_tasks, 
     assert {"report.html", "curves.png"} <= set(read_files(tmp_path))
 
 
-def test_a_disk_that_stays_full_keeps_what_was_saved_and_the_race_can_be_resumed(tmp_path, command_tasks, disk):
+def test_a_disk_that_stays_full_keeps_what_was_saved_and_the_benchmark_can_be_resumed(tmp_path, command_tasks, disk):
     writes = itertools.count()
     disk(lambda: next(writes) >= 3)
     with pytest.raises(FileError, match=r"the disk is full.*Not written: 2 of 5 finished trials, and the report"):

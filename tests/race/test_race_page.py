@@ -39,7 +39,7 @@ def valley(script):
 
 @pytest.fixture
 def write_page(script, valley, tmp_path):
-    """Return a function: the page of a race of `valley`."""
+    """Return a function: the page of a benchmark of `valley`."""
 
     def write(results):
         save(tmp_path, valley, results)
@@ -92,7 +92,7 @@ def test_a_loss_with_the_full_budget_is_counted(write_page, valley):
         ({"epochs": 1}, "1 epoch instead of 3"),
     ],
 )
-def test_a_race_with_less_than_the_budget_is_not_counted_and_says_what_was_less(write_page, valley, options, text):
+def test_a_benchmark_with_less_than_the_budget_is_not_counted_and_says_what_was_less(write_page, valley, options, text):
     page = write_page(race(valley, Settings.of(valley, quick=True, **{**FULL, **options})))
     assert "with the full budget 0: " in page
     assert "None is counted. Those marked ° spent less and are not counted." in page.replace("\n", " ")
@@ -108,7 +108,7 @@ def test_missing_trials_are_reported(write_page, valley):
     assert text in write_page(results)
 
 
-def test_the_command_of_a_race_has_its_threads_and_its_device(write_page, valley):
+def test_the_command_of_a_benchmark_has_its_threads_and_its_device(write_page, valley):
     valley.threads = 2
     results = run_race(valley, optimizers=choice.DEFAULT, epochs=3)
     results.environment["threads"] = "1"
@@ -167,12 +167,12 @@ def test_without_results_the_page_says_so(script, tmp_path):
 
 def test_corrupt_results_raise(script, tmp_path):
     Folder(tmp_path / "valley").write(Folder.results_name, "{")
-    with pytest.raises(FileError, match="not the results of a race"):
+    with pytest.raises(FileError, match="not the results of a benchmark"):
         script.write_page(tmp_path)
 
 
 @pytest.mark.parametrize("page", [DOCS.parent / "README.md", DOCS / "use" / "races.md"], ids=lambda page: page.name)
-def test_each_application_has_a_command_that_races_a_task(page):
+def test_each_application_has_a_command_that_benchmarks_a_task(page):
     lines = page.read_text(encoding="utf-8").splitlines()
     for application in ("image classification", "sentiment analysis", "text generation", "translation", "speech"):
         line = next(line for line in lines if line.startswith(f"| {application} |"))

@@ -179,10 +179,10 @@ def test_without_jinja2_the_error_names_the_extra(task, results, monkeypatch):
         render_page(task, results)
 
 
-def test_the_report_of_an_interrupted_race_says_so(task, results, copied, page):
+def test_the_report_of_an_interrupted_benchmark_says_so(task, results, copied, page):
     del copied.trials["final", "adam", choose_rate(task, results, "adam"), 1]
-    assert "This race was interrupted." in render_page(task, copied)
-    assert "This race was interrupted." not in page
+    assert "This benchmark was interrupted." in render_page(task, copied)
+    assert "This benchmark was interrupted." not in page
 
 
 def test_a_file_of_an_earlier_version_is_drawn_without_what_it_lacks(task, results, table):

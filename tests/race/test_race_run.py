@@ -85,7 +85,7 @@ def test_the_test_labels_have_no_part_in_the_choice_of_a_rate():
     ("changes", "message"),
     [
         ({"seeds": (0, 1000)}, "expected no common seed"),
-        ({"seeds": ()}, "at least one optimizer, one seed"),
+        ({"seeds": ()}, "expected at least one optimizer, one seed"),
         ({"epochs": 0}, "epochs=0, expected at least 1"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_diverging_rate_on_real_data_is_a_result_and_no_warning():
     assert all(map(math.isfinite, (*trial.score, *trial.loss, *trial.train_loss)))
 
 
-def test_a_race_is_reproducible_bit_for_bit():
+def test_a_benchmark_is_reproducible_bit_for_bit():
     pytest.importorskip("sklearn")
     first, second = (run_race(get("digits"), optimizers=("adam", "rmsprop"), seeds=1) for _ in range(2))
     assert collect_curves(first) == collect_curves(second)
@@ -193,7 +193,7 @@ def test_the_effective_learning_rate_is_recorded_at_steps_1_2_5_10_of_final_tria
 
 
 @pytest.mark.parametrize("ends", [1, 4, 7])
-def test_a_resumed_race_ends_like_an_uninterrupted_one(ends):
+def test_a_resumed_benchmark_ends_like_an_uninterrupted_one(ends):
     task, events = ValleyTask(), []
 
     def interrupt(event):
@@ -215,7 +215,7 @@ def test_a_resumed_race_ends_like_an_uninterrupted_one(ends):
     ("seeds", "optimizers", "expected"),
     [(1, ("rmsprop",), set()), (2, ("rmsprop", "sgd"), {("rmsprop", 1), ("sgd", 0), ("sgd", 1), ("sgd", 1000)})],
 )
-def test_a_resumed_race_runs_only_the_seeds_and_optimizers_that_are_new(seeds, optimizers, expected):
+def test_a_resumed_benchmark_runs_only_the_seeds_and_optimizers_that_are_new(seeds, optimizers, expected):
     task, events = ValleyTask(), []
     earlier = run_race(task, optimizers=("rmsprop",), seeds=1)
     run_race(task, optimizers=optimizers, seeds=seeds, earlier=earlier, listener=events.append)
@@ -226,12 +226,12 @@ def test_a_resumed_race_runs_only_the_seeds_and_optimizers_that_are_new(seeds, o
 @pytest.mark.parametrize(
     ("task", "epochs", "message"),
     [
-        (ValleyTask(), 3, "holds a race with epochs=2, but epochs=3 was asked for"),
+        (ValleyTask(), 3, "holds a benchmark with epochs=2, but epochs=3 was asked for"),
         (ValleyTask(target=2.0), 2, "ran on other data than valley has now"),
         (ValleyTask(model="four numbers"), 2, "trained another model, 'three numbers'; .* is now 'four numbers'"),
     ],
 )
-def test_a_race_with_other_settings_data_or_model_cannot_be_resumed(task, epochs, message):
+def test_a_benchmark_with_other_settings_data_or_model_cannot_be_resumed(task, epochs, message):
     earlier = run_race(ValleyTask())
     with pytest.raises(StateError, match=message):
         run_race(task, epochs=epochs, earlier=earlier)
@@ -259,7 +259,7 @@ def test_a_file_that_does_not_say_what_was_trained_can_be_resumed():
         ({"python": "2.7"}, 10, [], ()),
     ],
 )
-def test_a_resumed_race_records_all_environments_that_trials_ran_in(environment, done, later, changes):
+def test_a_resumed_benchmark_records_all_environments_that_trials_ran_in(environment, done, later, changes):
     task, events = ValleyTask(), []
     earlier = run_race(task)
     earlier.environment.update(environment, date="1999-12-31 23:59 UTC")

@@ -1,4 +1,4 @@
-"""Optimizers in a race: their effective learning rate, their memory, and the form that each framework gives them."""
+"""Optimizers in a benchmark: their effective learning rate, their memory, and their form in each framework."""
 
 import numpy as np
 import pytest

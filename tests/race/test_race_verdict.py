@@ -138,7 +138,7 @@ def test_scores_without_a_spread_of_their_differences(first, second, p):
     ("optimizers", "seeds", "erratic", "examples"),
     [(2, 2, 1, None), (2, 3, 1, 180), (5, 5, 1, 100), (6, 3, 10, None), (6, 5, 10, None)],
 )
-def test_equals_are_called_different_in_about_5_percent_of_the_races(optimizers, seeds, erratic, examples):
+def test_equals_are_called_different_in_about_5_percent_of_the_benchmarks(optimizers, seeds, erratic, examples):
     """Whatever their number, also if one spreads ten times as much, or if accuracies are whole numbers of examples."""
     rng = np.random.default_rng(optimizers * 10 + seeds)
     names = ("adam", "sgd", "momentum", "adagrad", "adamw", "rmsprop")[-optimizers:]
@@ -150,7 +150,7 @@ def test_equals_are_called_different_in_about_5_percent_of_the_races(optimizers,
         if examples:
             scores = {name: np.round(values * examples) / examples for name, values in scores.items()}
         different += any(row.worse_than for row in rank(scores))
-    # Three standard errors of 400 races above 5 %.
+    # Three standard errors of 400 benchmarks above 5 %.
     assert different / races < 0.05 + 3 * (0.05 * 0.95 / races) ** 0.5
 
 
@@ -212,7 +212,7 @@ def test_the_table_is_computed_from_the_last_points_of_the_curves():
         assert (row.diverged, row.seeds) == (1, 4)
 
 
-def test_an_unfinished_race_compares_the_seeds_that_all_optimizers_have_finished():
+def test_an_unfinished_benchmark_compares_the_seeds_that_all_optimizers_have_finished():
     task = ValleyTask()
     results = run_race(task, optimizers=("sgd", "rmsprop"), seeds=3)
     lr = choose_rate(task, results, "sgd")

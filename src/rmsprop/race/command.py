@@ -63,7 +63,7 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         int | None, typer.Option(help="CPU threads of torch tasks. [the task's own]", min=1, metavar="N")
     ] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download missing data first.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the race in that folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the benchmark in that folder.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates, in its own folder.")
     ] = False,

@@ -1,4 +1,4 @@
-"""Run races for the command line: one task, or several in turn with an overview at the end."""
+"""Run benchmarks for the command line: one task, or several in turn with an overview at the end."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ INTERRUPTED = 130
 """The exit code that shells expect after Ctrl-C."""
 FAILED = 1
 QUICK_OPTIMIZERS = ("sgd", "adam", "rmsprop")
-"""For quick races of several tasks, if --with is not given: few, as these are a smoke test."""
+"""For quick benchmarks of several tasks, if --with is not given: few, as these are a smoke test."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RaceOptions:
-    """Options of the command line; None means the task's own value, or that of the race that is resumed."""
+    """Options of the command line; None means the task's own value, or that of the benchmark that is resumed."""
 
     optimizers: tuple[str, ...] | None = None
     seeds: int | None = None
@@ -62,7 +62,7 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
 
 def run_task(name: str, options: RaceOptions, out: Path | None, console: Console) -> Outcome:
-    """Run the race of a task, write its folder, and print the table and the verdict.
+    """Run the benchmark of a task, write its folder, and print the table and the verdict.
 
     Raises:
         RMSpropError: An option or the folder is unusable, the data are missing, or the report cannot be written.
@@ -86,7 +86,7 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
     folder = Folder(out or Path("runs") / _name_folder(name, options))
     earlier = folder.load() if options.resume else None
     if options.resume and earlier is None:
-        console.print(f"Nothing to resume in {folder.path}: a new race begins.")
+        console.print(f"Nothing to resume in {folder.path}: a new benchmark begins.")
     task = _configure_task(task, options, earlier)
     settings = _choose_settings(task, options, earlier, folder)
     writer = ResultsWriter(task, folder, resumed=None if earlier is None else len(earlier.trials), log=log)
@@ -119,7 +119,7 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
 
 
 def run_tasks(options: RaceOptions, out: Path | None, console: Console, *, names: tuple[str, ...] | None = None) -> int:
-    """Run the races of several tasks in turn, each in its own folder, and print an overview.
+    """Run the benchmarks of several tasks in turn, each in its own folder, and print an overview.
 
     A task whose data or packages are missing is skipped; if a task fails, the reason is printed and the others run.
     Ctrl-C ends all. `names` is None for all tasks, `out` is the folder of their folders.
@@ -153,7 +153,7 @@ def run_tasks(options: RaceOptions, out: Path | None, console: Console, *, names
 
 
 def _name_folder(task: str, options: RaceOptions) -> str:
-    """Quick races have their own folder, so that they do not replace or join the results of a full race."""
+    """Quick benchmarks have their own folder, so that they do not replace or join the results of a full benchmark."""
     return f"{task}-quick" if options.quick else task
 
 
@@ -167,7 +167,7 @@ def _try_task(name: str, options: RaceOptions, out: Path, console: Console) -> O
         return dataclasses.replace(failed, reason=f"none of {', '.join(optimizers)} runs in {task.framework}")
     if missing := [optimizer for optimizer in optimizers if optimizer not in supported]:
         console.print(f"Without {', '.join(missing)}: not in {task.framework}.", style="dim")
-    # Without --with, a resumed race continues with its own optimizers.
+    # Without --with, a resumed benchmark continues with its own optimizers.
     is_resumed = options.resume and (out / Folder.results_name).exists()
     options = dataclasses.replace(
         options,
@@ -189,7 +189,7 @@ def _try_task(name: str, options: RaceOptions, out: Path, console: Console) -> O
 
 
 def _configure_task(task: Task, options: RaceOptions, earlier: Results | None) -> Task:
-    """Return the task with its device, length and threads: asked for, or those of the race that is resumed."""
+    """Return the task with its device, length and threads: asked for, or those of the benchmark that is resumed."""
     before = None if earlier is None else earlier.settings
     device = options.device if options.device is not None else before.device if before is not None else "cpu"
     if not device.strip():
@@ -209,7 +209,7 @@ def _configure_task(task: Task, options: RaceOptions, earlier: Results | None) -
 
 
 def _choose_settings(task: Task, options: RaceOptions, earlier: Results | None, folder: Folder) -> Settings:
-    """Return what was asked for, completed from the race that is resumed, whose optimizers and seeds stay."""
+    """Return what was asked for, completed from the benchmark that is resumed, whose optimizers and seeds stay."""
     asked = Settings.of(
         task,
         optimizers=options.optimizers,

@@ -1,8 +1,8 @@
-"""Show a race while it runs, and its table at the end.
+"""Show a benchmark while it runs, and its table at the end.
 
 On a terminal a table is redrawn in place, at most ten times a second and only between steps: no thread of the display
 runs beside a timed step. Anywhere else (a pipe, a log) there is a line for each choice and each reported trial, and in
-a long race a line every half minute with the progress.
+a long benchmark a line every half minute with the progress.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _make_rich_table(title: str) -> Table:
 
 
 def make_final_table(task: Task, results: Results, table: Sequence[Row]) -> RenderableType:
-    """Return the table that ends a race, with its footnotes; `table` is not empty."""
+    """Return the table that ends a benchmark, with its footnotes; `table` is not empty."""
     metric, seeds = task.metric, table[0].seeds
     plural = "s" if seeds != 1 else ""
     drawn = _make_rich_table(f"{task.title}: {seeds} seed{plural}, {results.settings.epochs} epochs")
@@ -187,7 +187,7 @@ def make_final_table(task: Task, results: Results, table: Sequence[Row]) -> Rend
 
 
 def make_overview(outcomes: Sequence[Outcome]) -> RenderableType:
-    """Return the table that ends the races of several tasks: RMSprop's score, the best mean, and the comparison."""
+    """Return the table that ends the benchmarks of several tasks: RMSprop's score, the best mean, the verdict."""
     drawn = _make_rich_table("All tasks")
     for heading in ("task", "RMSprop", "best mean", "RMSprop ..."):
         drawn.add_column(heading, no_wrap=heading != "RMSprop ...")

@@ -1,4 +1,4 @@
-"""The folder of a race: its files are written atomically."""
+"""The folder of a benchmark: its files are written atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS_BETWEEN_SAVES = 1.0
 
 
 class Folder:
-    """The folder that a race, a study or a measurement writes its files to.
+    """The folder that a benchmark, a study or a measurement writes its files to.
 
     Args:
         path: The folder; made if missing.
@@ -42,7 +42,7 @@ class Folder:
                 pass
 
     def load(self) -> Results | None:
-        """Return the race in the folder, or None if there is none.
+        """Return the benchmark in the folder, or None if there is none.
 
         Raises:
             FileError: Unreadable or corrupt.

@@ -1,4 +1,4 @@
-"""Draw a race: all panels on one sheet, `curves.png`, or each as inline SVG for the report.
+"""Draw a benchmark: all panels on one sheet, `curves.png`, or each as inline SVG for the report.
 
 In the SVG each color is a CSS variable, so that one drawing serves light and dark pages.
 """

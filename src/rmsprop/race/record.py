@@ -1,7 +1,7 @@
-"""What is known of a race: its settings, its trials, where they ran, and how it ended.
+"""What is known of a benchmark: its settings, its trials, where they ran, and how it ended.
 
-`results.json` holds all of it, so that the report can be drawn again and an interrupted race can be resumed. The table
-and the verdict in that file follow from the trials and are there for readers only.
+`results.json` holds all of it, so that the report can be drawn again and an interrupted benchmark can be resumed. The
+table and the verdict in that file follow from the trials and are there for readers only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Key = tuple[str, str, float, int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What was asked for. Two races may be joined if only `optimizers` and `seeds` differ."""
+    """What was asked for. Two benchmarks may be joined if only `optimizers` and `seeds` differ."""
 
     task: str  # its name
     optimizers: tuple[str, ...]  # in the order asked for
@@ -45,7 +45,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.tuning_seeds or not self.optimizers or not self.grid:
-            raise InputError("a race needs at least one optimizer, one seed, one tuning seed and one learning rate")
+            raise InputError("expected at least one optimizer, one seed, one tuning seed and one learning rate")
         if set(self.seeds) & set(self.tuning_seeds):
             raise InputError(f"seeds={self.seeds} and tuning_seeds={self.tuning_seeds}, expected no common seed")
         if self.epochs < 1:
@@ -84,12 +84,12 @@ class Settings:
         )
 
     def check_joinable(self, earlier: Settings, *, where: object) -> None:
-        """Raise StateError if the trials of `earlier`, found in `where`, cannot be joined to a race with these."""
+        """Raise StateError if the trials of `earlier`, found in `where`, cannot be joined to a benchmark with these."""
         for name in ("task", "epochs", "grid", "tuning_seeds", "device", "short", "threads"):
             asked, found = getattr(self, name), getattr(earlier, name)
             if asked != found:
                 raise StateError(
-                    f"{where} holds a race with {name}={found}, but {name}={asked} was asked for: "
+                    f"{where} holds a benchmark with {name}={found}, but {name}={asked} was asked for: "
                     "resume it with the same value, or choose another --out"
                 )
 
@@ -105,7 +105,7 @@ class Job:
 
     @property
     def key(self) -> Key:
-        """Identifies the trial within the race."""
+        """Identifies the trial within the benchmark."""
         return (self.phase, self.optimizer, self.lr, self.seed)
 
     @property
@@ -215,7 +215,7 @@ def late(curve: Sequence[float]) -> float:
 
 @dataclasses.dataclass(kw_only=True)
 class Results:
-    """A race so far; trials are added as they end."""
+    """A benchmark so far; trials are added as they end."""
 
     settings: Settings
     data: dict[str, Any]  # "fingerprint" and "sizes" of `rmsprop.race.task.Data`
@@ -261,7 +261,7 @@ class Results:
         """Read what `to_json` wrote; `where` is its file, for the message.
 
         Raises:
-            FileError: Truncated, corrupt, or not the results of a race.
+            FileError: Truncated, corrupt, or not the results of a benchmark.
         """
         try:
             document = json.loads(text, object_hook=rename_old_keys)
@@ -285,14 +285,14 @@ class Results:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise FileError(
-                f"{where}: not the results of a race ({reason}); race without --resume to start a new one, "
+                f"{where}: not the results of a benchmark ({reason}); without --resume a new one starts, "
                 "which keeps this file under another name"
             ) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How the race of a task ended."""
+    """How the benchmark of a task ended."""
 
     task: Task  # with its device, threads and length
     results: Results | None  # None if it could not begin

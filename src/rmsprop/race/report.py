@@ -1,4 +1,4 @@
-"""Write what a race leaves behind: results.json while it runs, curves.png and report.html at its end.
+"""Write what a benchmark leaves behind: results.json while it runs, curves.png and report.html at its end.
 
 The page loads nothing: styles and pictures are inside it, and its content policy forbids the rest.
 """
@@ -38,15 +38,15 @@ _MARKS = {
 
 
 class ResultsWriter:
-    """Writes the folder of a race.
+    """Writes the folder of a benchmark.
 
-    A new race leaves the folder unchanged until its first trial is finished: then earlier results are renamed. If a
-    write fails while the race runs, the trials stay in memory and the next save tries again.
+    A new benchmark leaves the folder unchanged until its first trial is finished: then earlier results are renamed. If
+    a write fails while it runs, the trials stay in memory and the next save tries again.
 
     Args:
         task: What is trained.
         folder: Where to write.
-        resumed: How many trials the folder already holds of this race; None for a new race.
+        resumed: How many trials the folder already holds of this benchmark; None for a new one.
         log: Called with a line for the user.
     """
 

@@ -1,4 +1,4 @@
-"""Run a race: tune the learning rate of each optimizer, then train with it; the same for every optimizer.
+"""Run a benchmark: tune the learning rate of each optimizer, then train with it; the same for every optimizer.
 
 1. Tuning. Every optimizer trains once per learning rate of the grid and tuning seed, and is scored on the validation
    split. The rate with the best score over the last quarter of the epochs is chosen, as a mean over the tuning seeds
@@ -35,7 +35,7 @@ __all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "TrialEnded", "choo
 
 @dataclasses.dataclass(frozen=True)
 class RaceStarted:
-    """A race starts or is resumed."""
+    """A benchmark starts or is resumed."""
 
     settings: Settings
     trials: int  # in all
@@ -75,7 +75,7 @@ def race(
     Args:
         task: What to train.
         settings: Optimizers, seeds, epochs, learning rates.
-        earlier: A race to resume. Read.
+        earlier: A benchmark to resume. Read.
         listener: Called with each event, between trials, epochs and steps, never inside a timed step.
         save: Called after each trial.
 
@@ -133,15 +133,15 @@ def race(
 
 
 def _join(results: Results, earlier: Results) -> None:
-    """Add the trials of `earlier` to an empty race, after checking that they belong to it."""
+    """Add the trials of `earlier` to an empty benchmark, after checking that they belong to it."""
     name = results.settings.task
     results.settings.check_joinable(earlier.settings, where="the folder")
     if earlier.data.get("fingerprint") != results.data["fingerprint"]:
-        raise StateError(f"the earlier race ran on other data than {name} has now: choose another --out")
+        raise StateError(f"the earlier benchmark ran on other data than {name} has now: choose another --out")
     if earlier.model not in ("", results.model):
         raise StateError(
-            f"the earlier race trained another model, {earlier.model!r}; the model of {name} is now {results.model!r}: "
-            "choose another --out"
+            f"the earlier benchmark trained another model, {earlier.model!r}; the model of {name} is now "
+            f"{results.model!r}: choose another --out"
         )
     results.environment, results.later = dict(earlier.environment), [dict(e) for e in earlier.later]
     results.trials.update(earlier.trials)

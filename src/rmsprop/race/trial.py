@@ -1,4 +1,4 @@
-"""Run one trial: one optimizer, one learning rate, one seed. `fit` is the training loop of races and of tuning.
+"""Run one trial: one optimizer, one learning rate, one seed. `fit` is the training loop of benchmarks and of tuning.
 
 Only the calls of `step` are timed as steps, with time.perf_counter. At steps 1, 2, 5, 10, 20, ... of a reported trial
 the effective learning rate is measured. The time of that, of scoring and of the display counts neither as step nor as

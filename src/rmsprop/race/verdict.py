@@ -3,7 +3,7 @@
 * All optimizers train with the same seeds: the same initial weights and batches. So two of them are compared by a
   paired t test (`scipy.stats.ttest_rel`) of their scores, seed by seed, two-sided.
 * The p-values of all pairs are corrected by Holm's method: if all optimizers are equally good, some difference is
-  called significant in at most about 5 % of the races, however many optimizers are compared.
+  called significant in at most about 5 % of the benchmarks, however many optimizers are compared.
 * If all differences of a pair are equal, there is no spread for a t test: equal scores are not significantly different,
   and otherwise the sign test decides, which needs at least six seeds. With one seed nothing is significant.
 * An optimizer that diverged on a seed is not tested and ranks below all that did not diverge.

@@ -211,13 +211,13 @@ def test_the_command_lists_tasks_and_optimizers():
 
 
 @pytest.mark.parametrize("name", names())
-def test_each_listed_task_has_a_source_a_licence_and_an_even_grid(name):
+def test_each_listed_task_has_a_source_a_license_and_an_even_grid(name):
     from rmsprop.race.sources import SOURCES
 
     task = get(name)
     assert task.name == name
     assert task.source
-    assert task.licence
+    assert task.license
     assert 0 < len(task.quick.grid) <= len(task.budget.grid)
     assert list(task.budget.grid) == sorted(task.budget.grid)
     # An uneven grid would favor the optimizers whose best rates are where it is dense.

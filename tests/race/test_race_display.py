@@ -49,7 +49,7 @@ def test_a_terminal_shows_all_optimizers_the_progress_and_the_steps_of_long_epoc
         "Gradient descent",
         "RMSprop",
         "tuning",
-        "racing",
+        "final trials",
         "10/10",
         "tries lr 0.001, epoch 1, step 3",
         "seed 0",

@@ -136,7 +136,7 @@ def test_the_page_shows_the_verdict_and_the_table(task, results, table, page, re
         assert f"{100 * row.share_in_step:.1f} % of training" in text
         assert f"<td>{row.memory.state_per_parameter:.1f}<small>+ " in page
     assert "Time in step:" in text
-    assert task.licence in text
+    assert task.license in text
     assert "Final trials: 2 epochs each, seeds 0, 1." in text
 
 
@@ -208,7 +208,7 @@ def test_results_json_is_strict_json_with_the_table_and_all_curves(task, results
     document = json.loads(render_json(task, results), parse_constant=refuse)
     assert document["complete"] is True
     assert document["verdict"] == describe_verdict(table, task.metric)
-    assert document["licence"] == task.licence
+    assert document["licence"] == task.license
     assert document["environment"]["numpy"]
     assert len(document["trials"]) == 3 * 4 + 3 * 2
     for entry, row in zip(document["table"], table, strict=True):

@@ -70,7 +70,9 @@ def test_the_test_labels_have_no_part_in_the_choice_of_a_rate():
         def load(self):
             return dataclasses.replace(data, content=permuted)
 
-    first, second = (run_race(t, optimizers=("rmsprop",), seeds=1, epochs=1) for t in (task, PermutedDigits()))
+    first, second = (
+        run_race(t, optimizers=("rmsprop",), seeds=1, epochs=1) for t in (task, PermutedDigits(**vars(task)))
+    )
     tuning = [
         {key: curve for key, curve in collect_curves(results).items() if key[0] == "tuning"}
         for results in (first, second)

@@ -119,7 +119,7 @@ def _print_list(console: Console) -> None:
     console.print("Tasks", style="bold")
     for name in tasks.names():
         task = tasks.get(name)
-        print_entry(name, f"{task.title}: {task.model}", f"{task.source}. {task.licence}")
+        print_entry(name, f"{task.title}: {task.model}", f"{task.source}. {task.license}")
     console.print("Optimizers", style="bold")
     for name in choice.names():
         entry = choice.get(name)

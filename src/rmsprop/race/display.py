@@ -82,7 +82,7 @@ class Display(contextlib.ExitStack):
             case RateChosen(optimizer, lr):
                 self._rate[optimizer] = f"{lr:g}"
                 self._stage[optimizer] = "tuned"
-                self._progress.update(self._bar, description="racing")
+                self._progress.update(self._bar, description="final trials")
                 self._print_line(f"  {choice.get(optimizer).label}: lr {lr:g}")
             case TrialEnded(trial):
                 self._progress.advance(self._bar)

@@ -119,7 +119,7 @@ def render_json(task: Task, results: Results) -> str:
     summary = {
         "task": {"name": task.name, "title": task.title, "model": results.model or task.model},
         "source": task.source,
-        "licence": task.licence,
+        "licence": task.license,
         "complete": is_complete(task, results),
         "verdict": describe_verdict(table, task.metric),
         "metric": {"name": task.metric.name, "better": task.metric.better},

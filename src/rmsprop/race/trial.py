@@ -84,7 +84,7 @@ def fit(
             for batch in learner.batches(epoch):
                 loss, grads = learner.gradients(batch)
                 if not math.isfinite(loss):
-                    training.diverged = Diverged(step=training.steps + 1, tensor=learner.culprit(grads))
+                    training.diverged = Diverged(step=training.steps + 1, tensor=learner.find_nonfinite(grads))
                     return training
                 losses.append(loss)
                 before = clock()
@@ -101,7 +101,7 @@ def fit(
                 training.train_loss.append(math.fsum(losses) / len(losses))
                 on_epoch(epoch, score[0])
             else:
-                training.diverged = Diverged(step=training.steps, tensor=learner.culprit(grads))
+                training.diverged = Diverged(step=training.steps, tensor=learner.find_nonfinite(grads))
             training.excluded_seconds += clock() - before
             if training.diverged is not None:
                 break

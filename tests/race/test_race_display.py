@@ -61,7 +61,7 @@ def test_a_terminal_shows_all_optimizers_the_progress_and_the_steps_of_long_epoc
 def test_at_most_ten_frames_are_drawn_per_second(monkeypatch):
     monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: 100.0)
     # The first frame, one of the events, and the last one at the end.
-    assert 1 <= print_race(ValleyTask(), terminal=True).count("trials") <= 3
+    assert 1 <= print_race(ValleyTask(), terminal=True).count(" left ") <= 3
 
 
 def print_slow_race(monkeypatch, seconds):

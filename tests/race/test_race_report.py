@@ -77,7 +77,7 @@ def reader(page):
 
 
 @pytest.fixture
-def copied(task, results):
+def results_copy(task, results):
     """The results, read from their file, to be changed."""
     return Results.from_json(render_json(task, results), where="memory")
 
@@ -149,10 +149,10 @@ def test_a_screen_reader_gets_the_title_of_each_panel_and_the_keyboard_reaches_t
     assert 'role="region" aria-label="' in scrolled[1]
 
 
-def test_later_environments_and_the_threads_asked_for_are_shown(task, copied, page):
-    copied.later.append(copied.environment | {"python": "9.99"})
-    copied.settings = dataclasses.replace(copied.settings, threads=7)
-    text = render_page(task, copied)
+def test_later_environments_and_the_threads_asked_for_are_shown(task, results_copy, page):
+    results_copy.later.append(results_copy.environment | {"python": "9.99"})
+    results_copy.settings = dataclasses.replace(results_copy.settings, threads=7)
+    text = render_page(task, results_copy)
     for words in ("Trials were added later with:", "<dd>9.99</dd>", "CPU threads, as asked for: 7."):
         assert words in text
         assert words not in page
@@ -169,8 +169,8 @@ def test_text_of_a_task_and_of_its_model_is_escaped():
     assert "<pre>In the &lt;b&gt;beginning</pre>" in text
 
 
-def test_the_report_can_be_drawn_again_from_results_json(task, copied, page):
-    assert render_page(task, copied) == page
+def test_the_report_can_be_drawn_again_from_results_json(task, results_copy, page):
+    assert render_page(task, results_copy) == page
 
 
 def test_without_jinja2_the_error_names_the_extra(task, results, monkeypatch):
@@ -179,9 +179,9 @@ def test_without_jinja2_the_error_names_the_extra(task, results, monkeypatch):
         render_page(task, results)
 
 
-def test_the_report_of_an_interrupted_benchmark_says_so(task, results, copied, page):
-    del copied.trials["final", "adam", choose_rate(task, results, "adam"), 1]
-    assert "This benchmark was interrupted." in render_page(task, copied)
+def test_the_report_of_an_interrupted_benchmark_says_so(task, results, results_copy, page):
+    del results_copy.trials["final", "adam", choose_rate(task, results, "adam"), 1]
+    assert "This benchmark was interrupted." in render_page(task, results_copy)
     assert "This benchmark was interrupted." not in page
 
 

@@ -168,7 +168,7 @@ def test_scoring_and_listening_are_not_timed_as_training():
 
 def test_optimizers_take_turns_and_each_seed_starts_with_another():
     optimizers = ("sgd", "adam", "rmsprop")
-    jobs = [trial.job for trial in run_race(ValleyTask(), optimizers=optimizers, seeds=4).trials.values()]
+    jobs = list(run_race(ValleyTask(), optimizers=optimizers, seeds=4).trials.values())
     rounds = [jobs[k : k + 3] for k in range(0, len(jobs), 3)]
     assert [(turn[0].phase, turn[0].seed) for turn in rounds] == [("tuning", 1000)] * 3 + [
         ("final", seed) for seed in range(4)
@@ -221,7 +221,7 @@ def test_a_resumed_benchmark_runs_only_the_seeds_and_optimizers_that_are_new(see
     task, events = ValleyTask(), []
     earlier = run_race(task, optimizers=("rmsprop",), seeds=1)
     run_race(task, optimizers=optimizers, seeds=seeds, earlier=earlier, listener=events.append)
-    jobs = [event.trial.job for event in events if isinstance(event, TrialEnded)]
+    jobs = [event.trial for event in events if isinstance(event, TrialEnded)]
     assert {(job.optimizer, job.seed) for job in jobs} == expected
 
 

@@ -87,12 +87,12 @@ class Display(contextlib.ExitStack):
             case TrialEnded(trial):
                 self._progress.advance(self._bar)
                 self._print_progress()
-                if trial.job.phase == "final":
-                    optimizer, reached = trial.job.optimizer, "diverged"
+                if trial.phase == "final":
+                    optimizer, reached = trial.optimizer, "diverged"
                     if trial.diverged is None:
                         reached = self._metric.text(trial.score[-1])
                         self._finals.setdefault(optimizer, []).append(trial.score[-1])
-                    self._print_line(f"  seed {trial.job.seed}, {choice.get(optimizer).label}: {reached}")
+                    self._print_line(f"  seed {trial.seed}, {choice.get(optimizer).label}: {reached}")
         now = time.monotonic()
         if self._live is not None and now - self._last_frame > _SECONDS_PER_FRAME:
             self._last_frame = now

@@ -123,11 +123,10 @@ class Diverged:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial:
+class Trial(Job):
     """A trial that was run. The curves `score` and `loss` start before the first epoch, `train_loss` with it."""
 
-    job: Job
-    score: tuple[float, ...]  # the metric on the job's split after each epoch
+    score: tuple[float, ...]  # the metric on `split` after each epoch
     loss: tuple[float, ...]  # the mean loss on that split
     train_loss: tuple[float, ...]  # the mean over the epoch's batches, each before its step
     steps: int
@@ -140,8 +139,13 @@ class Trial:
     ] = ()  # steps, each with the quantiles of `rmsprop.race.stepper` after it
 
     def __post_init__(self) -> None:
-        numbers = [*self.score, *self.loss, *self.train_loss, self.step_seconds, self.seconds, self.train_seconds or 0]
-        numbers += [value for point in self.effective_lr for value in point]
+        numbers = [
+            *self.score,
+            *self.loss,
+            *self.train_loss,
+            *(value for point in self.effective_lr for value in point),
+        ]
+        numbers += [self.lr, self.step_seconds, self.seconds, self.train_seconds or 0.0]
         if not self.score or not len(self.score) == len(self.loss) == len(self.train_loss) + 1:
             raise ValueError("curves of different lengths")
         if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
@@ -158,24 +162,21 @@ class Trial:
         return late(self.loss[1:] or self.loss)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers, the job's fields first."""
-        fields = {**dataclasses.asdict(self.job), "split": self.job.split, **dataclasses.asdict(self)}
-        del fields["job"]
-        return fields
+        """Return plain lists and numbers."""
+        return {"split": self.split, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Trial:
         """Read what `to_dict` wrote."""
-        phase = fields.pop("phase")
-        if phase not in ("tuning", "final"):
-            raise ValueError(f"unknown phase {phase!r}")
-        optimizer = choice.get(fields.pop("optimizer")).short
-        job = Job(phase=phase, optimizer=optimizer, lr=float(fields.pop("lr")), seed=int(fields.pop("seed")))
-        fields.pop("split", None)
-        diverged = fields.pop("diverged")
-        points = tuple(tuple(point) for point in fields.pop("effective_lr", ()))
-        curves: dict[str, Any] = {name: tuple(fields.pop(name)) for name in ("score", "loss", "train_loss")}
-        return cls(job=job, diverged=diverged and Diverged(**diverged), effective_lr=points, **curves, **fields)
+        fields = {name: _freeze(value) for name, value in fields.items() if name != "split"}
+        if fields["phase"] not in ("tuning", "final"):
+            raise ValueError(f"unknown phase {fields['phase']!r}")
+        diverged = fields["diverged"] and Diverged(**fields["diverged"])
+        return cls(**{**fields, "diverged": diverged, "optimizer": choice.get(fields["optimizer"]).short})
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,7 +234,7 @@ class Results:
 
     def add(self, trial: Trial, environment: dict[str, str]) -> None:
         """Add a finished trial, and where it ran."""
-        self.trials[trial.job.key] = trial
+        self.trials[trial.key] = trial
         last = self.environments[-1]
         if compare_environments(last, environment):
             self.later.append(dict(environment))
@@ -267,16 +268,13 @@ class Results:
             document = json.loads(text, object_hook=rename_old_keys)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, expected {FORMAT}")
-            settings: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in document["settings"].items()
-            }
             trials = map(Trial.from_dict, document["trials"])
             # Files of earlier versions lack what is read with `get`.
             return cls(
-                settings=Settings(**settings),
+                settings=Settings(**{name: _freeze(value) for name, value in document["settings"].items()}),
                 data=dict(document["data"]),
                 environment=dict(document["environment"]),
-                trials={trial.job.key: trial for trial in trials},
+                trials={trial.key: trial for trial in trials},
                 memory={optimizer: Memory(**fields) for optimizer, fields in document.get("memory", {}).items()},
                 sample=str(document.get("sample", "")),
                 model=str(document.get("task", {}).get("model", "")),

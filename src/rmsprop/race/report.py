@@ -43,11 +43,8 @@ class ResultsWriter:
     A new benchmark leaves the folder unchanged until its first trial is finished: then earlier results are renamed. If
     a write fails while it runs, the trials stay in memory and the next save tries again.
 
-    Args:
-        task: What is trained.
-        folder: Where to write.
-        resumed: How many trials the folder already holds of this benchmark; None for a new one.
-        log: Called with a line for the user.
+    `resumed` is how many trials the folder already holds of this benchmark, None for a new one; `log` is called with a
+    line for the user.
     """
 
     def __init__(self, task: Task, folder: Folder, *, resumed: int | None, log: Callable[[str], None]) -> None:

@@ -152,7 +152,7 @@ def train(
         on_end(learner)
     score, loss = zip(untrained, *training.scores)
     return Trial(
-        job=job,
+        **dataclasses.asdict(job),
         score=score,
         loss=loss,
         train_loss=tuple(training.train_loss),

@@ -115,8 +115,8 @@ def _make_row(trials: Sequence[Trial], *, lr_at_edge_of_grid: bool, memory: Memo
     finite = [trial for trial in trials if trial.diverged is None]
     timed = [(trial.train_seconds, trial.step_seconds) for trial in trials if trial.train_seconds]
     return Row(
-        optimizer=trials[0].job.optimizer,
-        lr=trials[0].job.lr,
+        optimizer=trials[0].optimizer,
+        lr=trials[0].lr,
         lr_at_edge_of_grid=lr_at_edge_of_grid,
         scores=tuple(trial.score[-1] for trial in finite),
         loss=statistics.fmean(trial.loss[-1] for trial in finite) if finite else math.nan,

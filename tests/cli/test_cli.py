@@ -274,6 +274,6 @@ def test_a_real_interrupt_of_a_real_process_leaves_a_race_that_can_be_resumed(tm
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert "finished trials are kept" in output
+    assert "finished trials are in" in output
     assert "Traceback" not in output
     assert json.loads(file.read_text())["trials"]

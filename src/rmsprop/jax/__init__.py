@@ -11,6 +11,7 @@ Bytes per float32 parameter and step on a CPU, jitted with donation: 28 (XLA wri
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -77,7 +78,7 @@ def rmsprop(
     v <- decay v + (1 - decay) g^2;  update = -lr g / sqrt(v + eps), and what the switches of `rmsprop.Rule` add.
 
     Args:
-        learning_rate: At least 0: a number, a traced scalar, or an optax schedule of the step counted from 0. None: the
+        learning_rate: A number, a traced scalar, or an optax schedule of the step counted from 0. None: the
             dialect's own, if it has one; "optax" has none.
         decay: Decay of the moving averages, in [0, 1]. None, here and below: the dialect's own (optax: 0.9).
         eps: In units of grad**2 inside the root, of grad outside (optax: 1e-8).
@@ -97,7 +98,7 @@ def rmsprop(
 
     Raises:
         RuleError: A rule that cannot exist, or an option that the dialect does not have.
-        InputError: lr is negative or not finite; in `update`: params missing, another structure or shape.
+        InputError: lr is not finite; in `update`: params missing, another structure or shape.
         InputTypeError: A leaf that is not floating, or complex with a rule that is not defined for it.
 
     Example:
@@ -195,16 +196,18 @@ def _make_transformation(init: Any, update: Any, rule: Rule, dialect: str) -> Tr
     return transformation
 
 
-def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, Array]) -> Transformation:
+def _transformation(selection: Selection, learning_rate: Any, numbers_: dict[str, Array]) -> Transformation:
     rule, row = selection.rule, selection.row
     lr = learning_rate if callable(learning_rate) else _check_lr(learning_rate)
-    complex_fits = row is None or row.complex == "abs2"
-    if isinstance(lr, float) and not traced:
+    if isinstance(lr, float) and not numbers_:
         _advice.warn(_advice.advise(rule, lr), stacklevel=4)
+    # Numbers in arrays are arguments of the compiled update: other values compile nothing again.
+    stand_ins = {switch: stand_in for switch, stand_in in _NUMBERS.values() if switch in numbers_}
+    compiled = _compile_update(rule.replace(**stand_ins), row is None or row.complex == "abs2")
 
     def init(params: Tree) -> RMSpropState:
         def zeros(buffer: str) -> Callable[[Array], Array]:
-            start = traced.get("init", rule.init_value) if buffer in ("mean_sq", "grad_var") else 0.0
+            start = numbers_.get("init", rule.init_value) if buffer in ("mean_sq", "grad_var") else 0.0
             return lambda param: jnp.full_like(param, start, dtype=state_dtype(param, buffer))
 
         buffers = {FIELDS[name]: jax.tree.map(zeros(name), params) for name in rule.buffers}
@@ -217,19 +220,30 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
                 f"state: a {type(state).__name__}, expected the RMSpropState that init returned; "
                 "rmsprop.jax.from_optax(state, rule) converts the state of optax.rmsprop"
             )
-        reads = rule.weight_decay_mode != "none"
-        if reads and params is None:
+        if rule.weight_decay_mode == "none":
+            params = None
+        elif params is None:
             raise InputError(
                 f"params: None, expected the parameters: weight decay of the mode {rule.weight_decay_mode!r} reads "
                 "them; call update(grads, state, params)"
             )
-        now = lr(state.count) if callable(lr) else lr
-        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
-        lr_max = None if state.lr_max is None else jnp.maximum(state.lr_max, now)
+        return compiled(updates, state, params, lr(state.count) if callable(lr) else lr, numbers_)
 
+    return _make_transformation(init, update, rule, selection.dialect)
+
+
+@functools.lru_cache(maxsize=256)
+def _compile_update(rule: Rule, complex_fits: bool) -> Callable[..., tuple[Tree, RMSpropState]]:
+    """Return the update of a rule as one compiled call; inside another jit it is a part of that one."""
+
+    def update(
+        updates: Tree, state: RMSpropState, params: Tree, lr: Any, numbers_: dict[str, Array]
+    ) -> tuple[Tree, RMSpropState]:
+        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
+        lr_max = None if state.lr_max is None else jnp.maximum(state.lr_max, lr)
         paths, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=lambda leaf: leaf is None)
         kept = [_like(structure, getattr(state, FIELDS[name]), f"state.{FIELDS[name]}") for name in rule.buffers]
-        leaves = _like(structure, params, "params") if reads else [None] * len(paths)
+        leaves = [None] * len(paths) if params is None else _like(structure, params, "params")
         deltas, news = [], []
         for (path, grad), param, *arrays in zip(paths, leaves, *kept):
             buffers = dict(zip(rule.buffers, arrays))
@@ -239,8 +253,8 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
                     _check_complex(name, rule, complex_fits)
                 _check_grad(name, grad, param, buffers)
                 dtype = buffers[rule.buffers[0]].dtype
-                late = {name: _cast(value, dtype) for name, value in traced.items() if name != "init"}
-                n = formula.numbers_of(rule, lr=_cast(now, dtype), step=count, lr_max=_cast(lr_max, dtype), **late)
+                given = {switch: _cast(value, dtype) for switch, value in numbers_.items() if switch != "init"}
+                n = formula.numbers_of(rule, lr=_cast(lr, dtype), step=count, lr_max=_cast(lr_max, dtype), **given)
                 step = complex_step if jnp.iscomplexobj(grad) else real_step
                 delta, buffers = step(grad, param, buffers, rule, n)
             deltas.append(None if grad is None else delta.astype(grad.dtype))
@@ -248,7 +262,7 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
         trees = {FIELDS[name]: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
         return structure.unflatten(deltas), RMSpropState(count, **trees, lr_max=lr_max)
 
-    return _make_transformation(init, update, rule, selection.dialect)
+    return jax.jit(update, inline=True)
 
 
 def _choose(word: str, flag: bool | None, on: str, off: str) -> str | None:
@@ -268,6 +282,7 @@ def _split_traced(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple
             traced[switch] = value
             value = getattr(dialect, switch) if isinstance(dialect, Rule) else stand_in
         elif isinstance(value, jax.Array):
+            traced[switch] = value
             value = value.item()
         options[switch] = value
     if "momentum" in traced and isinstance(dialect, Rule) and dialect.buffer == "none":
@@ -281,8 +296,8 @@ def _check_lr(lr: Any) -> Any:
     if isinstance(lr, jax.Array):
         return lr
     lr = float(lr)
-    if not math.isfinite(lr) or lr < 0:
-        raise InputError(f"learning_rate: {lr}, expected a finite number of at least 0; a Rule can maximize")
+    if not math.isfinite(lr):
+        raise InputError(f"learning_rate: {lr}, expected a finite number")
     return lr
 
 

@@ -75,7 +75,7 @@ class Folder:
                 (self.path / name).unlink(missing_ok=True)
         return previous
 
-    def due(self) -> bool:
+    def is_save_due(self) -> bool:
         """Whether the last save is so long ago that it is time for the next."""
         return time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES
 

@@ -18,8 +18,8 @@ from rmsprop.race import choice
 from rmsprop.race.task import Split, Task
 
 __all__ = [
-    "FIRST_TUNING_SEED", "Diverged", "Job", "Memory", "Outcome", "Results", "Settings", "Trial", "compare_environments",
-    "late", "rename_old_keys",
+    "FIRST_TUNING_SEED", "Diverged", "Job", "Memory", "Outcome", "Results", "Settings", "Trial", "average_last_quarter",
+    "compare_environments", "rename_old_keys",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -154,12 +154,12 @@ class Trial(Job):
     @property
     def late_score(self) -> float:
         """The mean score over the last quarter of the epochs, which chooses the learning rate."""
-        return late(self.score[1:] or self.score)
+        return average_last_quarter(self.score[1:] or self.score)
 
     @property
     def late_loss(self) -> float:
         """The mean loss over the last quarter of the epochs."""
-        return late(self.loss[1:] or self.loss)
+        return average_last_quarter(self.loss[1:] or self.loss)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
@@ -209,7 +209,7 @@ def rename_old_keys(fields: dict[str, Any]) -> dict[str, Any]:
     return {{"rival": "optimizer", "rivals": "optimizers"}.get(key, key): value for key, value in fields.items()}
 
 
-def late(curve: Sequence[float]) -> float:
+def average_last_quarter(curve: Sequence[float]) -> float:
     """Return the mean of the last quarter of a curve over epochs: of its last point if it has fewer than eight."""
     return statistics.fmean(curve[-max(1, len(curve) // 4) :])
 

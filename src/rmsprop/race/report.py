@@ -54,7 +54,7 @@ class ResultsWriter:
 
     def save(self, results: Results) -> None:
         """Write results.json, unless that was done a moment ago; a failure is logged once."""
-        if not self._folder.due():
+        if not self._folder.is_save_due():
             return
         try:
             self._write_results(results)

@@ -107,7 +107,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Keep what the step is going to change."""
-        if self._watching.is_save_due():
+        if self._watching.due():
             self._watching.timed(self._look)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

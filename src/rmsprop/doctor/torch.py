@@ -131,7 +131,7 @@ class Watch(Watching):
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._seen = None  # of a step that did not end: its closure raised
-        if self.is_save_due() and not torch.compiler.is_compiling():
+        if self.due() and not torch.compiler.is_compiling():
             self.timed(self._look)
 
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:

@@ -72,7 +72,7 @@ class Watching:
         """The first finding of each kind and tensor."""
         return self.history.findings
 
-    def is_save_due(self) -> bool:
+    def due(self) -> bool:
         """Count a step, and return whether to look at it."""
         self._calls += 1
         if self._calls % self._every == 0:

@@ -204,8 +204,7 @@ def _configure_task(task: Task, options: RaceOptions, earlier: Results | None) -
     threads = options.threads if options.threads is not None else before.threads if before is not None else None
     if threads is not None:
         changes["asked_threads"] = threads
-    configured: Any = task
-    return dataclasses.replace(configured, **changes)
+    return dataclasses.replace(task, **changes)
 
 
 def _choose_settings(task: Task, options: RaceOptions, earlier: Results | None, folder: Folder) -> Settings:

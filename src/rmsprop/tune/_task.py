@@ -32,9 +32,9 @@ def prepare_task(task: Task, *, quick: bool = False, device: str | None = None, 
     """Return the task on a device, with part of its data if `quick`, where the task has these options."""
     if device not in (None, "cpu") and not hasattr(task, "device"):
         raise InputError(f"device={device!r}: {task.name} runs in NumPy, on the CPU")
-    options = {"short": quick or None, "device": device, "threads": threads}
+    options: dict[str, Any] = {"short": quick or None, "device": device, "threads": threads}
     changes = {name: value for name, value in options.items() if value is not None and hasattr(task, name)}
-    return dataclasses.replace(task, **changes) if changes else task  # type: ignore[type-var]
+    return dataclasses.replace(task, **changes) if changes else task
 
 
 def build_space(task: Task) -> Space:

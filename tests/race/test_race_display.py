@@ -7,7 +7,6 @@ import re
 import pytest
 from rich.console import Console
 
-from rmsprop.race import get
 from rmsprop.race.display import Display, make_final_table, make_overview
 from rmsprop.race.record import Outcome
 from rmsprop.race.run import RaceStarted, TrialEnded
@@ -43,16 +42,16 @@ def test_a_log_gets_a_line_for_each_choice_and_each_reported_trial():
 def test_a_terminal_shows_all_optimizers_the_progress_and_the_steps_of_long_epochs(monkeypatch):
     monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_FRAME", 0.0)
     monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_EVENTS", 0.0)
-    pytest.importorskip("sklearn")
-    text = print_race(get("digits"), terminal=True, optimizers=("sgd", "rmsprop"), seeds=1)
+    task = ValleyTask()
+    task.metric = dataclasses.replace(task.metric, percent=True)
+    text = print_race(task, terminal=True, optimizers=("sgd", "rmsprop"), seeds=1)
     for word in (
         "Gradient descent",
-        "RMSprop",
         "tuning",
         "final trials",
-        "10/10",
-        "tries lr 0.001, epoch 1, step 3",
-        "seed 0",
+        "8/8",
+        "tries lr 0.01, epoch 1, step 3",
+        "seed 0, epoch 2",
     ):
         assert word in text, word
     assert set(text) & set("▁▂▃▄▅▆▇█")

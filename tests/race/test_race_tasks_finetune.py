@@ -22,10 +22,10 @@ def test_every_weight_gets_a_gradient(short_task):
 
 def test_a_trial_trains_a_copy_of_the_transformer(short_task):
     task, data = short_task
-    before = {name: value.clone() for name, value in data.content.shape.state_dict().items()}
+    before = {name: value.clone() for name, value in data.content.spec.state_dict().items()}
     trial = train_task(task, data, lr=0.0001, epochs=2)
     assert trial.train_loss[1] < trial.train_loss[0]
-    after = data.content.shape.state_dict()
+    after = data.content.spec.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

@@ -44,6 +44,7 @@ def test_the_data_of_quick_are_a_small_part_with_all_classes(full_task):
     assert len(torch.bincount(short.content.splits["test"].labels)) == 10
 
 
+@pytest.mark.slow
 def test_accuracy_and_loss_by_hand(full_task):
     task, data = full_task
     learner = task.learner(data, 0)

@@ -77,10 +77,11 @@ def test_diamonds_reach_the_target_in_half_the_budget():
 # --- ratings
 
 
+@pytest.mark.slow
 def test_the_ratings_are_those_of_movielens_centered_on_the_training_mean():
     _, data = load("ratings")
     splits = data.content.splits
-    assert data.content.shape == (671, 9066)
+    assert data.content.spec == (671, 9066)
     pairs = torch.cat([part.users * 10_000 + part.films for part in splits.values()])
     assert len(pairs.unique()) == sum(data.sizes.values()) == 100_004
     assert abs(float(splits["train"].ratings.double().mean())) < 1e-5

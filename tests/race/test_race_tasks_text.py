@@ -18,8 +18,8 @@ from rmsprop.race.tasks._learner import Content  # noqa: E402
 from rmsprop.race.tasks.translate import END, PAD  # noqa: E402
 
 
-def make_content(part, shape):
-    return Content({"train": part, "valid": part, "test": part}, shape)
+def make_content(part, spec):
+    return Content({"train": part, "valid": part, "test": part}, spec)
 
 
 # --- kjv
@@ -55,8 +55,8 @@ def test_bits_per_character_by_hand():
         learner.model.output.bias.zero_()
     with task.session():
         bits, nats = learner.score("test")
-    assert bits == pytest.approx(math.log2(len(data.content.shape)), rel=1e-6)
-    assert nats == pytest.approx(math.log(len(data.content.shape)), rel=1e-6)
+    assert bits == pytest.approx(math.log2(len(data.content.spec)), rel=1e-6)
+    assert nats == pytest.approx(math.log(len(data.content.spec)), rel=1e-6)
 
 
 def test_a_stream_goes_on_where_the_step_and_the_epoch_before_ended():
@@ -74,7 +74,7 @@ def test_a_sample_is_made_of_the_text_s_characters_and_is_reproducible():
     with task.session():
         text, again = learner.sample(characters=40), learner.sample(characters=40)
     assert len(text) == 40
-    assert set(text) <= set(data.content.shape)
+    assert set(text) <= set(data.content.spec)
     assert text == again
 
 

@@ -19,17 +19,17 @@ class Content(NamedTuple):
 
     Attributes:
         splits: "train", "valid" and "test", each a named tuple of tensors with an entry per example.
-        shape: What the size of the model depends on, such as the number of words; None if that is fixed.
+        spec: What `build` needs besides, such as the number of words or a pretrained model; else None.
     """
 
     splits: dict[str, Any]
-    shape: Any = None
+    spec: Any = None
 
 
-def make_torch_data(splits: dict[str, Any], digest_of: Iterable[bytes], *, shape: Any = None, **versions: str) -> Data:
+def make_torch_data(splits: dict[str, Any], digest_of: Iterable[bytes], *, spec: Any = None, **versions: str) -> Data:
     """Make the data of a torch task; arguments as those of `Content` and `rmsprop.race.task.make_data`."""
     sizes = {name: len(splits[name][-1]) for name in ("train", "valid", "test")}
-    return make_data(Content(splits, shape), sizes, digest_of, torch=str(torch.__version__), **versions)
+    return make_data(Content(splits, spec), sizes, digest_of, torch=str(torch.__version__), **versions)
 
 
 class TorchLearner:
@@ -55,7 +55,7 @@ class TorchLearner:
         # The user's own random numbers stay as they are.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = self.build(content.shape)
+            model = self.build(content.spec)
         self.model = model.to(self.device).train()
         self._named = [(name, param) for name, param in self.model.named_parameters() if param.requires_grad]
         self.params = [param for _, param in self._named]
@@ -63,7 +63,7 @@ class TorchLearner:
         self._seed = seed
         self._last_batch: Any = None
 
-    def build(self, shape: Any) -> nn.Module:
+    def build(self, spec: Any) -> nn.Module:
         """Return the model, with weights from torch's generator."""
         raise NotImplementedError
 

@@ -66,7 +66,7 @@ class Learner(TorchLearner):
         self._states = self._games.reset(seed=seed)[0]
         self._restarts = np.zeros(GAMES, np.bool_)
 
-    def build(self, shape: None) -> nn.Module:
+    def build(self, spec: None) -> nn.Module:
 
         def build_network(outputs: int) -> nn.Sequential:
             return nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))

@@ -44,7 +44,7 @@ class Learner(TorchLearner):
 
     batch = 128
 
-    def build(self, shape: None) -> nn.Module:
+    def build(self, spec: None) -> nn.Module:
         return nn.Sequential(nn.Linear(27, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def loss(self, batch: Diamonds) -> Tensor:

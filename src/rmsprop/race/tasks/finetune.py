@@ -47,8 +47,8 @@ class Learner(Classifier):
     max_norm: ClassVar[float | None] = 1.0
     eval_batch: ClassVar[int] = 128
 
-    def build(self, shape: Any) -> nn.Module:
-        transformer = copy.deepcopy(shape)
+    def build(self, spec: Any) -> nn.Module:
+        transformer = copy.deepcopy(spec)
         return nn.ModuleDict({"transformer": transformer, "head": nn.Linear(transformer.config.hidden_size, 2)})
 
     def batches(self, epoch: int) -> Iterator[Sentences]:
@@ -92,7 +92,7 @@ def load(task: TorchTask) -> Data:
         labels = torch.from_numpy(positive[chosen].astype(np.int64))
         splits[name] = Sentences(encoded["input_ids"], encoded["attention_mask"], labels)
         digest_of += [encoded["input_ids"].numpy().tobytes(), labels.numpy().tobytes()]
-    return make_torch_data(splits, digest_of, shape=model, transformers=transformers.__version__)
+    return make_torch_data(splits, digest_of, spec=model, transformers=transformers.__version__)
 
 
 @contextlib.contextmanager

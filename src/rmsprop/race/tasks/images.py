@@ -35,7 +35,7 @@ class Learner(Classifier):
 
     batch = 128
 
-    def build(self, shape: None) -> nn.Module:
+    def build(self, spec: None) -> nn.Module:
         if self.task.name == "mnist":
             return nn.Sequential(
                 nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10)

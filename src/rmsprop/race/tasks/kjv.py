@@ -60,13 +60,13 @@ class Learner(TorchLearner):
 
     def __init__(self, task: TorchTask, content: Content, seed: int) -> None:
         super().__init__(task, content, seed)
-        self._alphabet: str = content.shape
+        self._alphabet: str = content.spec
         self._steps = SHORT_STEPS if task.short else STEPS
         self._first = int(np.random.default_rng(seed).integers(len(content.splits["train"].characters)))
         self._state: Any = None
 
-    def build(self, shape: str) -> nn.Module:
-        return CharacterModel(len(shape), embedded=EMBEDDED, hidden=HIDDEN)
+    def build(self, spec: str) -> nn.Module:
+        return CharacterModel(len(spec), embedded=EMBEDDED, hidden=HIDDEN)
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield characters, int64, shape (LENGTH + 1, STREAMS): each stream goes on where it ended."""
@@ -119,7 +119,7 @@ def load(task: TorchTask) -> Data:
         texts = {name: text if name == "train" else text[:scored] for name, text in texts.items()}
     number = {character: k for k, character in enumerate(alphabet)}
     splits = {name: Text(torch.tensor([number[character] for character in text])) for name, text in texts.items()}
-    return make_torch_data(splits, ["\x00".join(texts.values()).encode()], shape=alphabet)
+    return make_torch_data(splits, ["\x00".join(texts.values()).encode()], spec=alphabet)
 
 
 def read_bible() -> dict[str, str]:

@@ -48,8 +48,8 @@ class Learner(TorchLearner):
     batch = 512
     sparse = True
 
-    def build(self, shape: tuple[int, int]) -> nn.Module:
-        users, films = (nn.Embedding(rows, FACTORS + 1, sparse=True) for rows in shape)
+    def build(self, spec: tuple[int, int]) -> nn.Module:
+        users, films = (nn.Embedding(rows, FACTORS + 1, sparse=True) for rows in spec)
         for table in (users, films):
             nn.init.normal_(table.weight, std=0.05)
         return nn.ModuleDict({"users": users, "films": films})
@@ -90,7 +90,7 @@ def load(task: TorchTask) -> Data:
     }
     arrays: list[Any] = [users, films, ratings, *parts.values()]
     digest_of = [array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays]
-    return make_torch_data(splits, digest_of, shape=(len(user_ids), len(film_ids)))
+    return make_torch_data(splits, digest_of, spec=(len(user_ids), len(film_ids)))
 
 
 def read_movielens() -> Any:

@@ -66,8 +66,8 @@ class Learner(TorchLearner):
 
     batch = 64
 
-    def build(self, shape: int) -> nn.Module:
-        return SentimentModel(shape, embedded=EMBEDDED, hidden=HIDDEN)
+    def build(self, spec: int) -> nn.Module:
+        return SentimentModel(spec, embedded=EMBEDDED, hidden=HIDDEN)
 
     def batches(self, epoch: int) -> Iterator[Sentences]:
         """Yield every training sentence once; the order and the hidden words depend on seed and epoch."""
@@ -106,7 +106,7 @@ def load(task: TorchTask) -> Data:
         for name, part in parts.items()
     }
     digest_of = ["\n".join(texts).encode(), *(part.astype(np.int64).tobytes() for part in parts.values())]
-    return make_torch_data(splits, digest_of, shape=len(number) + 2)
+    return make_torch_data(splits, digest_of, spec=len(number) + 2)
 
 
 def read_sentences() -> tuple[list[str], NDArray[np.intp]]:

@@ -51,7 +51,7 @@ class Learner(Classifier):
 
     batch = 16
 
-    def build(self, shape: None) -> nn.Module:
+    def build(self, spec: None) -> nn.Module:
         return SpeakerModel(COEFFICIENTS, HIDDEN, SPEAKERS)
 
     def predict(self, batch: Utterances) -> Tensor:

@@ -93,8 +93,8 @@ class Learner(TorchLearner):
     batch = 128
     max_norm: ClassVar[float | None] = 1.0
 
-    def build(self, shape: tuple[int, int]) -> nn.Module:
-        return AttentionModel(*shape, embedded=EMBEDDED, hidden=HIDDEN)
+    def build(self, spec: tuple[int, int]) -> nn.Module:
+        return AttentionModel(*spec, embedded=EMBEDDED, hidden=HIDDEN)
 
     def batches(self, epoch: int) -> Iterator[Words]:
         """Yield random words, none twice in an epoch."""
@@ -135,7 +135,7 @@ def load(task: TorchTask) -> Data:
     parts = {"valid": order[:scored], "test": order[scored : 2 * scored], "train": order[2 * scored :]}
     splits = {name: Words(torch.from_numpy(letters[p]), torch.from_numpy(phonemes[p])) for name, p in parts.items()}
     digest_of = ["\n".join(words).encode(), phonemes.tobytes(), order.astype(np.int64).tobytes()]
-    return make_torch_data(splits, digest_of, shape=(letter_count, phoneme_count))
+    return make_torch_data(splits, digest_of, spec=(letter_count, phoneme_count))
 
 
 def read_dictionary() -> tuple[list[str], list[list[str]]]:

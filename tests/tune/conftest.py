@@ -110,16 +110,21 @@ def postgres_url():
 
 
 @pytest.fixture
-def database_url(postgres_url):
-    """A new database of the PostgreSQL server."""
-    name = f"test{next(NUMBERS)}"
-    query_postgres(postgres_url, f"CREATE DATABASE {name}")
-    return postgres_url.replace("/postgres", f"/{name}")
-
-
-def query_postgres(url, query):
+def query_postgres(postgres_url):
+    """A function that runs a query on the PostgreSQL server and returns its rows."""
     import psycopg
 
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(query)
-        return cursor.fetchall() if cursor.description else []
+    def query(text):
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            cursor = connection.execute(text)
+            return cursor.fetchall() if cursor.description else []
+
+    return query
+
+
+@pytest.fixture
+def database_url(postgres_url, query_postgres):
+    """A new database of the PostgreSQL server."""
+    name = f"test{next(NUMBERS)}"
+    query_postgres(f"CREATE DATABASE {name}")
+    return postgres_url.replace("/postgres", f"/{name}")

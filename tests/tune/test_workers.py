@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-from conftest import query_postgres
 from worker_tasks import FailingTask, MeetingTask
 
 from rmsprop.errors import FileError, InputError, StateError
@@ -178,12 +177,11 @@ def test_ctrl_c_stops_the_workers_and_keeps_the_finished_trials(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_search_closes_its_connections_and_the_study_stays_usable(postgres_url, database_url):
+def test_a_search_closes_its_connections_and_the_study_stays_usable(query_postgres, database_url):
     name = database_url.rpartition("/")[2]
 
     def count_connections():
-        query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
-        return query_postgres(postgres_url, query)[0][0]
+        return query_postgres(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")[0][0]
 
     def objective(setting):
         assert count_connections() > 0

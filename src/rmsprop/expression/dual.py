@@ -10,9 +10,9 @@ With None for every seed the same closures compute the value alone. Whole expone
 that a point has the same bits alone and in a grid; the rest are NumPy's functions on contiguous arrays.
 
 Where a derivative does not exist, the conventions are: the slope of abs, relu, sign and floor is 0 at a kink or jump;
-an inner derivative of 0 contributes 0 wherever the value is not NaN, even if the outer slope is infinite or NaN
-(sqrt, cbrt and x^0.5 at 0, asin and acos at 1, a division by 0, a power of a negative base). So sqrt(x^2 + y^2) has the
-gradient 0 at the origin, as abs(x) has. Outside the domain of a function both its value and its derivative are NaN.
+where an outer slope is infinite or NaN but the value is not NaN (sqrt, cbrt, log and powers below 1 at 0, asin and acos
+at 1, a division by 0, a variable power of a negative base), an inner derivative of 0 contributes 0. So sqrt(x^2 + y^2)
+has the gradient 0 at the origin, as abs(x) has. Outside the domain of a function its value and derivative are NaN.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Function(NamedTuple):
     slope: Callable[[Value, Value], Value] | None
     """f'(u), given u and f(u); None where it is zero everywhere."""
     is_steep: bool = False
-    """Whether f' is infinite at a point where f is finite."""
+    """Whether f' is infinite at some point."""
 
 
 def _sigmoid(u: Value) -> Value:
@@ -71,9 +71,9 @@ _TABLE: dict[str, _Function] = {
     # 1 - tanh^2 would cancel to 0 long before the slope does.
     "tanh": _Function(np.tanh, lambda u, f: (1.0 / np.cosh(u)) ** 2),
     "exp": _Function(np.exp, lambda u, f: f),
-    "log": _Function(np.log, _slope_of_log),
-    "log2": _Function(np.log2, lambda u, f: _slope_of_log(u, f) / np.log(2.0)),
-    "log10": _Function(np.log10, lambda u, f: _slope_of_log(u, f) / np.log(10.0)),
+    "log": _Function(np.log, _slope_of_log, is_steep=True),
+    "log2": _Function(np.log2, lambda u, f: _slope_of_log(u, f) / np.log(2.0), is_steep=True),
+    "log10": _Function(np.log10, lambda u, f: _slope_of_log(u, f) / np.log(10.0), is_steep=True),
     "sqrt": _Function(np.sqrt, lambda u, f: 0.5 / f, is_steep=True),
     "cbrt": _Function(np.cbrt, lambda u, f: 1.0 / (3.0 * f * f), is_steep=True),
     "abs": _Function(np.abs, lambda u, f: np.sign(u)),
@@ -201,8 +201,9 @@ def _make_power(n: float) -> _Function:
     if n == 2.0:
         return _Function(lambda u: u * u, lambda u, f: 2.0 * u)
     if n.is_integer() and abs(n) <= _LONGEST_PRODUCT:
-        return _Function(lambda u: _power_by_squaring(u, int(n)), lambda u, f: n * _power_by_squaring(u, int(n) - 1))
-    return _Function(lambda u: np.power(u, n), lambda u, f: n * np.power(u, n - 1.0), is_steep=0.0 < n < 1.0)
+        power, exponent = _power_by_squaring, int(n)
+        return _Function(lambda u: power(u, exponent), lambda u, f: n * power(u, exponent - 1), is_steep=n < 1.0)
+    return _Function(lambda u: np.power(u, n), lambda u, f: n * np.power(u, n - 1.0), is_steep=n < 1.0)
 
 
 def _power_by_squaring(u: Value, n: int) -> Value:

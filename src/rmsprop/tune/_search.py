@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop._advice import quieted
+from rmsprop._advice import suppress_warnings
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
 from rmsprop.tune._space import Diverged, Setting, Space
 from rmsprop.tune._storage import DEFAULT, import_optuna
@@ -184,7 +184,7 @@ class _Objective:
 
         try:
             setting = space.make_setting(space.suggest(trial), number=trial.number, report=report)
-            with quieted():
+            with suppress_warnings():
                 value = _to_float(self._objective(setting), "objective's value")
             if math.isfinite(value):
                 return value

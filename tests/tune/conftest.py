@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from racing import ValleyTask
 from rmsprop.race import task as tasks
+from small_tasks import ValleyTask
 
 SECONDS = 60
 NUMBERS = itertools.count()

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from racing import Valley, ValleyTask
 from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race.task import Metric
 from rmsprop.tune import _draw
 from rmsprop.tune._plateau import find_plateau
 from rmsprop.tune._sensitivity import Sensitivity, Settings, measure
+from small_tasks import Valley, ValleyTask
 
 
 class Curve(Valley):

@@ -7,11 +7,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from racing import ValleyTask
 from rmsprop.cli import app
 from rmsprop.rule import Rule
 from rmsprop.tune import Setting
 from rmsprop.tune._task import TaskObjective, build_space, build_step, tune_task
+from small_tasks import ValleyTask
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("matplotlib")

@@ -11,10 +11,10 @@ import time
 import pytest
 from worker_tasks import FailingTask, MeetingTask
 
-from racing import ValleyTask
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.tune import tune
 from rmsprop.tune._task import tune_task
+from small_tasks import ValleyTask
 
 optuna = pytest.importorskip("optuna")
 

@@ -7,8 +7,8 @@ import os
 import signal
 import time
 
-from racing import ValleyTask
 from rmsprop.errors import FileError
+from small_tasks import ValleyTask
 
 
 class FolderTask(ValleyTask):

@@ -116,7 +116,7 @@ def _run(task: Task, settings: Settings, earlier: Sensitivity | None, folder: Fo
             text = f"{choice.get(point.optimizer).label}, lr {settings.get_rate(point.place):g}"
             if not console.is_terminal and done % 50 == 0:
                 console.print(f"  {done} of {planned} trials")
-            if folder.due():
+            if folder.is_save_due():
                 folder.write(RESULTS, result.to_json())
         elif done:
             console.print(f"Continuing after {done} trials.")

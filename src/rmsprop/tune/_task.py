@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from rmsprop.errors import InputError
-from rmsprop.race.record import FIRST_TUNING_SEED, late
+from rmsprop.race.record import FIRST_TUNING_SEED, average_last_quarter
 from rmsprop.race.task import Data, Task
 from rmsprop.race.trial import fit
 from rmsprop.tune._search import raise_if_never_finite, search
@@ -84,11 +84,11 @@ class TaskObjective:
             self.build(self.task.framework, learner.params, setting=setting),
             split="valid",
             epochs=self.epochs,
-            scored=lambda epoch, score, train_loss: setting.report(turn * self.epochs + epoch, score),
+            on_epoch=lambda epoch, score: setting.report(turn * self.epochs + epoch, score),
         )
         if course.diverged is not None:
             raise Diverged(f"the loss is not finite at step {course.diverged.step}, first in {course.diverged.tensor}")
-        return late([score for score, _ in course.scores])
+        return average_last_quarter([score for score, _ in course.scores])
 
 
 def tune_task(

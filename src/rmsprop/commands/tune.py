@@ -150,11 +150,11 @@ def _print_result(console: Console, task: Task, result: TuneResult, folder: Path
 
 
 def _write(file: Path, content: str | bytes) -> str:
-    from rmsprop._files import replacing
+    from rmsprop._files import write_atomically
     from rmsprop.errors import FileError
 
     try:
-        with replacing(file) as temporary:
+        with write_atomically(file) as temporary:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         advice = "the trials are kept, run the same command again to write it"

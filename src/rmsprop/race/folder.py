@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError
 from rmsprop.race.record import Results
 
@@ -86,7 +86,7 @@ class Folder:
             FileError: The disk is full or the folder is not writable; the old file is unchanged.
         """
         file = self.path / name
-        with _explain_errors(file), replacing(file) as temporary:
+        with _explain_errors(file), write_atomically(file) as temporary:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         self._saved = time.monotonic()
         return file

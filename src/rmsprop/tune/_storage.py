@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rmsprop._files import name_beside, remove_stale
+from rmsprop._files import get_path_beside, remove_stale
 from rmsprop.errors import InputError, MissingDependency
 
 __all__ = ["DEFAULT", "import_optuna", "open_storage", "require_shared_storage", "silence_optuna"]
@@ -174,7 +174,7 @@ def _create_sqlite_file(url: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         remove_stale(file.parent)
-        part = name_beside(file, "part")
+        part = get_path_beside(file, "part")
         part.mkdir()
         try:
             new = part / "new.db"

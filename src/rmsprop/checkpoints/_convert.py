@@ -81,10 +81,29 @@ def read(
         >>> snapshot.format, snapshot.step, snapshot.parameters[0].name
         ('rmsprop', 1, 'w')
     """
-    return _read(Path(path), format, Options(None if slots is None else tuple(slots), schedule, at), finite=finite)
+    options = _collect_options(slots=slots, schedule=schedule, at=at)
+    snapshot = _read(Path(path), format, options, finite=finite)
+    _check_all_used(options, path, snapshot.format)
+    return snapshot
+
+
+def _collect_options(
+    *, slots: Sequence[str] | None = None, schedule: bool | None = None, at: str | None = None
+) -> Options:
+    given = {"slots": slots and list(slots), "schedule": schedule, "at": at}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_all_used(options: Options, path: str | Path, format: str) -> None:
+    """Raise for the options that a layout left in `options`, as it has no use for them."""
+    for name, value in options.items():
+        raise InputError(
+            f"{name}: {value!r}, but {path}, in the layout of {format}, leaves nothing open that it decides"
+        )
 
 
 def _read(path: Path, format: str | None, options: Options, *, finite: bool = True) -> Snapshot:
+    """Read a checkpoint, and take the options that its layout uses out of `options`."""
     layout = None if format is None else find_layout(format)
     with raise_file_errors(path, f"{format} checkpoint" if format else "checkpoint"):
         reader = find_reader(path, format)
@@ -136,7 +155,7 @@ def write(
         OSError: The disk is full or the folder is not writable; an existing `path` is unchanged.
     """
     find_layout(format)
-    options = Options(None if slots is None else tuple(slots), schedule, at)
+    options = _collect_options(slots=slots, schedule=schedule, at=at)
     if like is not None:
         model = _read_like(like, format, options)
         if [p.name for p in snapshot.parameters] != [p.name for p in model.parameters]:
@@ -172,6 +191,7 @@ def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, optio
     try:
         with output as temporary:
             writer.write(temporary, snapshot, format, like, options)
+            _check_all_used(options, path, format)
     except RMSpropError:
         raise
     except Exception as error:  # each package has its own error for a full disk
@@ -243,29 +263,35 @@ def convert(
     """
     if to is not None:
         find_layout(to)
-    found = read(source, from_, slots=slots, schedule=schedule, at=at)
-    options = Options(None if like_slots is None else tuple(like_slots), None, like_at)
+    options = _collect_options(slots=slots, schedule=schedule, at=at)
+    found = _read(Path(source), from_, options)
+    like_options = _collect_options(slots=like_slots, at=like_at)
+    if to == "optax" and like is None and schedule is not None:
+        like_options["schedule"] = schedule
+        options.pop("schedule", None)
+    _check_all_used(options, source, found.format)
     model = None
     if like is not None:
-        model = _read_like(like, to, options)
+        model = _read_like(like, to, like_options)
         to = model.format if to is None else to
         if model.format != to and {model.format, to} != {"torch", "sb3"}:
             raise InputError(f"like: {like} is in the layout of {model.format}, not of {to}")
     elif to is None:
         raise InputError(f"to: which layout? One of {', '.join(FORMATS)}; or --like a checkpoint of the target")
-    elif to == "optax":
-        options = options._replace(schedule=schedule)
     layout, path, entries = find_layout(to), Path(target), parse_names(names)
     if model is None and not layout.alone:
-        _write(found, path, to, None, options, force=force)  # raises, and says why
+        _write(found, path, to, None, like_options, force=force)  # raises, and says why
     fitted = fit(found, layout, like=model, names=entries, lr=lr, step=step, buffer=buffer)
     notes = [*fitted.notes, *list_notes(found, fitted, to, model)]
-    _write(fitted, path, to, None if like is None else Path(like), options, force=force)
+    _write(fitted, path, to, None if like is None else Path(like), like_options, force=force)
     return Report(source=found, written=fitted, path=path, notes=tuple(dict.fromkeys(notes)))
 
 
 def _read_like(like: str | Path, to: str | None, options: Options) -> Snapshot:
+    unused = dict(options)
     try:
-        return _read(Path(like), None if to in pytorch.FAMILY else to, options)
-    except StateError as error:
+        model = _read(Path(like), None if to in pytorch.FAMILY else to, unused)
+        _check_all_used(unused, like, model.format)
+    except (StateError, InputError) as error:
         raise type(error)(f"like: {error}") from error
+    return model

@@ -59,10 +59,6 @@ def assign_positions(
         slots: The blocks, if known.
         schedule: Whether the learning rate is a schedule, if known.
         weights: Shapes of the model's weights, trained or not; [] if the file has none.
-
-    Raises:
-        StateError: No division into blocks fits.
-        InputError: Several fit.
     """
     if slots is not None and ("velocity" not in slots or not set(slots) <= set(SLOTS)):
         raise InputError(f"slots: {list(slots)}, expected velocity and any of {', '.join(SLOTS)}, in this order")
@@ -88,13 +84,11 @@ def assign_positions(
             "average_gradient (centered)"
         )
     has_rate, _, size = fits[0]
-    positions: list[dict[str, str]] = [{} for _ in range(size)]
-    for block, name in enumerate(slots or ("velocity",)):
-        statistic = SLOTS[name]
-        for i in range(size):
-            if statistic is not None:
-                positions[i][statistic] = keys[1 + has_rate + block * size + i]
-    return has_rate, positions
+    present = [(block, SLOTS[name]) for block, name in enumerate(slots or ("velocity",))]
+    return has_rate, [
+        {statistic: keys[1 + has_rate + block * size + i] for block, statistic in present if statistic}
+        for i in range(size)
+    ]
 
 
 def _divide(shapes: Sequence[Shape], counts: Sequence[int], weights: Sequence[Shape]) -> Iterator[tuple[int, int]]:

@@ -161,15 +161,12 @@ def remove_correction(parameter: Parameter, rho: float) -> Parameter:
 
 
 def convert_to_rule(parameter: Parameter, rule: Rule) -> dict[str, Array]:
-    """Return the statistics as this library stores them: grad_var if centered, corrected if the rule corrects."""
+    """Return the statistics as this library stores them: corrected if the rule corrects, and grad_var if centered."""
     if rule.bias_correction:
         if parameter.step is None:
             raise StateError("step: the target uses bias correction, and the source has no step: give --step")
         parameter = _scale(parameter, 1.0 / (1.0 - rule.rho**parameter.step) if parameter.step else 1.0)
-    arrays = dataclasses.replace(parameter, grad_var=parameter.variance).arrays
-    if rule.centered:
-        arrays.pop("mean_sq")
-    return arrays
+    return dataclasses.replace(parameter, grad_var=parameter.variance).arrays
 
 
 def _scale(parameter: Parameter, factor: float) -> Parameter:

@@ -21,7 +21,6 @@ Source: torch/optim/rmsprop.py 2.13; timm/optim/rmsprop_tf.py 1.0.31; stable_bas
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import pickle
 import tempfile
@@ -43,7 +42,7 @@ from rmsprop.checkpoints._bounds import (
     shorten,
 )
 from rmsprop.checkpoints._pickles import check_pickles
-from rmsprop.checkpoints._shared import Options, choose, find_places
+from rmsprop.checkpoints._shared import Options, choose, find_places, raise_other, read_numbers
 from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, convert_to_rule, remove_correction
 from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import BufferMode, Rule
@@ -75,20 +74,23 @@ def recognize(path: Path, head: bytes) -> bool:
 def read(path: Path, options: Options) -> Snapshot:
     """Read a checkpoint of the torch family."""
     where = str(path)
-    packed = _find_state(_load(path), path, options.at)
+    packed = _find_state(_load(path), path, options)
     groups, states = packed["param_groups"], packed["state"]
     _check_schema(groups, states, where)
     states = {key: _unwrap(state) for key, state in states.items()}
     _check_optimizer(groups, states, where)
     format = _find_format(groups, states)
-    parameters: list[Parameter] = []
     named = all("param_names" in group for group in groups)
+    parameters: list[Parameter] = []
+    read_groups = []
     for group in groups:
+        rule = _read_rule(group, where)
+        read_groups.append(Group(size=len(group["params"]), numbers=_read_numbers(group), rule=rule))
         for i, key in enumerate(group["params"]):
             name = str(group["param_names"][i]) if named else str(len(parameters))
             parameter = _read_parameter(name, states.get(key, {}), where)
-            if (group.get("switches") or {}).get("bias_correction"):
-                parameter = remove_correction(parameter, float(group["alpha"]))
+            if rule is not None and rule.bias_correction:
+                parameter = remove_correction(parameter, rule.rho)
             parameters.append(parameter)
     present = {key for state in states.values() for key in state}
     notes = {
@@ -96,21 +98,20 @@ def read(path: Path, options: Options) -> Snapshot:
         "torch before 1.12 has the same layout, also with lr outside the buffer": format == "sb3",
         "the 8-bit statistics were widened to float32": "qmap1" in present,
     }
-    first = groups[0]
-    switches = first.get("switches") or {}
-    momentum = _read_switch(groups, "momentum", where)
-    buffer: BufferMode = "lr" if format == "timm" and first.get("lr_in_momentum", True) else "unit"
-    init = switches.get("init", "ones" if format in ("timm", "sb3") else "zeros")
+    rule = read_groups[0].rule
+    buffer: BufferMode = "lr" if format == "timm" and groups[0].get("lr_in_momentum", True) else "unit"
+    has_buffer = _read_switch(groups, "momentum", where) and format != "bitsandbytes"
+    buffer = buffer if rule is None else rule.buffer
     return Snapshot(
         format=format,
         parameters=tuple(parameters),
         centered=_read_switch(groups, "centered", where),
-        buffer=switches.get("buffer", buffer) if momentum and format != "bitsandbytes" else "none",
+        buffer=buffer if has_buffer else "none",
         named=named,
-        init={"zeros": 0.0, "ones": 1.0, "eps": float(first.get("eps", 0.0))}.get(init, init),
-        bias_correction=bool(switches.get("bias_correction")),
-        eps_mode=switches.get("eps_mode"),
-        groups=tuple(_read_group(group, where) for group in groups),
+        init=(1.0 if format in ("timm", "sb3") else 0.0) if rule is None else rule.init_value,
+        bias_correction=rule is not None and rule.bias_correction,
+        eps_mode=None if rule is None else rule.eps_mode,
+        groups=tuple(read_groups),
         notes=tuple(note for note, applies in notes.items() if applies),
     )
 
@@ -143,12 +144,12 @@ def _load(path: Path, where: Path | None = None) -> Any:
             ) from error
 
 
-def _find_state(tree: Any, path: Path, at: str | None) -> dict[str, Any]:
+def _find_state(tree: Any, path: Path, options: Options) -> dict[str, Any]:
     """Return the optimizer's state_dict in a checkpoint."""
     places = find_places(tree, lambda node: "state" in node and "param_groups" in node)
-    if at is None and not places:
+    if not places:
         raise FileError(f"{path}: no optimizer state in it: expected optimizer.state_dict() (state and param_groups)")
-    found: dict[str, Any] = places[choose([place.path for place in places], at, path)].node
+    found: dict[str, Any] = places[choose([place.path for place in places], options, path)].node
     return found
 
 
@@ -181,7 +182,7 @@ def _check_optimizer(groups: Any, states: Mapping[Any, Mapping[str, Any]], where
     """Raise for the state of another optimizer than RMSprop."""
     words = set(groups[0])
     if "dampening" in words:
-        raise StateError(f"{where}: the state of SGD (its groups have dampening), not of RMSprop")
+        raise_other(where, "SGD", "its groups have dampening")
     if not states and not {"alpha", "betas"} & words:
         present = ", ".join(sorted(map(str, words)))
         raise StateError(f"{where}: no state, and no alpha in its groups, which have {present}: another optimizer?")
@@ -191,13 +192,13 @@ def _check_optimizer(groups: Any, states: Mapping[Any, Mapping[str, Any]], where
         if other is None and any("exp_avg_sq" in str(key) for key in state):
             other = "HeavyBall"
         if other is not None:
-            raise StateError(f"{where}: the state of {other} ({present}), not of RMSprop: nothing was converted")
+            raise_other(where, other, present)
         if state and not _SQUARES & set(state):
             raise StateError(f"{where}: no square_avg in it, but {present}: another optimizer?")
         if "state1" in state and groups[0].get("betas", (1,))[0] == 0:
-            raise StateError(f"{where}: the state of bitsandbytes Adagrad, not of RMSprop: nothing was converted")
+            raise_other(where, "bitsandbytes Adagrad")
     if not any(states.values()) and "alpha" not in words and groups[0].get("amsgrad") is not None:
-        raise StateError(f"{where}: the state of Adam (its group has amsgrad), not of RMSprop: nothing was converted")
+        raise_other(where, "Adam", "its group has amsgrad")
 
 
 def _find_format(groups: Any, states: Mapping[Any, Mapping[str, Any]]) -> str:
@@ -216,19 +217,21 @@ def _read_switch(groups: Any, key: str, where: str) -> bool:
     return values.pop()
 
 
-def _read_group(group: Mapping[str, Any], where: str) -> Group:
-    numbers = {ours: float(group[theirs]) for ours, theirs in _NUMBERS.items() if group.get(theirs) is not None}
-    if "betas" in group:
-        numbers |= {"rho": float(group["betas"][0]), "momentum": 0.0}
-    rule = None
-    if group.get("switches"):  # saved by rmsprop.torch
-        from rmsprop.torch.groups import resolve, rule_of
+def _read_numbers(group: Mapping[str, Any]) -> dict[str, float]:
+    bitsandbytes = {"rho": float(group["betas"][0]), "momentum": 0.0} if "betas" in group else {}
+    return read_numbers(group, _NUMBERS) | bitsandbytes
 
-        try:
-            rule = rule_of({**resolve({}, {}, None), **group})
-        except (RuleError, TypeError) as error:
-            raise StateError(f"{where}: the rule in its param_groups is not valid: {error}") from error
-    return Group(size=len(group["params"]), numbers=numbers, rule=rule)
+
+def _read_rule(group: Mapping[str, Any], where: str) -> Rule | None:
+    """Return the rule that rmsprop.torch saved with a group."""
+    if not group.get("switches"):
+        return None
+    from rmsprop.torch.groups import resolve, rule_of
+
+    try:
+        return rule_of({**resolve({}, {}, None), **group})
+    except (RuleError, TypeError) as error:
+        raise StateError(f"{where}: the rule in its param_groups is not valid: {error}") from error
 
 
 def _read_parameter(name: str, state: Mapping[str, Any], where: str) -> Parameter:
@@ -287,13 +290,14 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
     """Write a checkpoint of the torch family: a copy of `like` with the state replaced, or a new state_dict."""
     torch = import_package("torch")
     tree: Any = {"state": {}, "param_groups": _make_groups(snapshot)} if like is None else _load(like)
-    packed = tree if like is None else _find_state(tree, like, options.at)
-    keys = [(key, group) for group in packed["param_groups"] for key in group["params"]]
-    packed["state"] = {
-        key: _make_entry(parameter, format, group)
-        for (key, group), parameter in zip(keys, snapshot.parameters, strict=True)
-        if parameter.mean_sq is not None
-    }
+    packed = tree if like is None else _find_state(tree, like, options)
+    packed["state"] = {}
+    remaining = iter(snapshot.parameters)
+    for group in packed["param_groups"]:
+        rule = _read_rule(group, str(like))
+        for key, parameter in zip(group["params"], remaining):
+            if parameter.mean_sq is not None:
+                packed["state"][key] = _make_entry(parameter, format, rule)
     if like is not None and _MEMBER in list_members(like):
         buffer = io.BytesIO()
         torch.save(packed, buffer)
@@ -323,16 +327,13 @@ def _make_groups(snapshot: Snapshot) -> list[dict[str, Any]]:
     return packed
 
 
-def _make_entry(parameter: Parameter, format: str, group: Mapping[str, Any]) -> dict[str, Any]:
+def _make_entry(parameter: Parameter, format: str, rule: Rule | None) -> dict[str, Any]:
     torch = import_package("torch")
     step = parameter.step or 0
     if format == "bitsandbytes":
         return {"step": step, _WRAPPED: {"state1": torch.from_numpy(parameter.arrays["mean_sq"].copy())}}
-    switches = group.get("switches")
-    centered = switches is not None and parameter.mean_grad is not None
-    parameter = dataclasses.replace(parameter, grad_var=parameter.variance if centered else None)
-    arrays = parameter.arrays
-    if switches is not None and switches.get("bias_correction"):
-        arrays = convert_to_rule(parameter, Rule(rho=float(group["alpha"]), bias_correction=True, centered=centered))
+    arrays = parameter.arrays if rule is None else convert_to_rule(parameter, rule)
+    if rule is None:
+        arrays.pop("grad_var", None)
     tensors = {_KEYS[name]: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     return {"step": step if format == "sb3" else torch.tensor(float(step), dtype=torch.float32), **tensors}

@@ -19,7 +19,6 @@ from checkpointing import RECORDED, TO_NAMES, save_fresh
 from rmsprop import checkpoints
 from rmsprop._files import write_atomically
 from rmsprop.checkpoints import _child, native, pytorch
-from rmsprop.checkpoints._shared import Options
 from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError
 
@@ -139,7 +138,7 @@ def test_a_snapshot_from_another_process_is_complete(tmp_path):
     for file in (save_fresh(tmp_path / "a", rmsprop.Rule(rho=0.9, momentum=0.9, buffer="unit")), RECORDED / "timm.pt"):
         snapshot = checkpoints.read(file)
         reader = native if snapshot.format == "rmsprop" else pytorch
-        other = _child.read_in_child(reader, file, Options(), size=10**6)
+        other = _child.read_in_child(reader, file, {}, size=10**6, room=2**31)
         assert repr(other) == repr(snapshot)
 
 

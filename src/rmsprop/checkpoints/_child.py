@@ -27,8 +27,17 @@ from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
 from rmsprop.errors import FileError
 from rmsprop.rule import Rule
 
-__all__ = ["read_in_child", "serve"]
+__all__ = ["read_in_child", "read_safely", "serve"]
 
+_STACKS = 2**25 * (os.cpu_count() or 1)
+"""Bytes for the stacks of threads, of which large packages start some for each core."""
+_PACKAGES = {
+    "keras": ("h5py", 2**27),
+    "pytorch": ("torch", 2**31),
+    "tensorflow": ("tensorflow", 2**31 + _STACKS),
+    "optax": ("orbax.checkpoint", 2**32 + _STACKS),
+}
+"""Module: the package that reads its files, and the bytes of memory that this package needs beside them."""
 SECONDS = 60.0
 RATE = 5e6
 """Bytes per second of the slowest disk: the time limit is `SECONDS` and the file's size over this."""
@@ -38,10 +47,25 @@ _START = (
 )
 
 
-def read_in_child(reader: ModuleType, path: Path, options: Options, *, size: int) -> Snapshot:
-    """Read a checkpoint of `size` bytes in another process; a `FileError` if that crashes or reaches a limit."""
-    name = reader.__name__.rpartition(".")[2]
-    limit = 2 * min(RATIO * size + SLACK, 8 * size + 2**30) + reader.ROOM
+def read_safely(reader: ModuleType, path: Path, options: Options, *, size: int) -> Snapshot:
+    """Read a checkpoint of `size` bytes, in a process of its own if a package reads it that is not loaded yet.
+
+    A program that has loaded a package trusts its files; but not those of HDF5, which may never end.
+    """
+    package, room = _PACKAGES.get(_get_name(reader), ("", 0))
+    if not package or (package in sys.modules and package != "h5py"):
+        return reader.read(path, options)  # type: ignore[no-any-return]
+    return read_in_child(reader, path, options, size=size, room=room)
+
+
+def _get_name(reader: ModuleType) -> str:
+    return reader.__name__.rpartition(".")[2]
+
+
+def read_in_child(reader: ModuleType, path: Path, options: Options, *, size: int, room: int) -> Snapshot:
+    """Read a checkpoint in another process; raise `FileError` if that crashes or reaches a limit."""
+    name = _get_name(reader)
+    limit = 2 * min(RATIO * size + SLACK, 8 * size + 2**30) + room
     request = {"path": sys.path, "reader": reader.__name__, "file": str(path), "options": options, "limit": limit}
     seconds = SECONDS + size / RATE
     try:
@@ -82,7 +106,7 @@ def serve(request: Mapping[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answer: dict[str, Any]
     try:
-        with raise_file_errors(path, f"{reader.__name__.rpartition('.')[2]} checkpoint"):
+        with raise_file_errors(path, f"{_get_name(reader)} checkpoint"):
             fields = dict(vars(reader.read(path, options)))
         groups = [{**vars(group), "rule": group.rule and group.rule.to_json()} for group in fields.pop("groups")]
         parameters = [vars(parameter) for parameter in fields.pop("parameters")]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rmsprop._files import check_regular, write_atomically, write_files_atomically, write_folder_atomically
-from rmsprop.checkpoints import keras, optax, pytorch, tensorflow
+from rmsprop.checkpoints import optax, pytorch, tensorflow
 from rmsprop.checkpoints._bounds import raise_file_errors, shorten
-from rmsprop.checkpoints._child import read_in_child
+from rmsprop.checkpoints._child import read_safely
 from rmsprop.checkpoints._fit import fit, list_notes
 from rmsprop.checkpoints._layouts import FORMATS, find_layout, find_reader
 from rmsprop.checkpoints._names import parse_names
@@ -114,11 +113,7 @@ def _read(path: Path, format: str | None, options: Options, *, finite: bool = Tr
         else:
             files = [path]
         size = sum(map(check_regular, files))
-        # A package that the program has loaded reads here: the program trusts its files. HDF5 may never end on others.
-        if reader is keras or (reader.LIBRARY and reader.LIBRARY not in sys.modules):
-            snapshot = read_in_child(reader, path, options, size=size)
-        else:
-            snapshot = reader.read(path, options)
+        snapshot = read_safely(reader, path, options, size=size)
         if layout is not None and snapshot.format != layout.format:
             if {snapshot.format, layout.format} != {"torch", "sb3"}:  # which an old torch shares
                 raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")

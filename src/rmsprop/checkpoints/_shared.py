@@ -1,7 +1,5 @@
 """What the modules of the layouts share. Each of them has this interface:
 
-LIBRARY: str                                   the package that reads the files; "" for NumPy alone
-ROOM: int                                      bytes of memory that this package needs beside the files
 recognize(path, head) -> bool                  whether a folder, or a file with these first bytes, has the layout
 read(path, options) -> Snapshot
 write(path, snapshot, format, like, options)
@@ -11,7 +9,6 @@ write(path, snapshot, format, like, options)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -22,13 +19,9 @@ from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, convert_to
 from rmsprop.errors import InputError, StateError
 from rmsprop.rule import Rule
 
-__all__ = ["ROOM", "STACKS", "Options", "Place", "State", "choose", "find_places", "make_state"]
+__all__ = ["Options", "Place", "State", "choose", "find_places", "make_state"]
 __all__ += ["raise_other", "read_numbers", "replace_statistics"]
 
-ROOM = 2**27
-"""Bytes of memory for NumPy and small packages."""
-STACKS = 2**25 * (os.cpu_count() or 1)
-"""Bytes for the stacks of threads, of which large packages start some for each core."""
 Options = dict[str, Any]
 
 

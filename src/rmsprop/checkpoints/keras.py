@@ -30,21 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from rmsprop import dialects
-from rmsprop.checkpoints._bounds import (
-    ENTRIES,
-    check_size,
-    check_types,
-    copy_archive,
-    import_package,
-    list_members,
-    parse_dtype,
-    read_json,
-    read_member,
-    shorten,
-)
+from rmsprop.checkpoints import _bounds
 from rmsprop.checkpoints._positions import SLOTS, assign_positions, list_slots
 from rmsprop.checkpoints._shared import (
-    ROOM,
     Options,
     State,
     make_state,
@@ -56,9 +44,8 @@ from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, InputError, RuleError, StateError
 from rmsprop.rule import Rule
 
-__all__ = ["LIBRARY", "ROOM", "read", "recognize", "write"]
+__all__ = ["read", "recognize", "write"]
 
-LIBRARY = "h5py"
 _MEMBER = "model.weights.h5"
 _VARIABLES = "optimizer/vars"
 _RULE = "rule"
@@ -79,7 +66,7 @@ _OTHER_CLASSES |= {"ftrl", "lion", "adafactor", "lamb", "muon"}
 
 def recognize(path: Path, head: bytes) -> bool:
     """Tell whether a file is HDF5, or a zip archive with Keras's member."""
-    return head.startswith(b"\x89HDF\r\n\x1a\n") or (head[:2] == b"PK" and _MEMBER in list_members(path))
+    return head.startswith(b"\x89HDF\r\n\x1a\n") or (head[:2] == b"PK" and _MEMBER in _bounds.list_members(path))
 
 
 def read(path: Path, options: Options) -> Snapshot:
@@ -111,33 +98,33 @@ def _open(path: Path, *, copy: Path | None = None) -> Iterator[tuple[Any, dict[s
     """
     source: Any = path if copy is None else copy
     config: dict[str, Any] = {}
-    is_archive = bool(list_members(path))
+    is_archive = bool(_bounds.list_members(path))
     if is_archive:
-        source = io.BytesIO(read_member(path, _MEMBER))
-        archive = read_json(read_member(path, "config.json"), f"{path}: config.json")
+        source = io.BytesIO(_bounds.read_member(path, _MEMBER))
+        archive = _bounds.read_json(_bounds.read_member(path, "config.json"), f"{path}: config.json")
         config = _check_config((archive.get("compile_config") or {}).get("optimizer"), path)
     elif copy is not None:
         shutil.copyfile(path, copy)
-    with import_package("h5py").File(source, "r" if copy is None else "r+") as file:
+    with _bounds.import_package("h5py").File(source, "r" if copy is None else "r+") as file:
         _check_items(file, path)
         if "training_config" in file.attrs:
             text = file.attrs["training_config"]
             data = text if isinstance(text, bytes) else str(text).encode()
-            config = _check_config(read_json(data, f"{path}: training_config").get("optimizer_config"), path)
+            config = _check_config(_bounds.read_json(data, f"{path}: training_config").get("optimizer_config"), path)
         yield file, config
     if is_archive and copy is not None:
-        copy_archive(path, copy, _MEMBER, source.getvalue())
+        _bounds.copy_archive(path, copy, _MEMBER, source.getvalue())
 
 
 def _check_config(config: Any, path: Path) -> dict[str, Any]:
     where = f"{path}: the optimizer's configuration"
-    check_types({"optimizer": config}, {"optimizer": dict}, str(path))
+    _bounds.check_types({"optimizer": config}, {"optimizer": dict}, str(path))
     config = config or {}
-    check_types(config, {"class_name": str, "module": str, "config": dict}, where)
+    _bounds.check_types(config, {"class_name": str, "module": str, "config": dict}, where)
     numbers = ("rho", "epsilon", "momentum", "weight_decay", "gradient_accumulation_steps")
     expected: dict[str, Any] = dict.fromkeys(numbers, (int, float))
     expected |= {"learning_rate": (int, float, dict), "centered": bool, "use_ema": bool, "dialect": str}
-    check_types(config.get("config") or {}, expected, where)
+    _bounds.check_types(config.get("config") or {}, expected, where)
     title = str(config.get("class_name") or "rmsprop")
     if title.rpartition(">")[2].lower() != "rmsprop":
         raise_other(path, title)
@@ -146,7 +133,7 @@ def _check_config(config: Any, path: Path) -> dict[str, Any]:
 
 def _check_items(file: Any, path: Path) -> None:
     """Raise if an HDF5 file takes its data from other files, has links, or declares more data than it can hold."""
-    h5py = import_package("h5py")
+    h5py = _bounds.import_package("h5py")
     declared, items = 0, 0
     stack, seen = [file], set()
     while stack:
@@ -154,8 +141,8 @@ def _check_items(file: Any, path: Path) -> None:
         for name in group:
             items += 1
             where = f"{path}: {group.name.rstrip('/')}/{name}"
-            if items > ENTRIES:
-                raise FileError(f"{path}: more than {ENTRIES:,} datasets")
+            if items > _bounds.ENTRIES:
+                raise FileError(f"{path}: more than {_bounds.ENTRIES:,} datasets")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise FileError(f"{where} is a link, which Keras never writes; it was not followed")
             item = group[name]
@@ -166,15 +153,15 @@ def _check_items(file: Any, path: Path) -> None:
             elif (address := h5py.h5o.get_info(item.id).addr) not in seen:
                 seen.add(address)
                 stack.append(item)
-    check_size(path, declared, path.stat().st_size)
+    _bounds.check_size(path, declared, path.stat().st_size)
 
 
 def _read_array(file: Any, key: str, path: Path) -> Any:
     item = file.get(key)
-    if not isinstance(item, import_package("h5py").Dataset) or item.dtype.kind not in "fiuV":
+    if not isinstance(item, _bounds.import_package("h5py").Dataset) or item.dtype.kind not in "fiuV":
         raise FileError(f"{path}: {key} is not an array of numbers")
     array = item[()]
-    return array.view(parse_dtype(array.dtype.str.lstrip("|"))) if item.dtype.kind == "V" else array  # bfloat16
+    return array.view(_bounds.parse_dtype(array.dtype.str.lstrip("|"))) if item.dtype.kind == "V" else array  # bfloat16
 
 
 def _make_state(file: Any, keys: Mapping[str, Mapping[str, str]], step_key: str, path: Path, **fields: Any) -> State:
@@ -260,7 +247,7 @@ def _read_rule(text: str | None, config: Mapping[str, Any], path: Path) -> Rule 
         changes = {"rho": config["rho"], "eps": config["epsilon"], "centered": config["centered"]}
         return rule.replace(**changes, momentum=config["momentum"])
     except (RuleError, KeyError, TypeError) as error:
-        raise FileError(f"{path}: the rule of rmsprop.keras.RMSprop in it: {shorten(error)}") from error
+        raise FileError(f"{path}: the rule of rmsprop.keras.RMSprop in it: {_bounds.shorten(error)}") from error
 
 
 def _list_weights(file: Any) -> list[tuple[int, ...]]:

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from rmsprop import _state
-from rmsprop.checkpoints._shared import ROOM, Options, State, make_state, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, make_state, replace_statistics
 from rmsprop.checkpoints._snapshot import STATISTICS, Snapshot
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
 
-__all__ = ["LIBRARY", "ROOM", "read", "recognize", "write"]
+__all__ = ["read", "recognize", "write"]
 
-LIBRARY = ""
 _KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[(\d+)\]")
 
 

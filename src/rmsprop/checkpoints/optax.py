@@ -26,7 +26,6 @@ import numpy as np
 from rmsprop.checkpoints import _msgpack
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors, read_bytes
 from rmsprop.checkpoints._shared import (
-    STACKS,
     Options,
     Place,
     State,
@@ -39,9 +38,8 @@ from rmsprop.checkpoints._shared import (
 from rmsprop.checkpoints._snapshot import Array, Snapshot
 from rmsprop.errors import FileError, StateError
 
-__all__ = ["LIBRARY", "ROOM", "is_orbax_alone", "read", "recognize", "write"]
+__all__ = ["is_orbax_alone", "read", "recognize", "write"]
 
-LIBRARY, ROOM = "orbax.checkpoint", 2**32 + STACKS
 _PARTS = {"_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"}
 _PARTS |= {"array_metadatas", "descriptor", "metrics"}
 _FRESH = 2**26

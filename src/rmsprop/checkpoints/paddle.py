@@ -19,13 +19,12 @@ import numpy as np
 
 from rmsprop.checkpoints._bounds import check_types, read_bytes, shorten
 from rmsprop.checkpoints._pickles import is_pickle, load_pickle
-from rmsprop.checkpoints._shared import ROOM, Options, make_state, raise_other
+from rmsprop.checkpoints._shared import Options, make_state, raise_other
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError
 
-__all__ = ["LIBRARY", "ROOM", "read", "recognize", "write"]
+__all__ = ["read", "recognize", "write"]
 
-LIBRARY = ""
 _NAME = re.compile(r"^(?P<parameter>.+)_(?P<slot>mean_square|mean_grad|momentum)_0$")
 _SLOTS = {"mean_square": "mean_sq", "mean_grad": "mean_grad", "momentum": "momentum_buf"}
 _STRUCTURED = "StructuredToParameterName@@"

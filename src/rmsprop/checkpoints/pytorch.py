@@ -31,25 +31,15 @@ from typing import Any
 
 import numpy as np
 
-from rmsprop.checkpoints._bounds import (
-    check_types,
-    copy_archive,
-    import_package,
-    list_members,
-    raise_file_errors,
-    read_bytes,
-    read_member,
-    shorten,
-)
+from rmsprop.checkpoints import _bounds
 from rmsprop.checkpoints._pickles import check_pickles
 from rmsprop.checkpoints._shared import Options, choose, find_places, raise_other, read_numbers
 from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, convert_to_rule, remove_correction
 from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import BufferMode, Rule
 
-__all__ = ["FAMILY", "LIBRARY", "ROOM", "read", "recognize", "write"]
+__all__ = ["FAMILY", "read", "recognize", "write"]
 
-LIBRARY, ROOM = "torch", 2**31
 FAMILY = ("torch", "timm", "sb3", "bitsandbytes")
 _MEMBER = "policy.optimizer.pth"
 _BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -67,7 +57,7 @@ def recognize(path: Path, head: bytes) -> bool:
     """Tell whether a file is a torch.save file, or the zip archive of a stable-baselines3 model."""
     if head[:2] != b"PK":
         return head.startswith(_BEFORE_1_6)
-    names = list_members(path)
+    names = _bounds.list_members(path)
     return _MEMBER in names or any(name.endswith("data.pkl") for name in names)
 
 
@@ -118,26 +108,26 @@ def read(path: Path, options: Options) -> Snapshot:
 
 def _load(path: Path, where: Path | None = None) -> Any:
     where = where or path
-    with raise_file_errors(where, "torch.save file"), warnings.catch_warnings():
+    with _bounds.raise_file_errors(where, "torch.save file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols that are not accepted anyway
-        names = list_members(path)
+        names = _bounds.list_members(path)
         if _MEMBER in names:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 inner = Path(folder) / _MEMBER
-                inner.write_bytes(read_member(path, _MEMBER))
+                inner.write_bytes(_bounds.read_member(path, _MEMBER))
                 return _load(inner, path)
         record = next((name for name in names if name.endswith("data.pkl")), None)
         try:
             if record is not None:
-                check_pickles(read_member(path, record))
+                check_pickles(_bounds.read_member(path, record))
             else:
-                check_pickles(read_bytes(path), 4)  # before torch 1.6: magic number, version, system, tree
+                check_pickles(_bounds.read_bytes(path), 4)  # before torch 1.6: magic number, version, system, tree
             # A storage that is mapped cannot be larger than the file, whatever size it declares.
             options = {"map_location": "cpu", "weights_only": True, "mmap": record is not None}
-            return import_package("torch").load(str(path), **options)
+            return _bounds.import_package("torch").load(str(path), **options)
         except pickle.UnpicklingError as error:
             _, _, name = str(error).partition("Unsupported global: GLOBAL ")
-            reason = name.split()[0].rstrip(".") if name else shorten(error)
+            reason = name.split()[0].rstrip(".") if name else _bounds.shorten(error)
             raise FileError(
                 f"{where}: holds more than tensors and numbers ({reason}), and code in a file is never run: save "
                 "optimizer.state_dict() alone"
@@ -155,22 +145,22 @@ def _find_state(tree: Any, path: Path, options: Options) -> dict[str, Any]:
 
 def _check_schema(groups: Any, states: Any, where: str) -> None:
     """Raise for the first entry that has another type than in optimizer.state_dict()."""
-    number = (int, float, import_package("torch").Tensor)
+    number = (int, float, _bounds.import_package("torch").Tensor)
     expected = {"params": list, "param_names": list, "switches": dict, "centered": bool, "betas": (list, tuple)}
-    check_types({"param_groups": groups, "state": states}, {"param_groups": list, "state": Mapping}, where)
+    _bounds.check_types({"param_groups": groups, "state": states}, {"param_groups": list, "state": Mapping}, where)
     if not groups or not all(isinstance(group, Mapping) and "params" in group for group in groups):
         raise FileError(f"{where}: param_groups is not what optimizer.state_dict() returns")
     for i, group in enumerate(groups):
         place = f"{where}: param_groups[{i}]"
-        check_types(group, dict.fromkeys(_NUMBERS.values(), number) | expected, place)
+        _bounds.check_types(group, dict.fromkeys(_NUMBERS.values(), number) | expected, place)
         if not all(isinstance(key, (int, str)) for key in group["params"]):
             raise FileError(f"{place}: params are not positions")
         if len(group.get("param_names", group["params"])) != len(group["params"]):
             raise FileError(f"{place}: param_names and params have different lengths")
     for key, state in states.items():
         place = f"{where}: state[{key!r}]"
-        check_types({"state": state}, {"state": Mapping}, place)
-        check_types(state, {"step": number, _WRAPPED: Mapping}, place)
+        _bounds.check_types({"state": state}, {"state": Mapping}, place)
+        _bounds.check_types(state, {"step": number, _WRAPPED: Mapping}, place)
 
 
 def _unwrap(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,7 +231,7 @@ def _read_parameter(name: str, state: Mapping[str, Any], where: str) -> Paramete
         arrays = {ours: _to_numpy(state[theirs]) for ours, theirs in _KEYS.items() if theirs in state}
         arrays |= _decode(state)
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-        raise StateError(f"{where}: parameter {name!r}: {shorten(error)}") from error
+        raise StateError(f"{where}: parameter {name!r}: {_bounds.shorten(error)}") from error
     return Parameter.from_arrays(name, arrays, int(state["step"]) if state.get("step") is not None else None)
 
 
@@ -274,7 +264,7 @@ def _decode_blocks(state: Mapping[str, Array]) -> Array:
 
 
 def _to_numpy(tensor: Any) -> Array:
-    torch = import_package("torch")
+    torch = _bounds.import_package("torch")
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"a {type(tensor).__name__}, expected a tensor")
     if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -288,7 +278,7 @@ def _to_numpy(tensor: Any) -> Array:
 
 def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
     """Write a checkpoint of the torch family: a copy of `like` with the state replaced, or a new state_dict."""
-    torch = import_package("torch")
+    torch = _bounds.import_package("torch")
     tree: Any = {"state": {}, "param_groups": _make_groups(snapshot)} if like is None else _load(like)
     packed = tree if like is None else _find_state(tree, like, options)
     packed["state"] = {}
@@ -298,37 +288,37 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
         for key, parameter in zip(group["params"], remaining):
             if parameter.mean_sq is not None:
                 packed["state"][key] = _make_entry(parameter, format, rule)
-    if like is not None and _MEMBER in list_members(like):
+    if like is not None and _MEMBER in _bounds.list_members(like):
         buffer = io.BytesIO()
         torch.save(packed, buffer)
-        copy_archive(like, path, _MEMBER, buffer.getvalue())
+        _bounds.copy_archive(like, path, _MEMBER, buffer.getvalue())
     else:
         with open(path, "wb") as file:  # torch.save would write the name of a path into the file
             torch.save(tree, file)
 
 
 def _make_groups(snapshot: Snapshot) -> list[dict[str, Any]]:
-    total = len(snapshot.parameters)
+    names = [parameter.name for parameter in snapshot.parameters]
     groups = snapshot.groups
-    if len(groups) <= 1 or sum(group.size for group in groups) != total:
-        groups = (Group(size=total, numbers=groups[0].numbers if groups else {}),)
+    if sum(group.size for group in groups) != len(names):
+        groups = (Group(size=len(names), numbers=groups[0].numbers if groups else {}),)
     packed: list[dict[str, Any]] = []
     first = 0
     for group in groups:
-        numbers: dict[str, Any] = {_NUMBERS[ours]: value for ours, value in group.numbers.items() if ours in _NUMBERS}
-        positions = list(range(first, first + group.size))
-        if snapshot.buffer == "none" and "momentum" in numbers:
-            numbers["momentum"] = 0.0
-        if snapshot.format not in FAMILY and numbers.get("weight_decay"):
-            del numbers["weight_decay"]  # decoupled there, in torch added to the gradient
-        names = {"param_names": [snapshot.parameters[i].name for i in positions]} if snapshot.named else {}
-        packed.append({**numbers, "centered": bool(snapshot.centered), **names, "params": positions})
+        new: dict[str, Any] = {_NUMBERS[ours]: value for ours, value in group.numbers.items() if ours in _NUMBERS}
+        if snapshot.buffer == "none" and "momentum" in new:
+            new["momentum"] = 0.0
+        if snapshot.format not in FAMILY and new.get("weight_decay"):
+            del new["weight_decay"]  # decoupled there, in torch added to the gradient
+        if snapshot.named:
+            new["param_names"] = names[first : first + group.size]
+        packed.append({**new, "centered": bool(snapshot.centered), "params": list(range(first, first + group.size))})
         first += group.size
     return packed
 
 
 def _make_entry(parameter: Parameter, format: str, rule: Rule | None) -> dict[str, Any]:
-    torch = import_package("torch")
+    torch = _bounds.import_package("torch")
     step = parameter.step or 0
     if format == "bitsandbytes":
         return {"step": step, _WRAPPED: {"state1": torch.from_numpy(parameter.arrays["mean_sq"].copy())}}

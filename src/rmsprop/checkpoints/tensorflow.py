@@ -24,13 +24,12 @@ import numpy as np
 from rmsprop._files import check_regular
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors
 from rmsprop.checkpoints._positions import assign_positions
-from rmsprop.checkpoints._shared import STACKS, Options, State, choose, make_state, raise_other, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, choose, make_state, raise_other, replace_statistics
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, StateError
 
-__all__ = ["LIBRARY", "ROOM", "SUFFIXES", "get_files", "get_prefix", "read", "recognize", "write"]
+__all__ = ["SUFFIXES", "get_files", "get_prefix", "read", "recognize", "write"]
 
-LIBRARY, ROOM = "tensorflow", 2**31 + STACKS
 SUFFIXES = (".data-00000-of-00001", ".index")
 """The index last: without it there is no checkpoint."""
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -124,6 +124,8 @@ def test_a_reader_that_crashes_or_never_ends_is_an_error(tmp_path, monkeypatch):
     file = write_weights(tmp_path / "a.weights.h5", lambda file, group: None)
     options = {"slots": ["velocity"], "schedule": False}
     assert checkpoints.read(file, **options).step == 3
+    with pytest.raises(InputError, match=r"^at: .*does not need this option"):
+        checkpoints.read(file, **options, at="g")
     (tmp_path / "h5py.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FileError, match=r"a\.weights\.h5: corrupt: reading it by keras ended in SIGSEGV"):

@@ -155,6 +155,28 @@ def test_what_is_not_a_checkpoint_raises(tmp_path, content, reason):
         checkpoints.read(path, "caffe" if content == "an unknown format" else None)
 
 
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("timm.pt", {"slots": ["velocity"]}),
+        ("timm.pt", {"schedule": False}),
+        ("flax.msgpack", {"slots": ["count", "mu", "nu"]}),  # which nothing in this file could be mistaken for
+        ("flax.msgpack", {"schedule": True}),
+        ("paddle.pdopt", {"at": "g"}),
+    ],
+)
+def test_an_option_that_a_file_does_not_need_raises(tmp_path, file, options):
+    (name,) = options
+    with pytest.raises(InputError, match=f"^{name}: .*does not need this option"):
+        checkpoints.read(RECORDED / file, **options)
+    like = {"like": RECORDED / file, **({f"like_{name}": options[name]} if name != "schedule" else {})}
+    with pytest.raises(InputError, match="does not need this option"):
+        checkpoints.convert(RECORDED / file, tmp_path / file, **(like if name != "schedule" else like | options))
+    with pytest.raises(InputError, match="does not need this option"):
+        checkpoints.write(checkpoints.read(RECORDED / file), tmp_path / file, "paddle", **options)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_torch_file_without_a_state_raises(tmp_path):
     with pytest.raises(FileError, match="no optimizer state in it"):
         checkpoints.read(save_torch({"model": ONES}, tmp_path / "a.pt"))

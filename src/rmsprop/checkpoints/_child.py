@@ -54,7 +54,7 @@ def read_safely(reader: ModuleType, path: Path, options: Options, *, size: int) 
     """
     package, room = _PACKAGES.get(_get_name(reader), ("", 0))
     if not package or (package in sys.modules and package != "h5py"):
-        return reader.read(path, options)  # type: ignore[no-any-return]
+        return reader.read(path, options)
     return read_in_child(reader, path, options, size=size, room=room)
 
 

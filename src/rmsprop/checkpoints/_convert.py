@@ -86,19 +86,14 @@ def read(
     return snapshot
 
 
-def _collect_options(
-    *, slots: Sequence[str] | None = None, schedule: bool | None = None, at: str | None = None
-) -> Options:
-    given = {"slots": slots and list(slots), "schedule": schedule, "at": at}
+def _collect_options(**given: Any) -> Options:
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _check_all_used(options: Options, path: str | Path, format: str) -> None:
-    """Raise for the options that a layout left in `options`, as it has no use for them."""
-    for name, value in options.items():
-        raise InputError(
-            f"{name}: {value!r}, but {path}, in the layout of {format}, leaves nothing open that it decides"
-        )
+    """Raise for an option that a layout left in `options`, as it has no use for it."""
+    for name in options:
+        raise InputError(f"{name}: {path}, in the layout of {format}, does not need this option; leave it out")
 
 
 def _read(path: Path, format: str | None, options: Options, *, finite: bool = True) -> Snapshot:

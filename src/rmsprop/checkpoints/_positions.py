@@ -29,16 +29,10 @@ SLOTS = {
 Shape = tuple[int, ...]
 
 
-def list_slots(config: Mapping[str, Any]) -> tuple[str, ...]:
+def list_slots(config: Mapping[str, Any]) -> list[str]:
     """Return the blocks of an optimizer with this configuration."""
-    present = {
-        "average": config.get("use_ema"),
-        "gradient_accumulator": config.get("gradient_accumulation_steps"),
-        "velocity": True,
-        "momentum": float(config.get("momentum") or 0.0) > 0,
-        "average_gradient": config.get("centered"),
-    }
-    return tuple(name for name, there in present.items() if there)
+    switches = ("use_ema", "gradient_accumulation_steps", None, "momentum", "centered")
+    return [name for name, switch in zip(SLOTS, switches) if switch is None or config.get(switch)]
 
 
 def assign_positions(

@@ -190,7 +190,7 @@ def _find_state(file: Any, config: Mapping[str, Any], path: Path, options: Optio
     keys = [f"{_VARIABLES}/{i}" for i in range(len(variables) - has_rule)]
     if any(not hasattr(file.get(key), "shape") for key in keys):
         raise FileError(f"{path}: {_VARIABLES} is not numbered 0 to {len(keys) - 1}, or holds groups")
-    slots = options.pop("slots", None)
+    slots = list(options.pop("slots")) if "slots" in options else None
     schedule = True if is_old else options.pop("schedule", None)
     if numbers:
         slots = _match_option("slots", slots, list_slots(numbers), path)

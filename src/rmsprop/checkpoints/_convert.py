@@ -112,7 +112,7 @@ def _read(path: Path, format: str | None, options: Options, *, finite: bool = Tr
         if layout is not None and snapshot.format != layout.format:
             if {snapshot.format, layout.format} != {"torch", "sb3"}:  # which an old torch shares
                 raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
-            snapshot = dataclasses.replace(snapshot, format=layout.format, init=layout.init)
+            snapshot = dataclasses.replace(snapshot, format=layout.format, init=layout.dialect.rule.init_value)
         return check_snapshot(snapshot, str(path), finite=finite)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, convert_to_rule, remove_correction
+from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, convert_to_rule, get_dialect, remove_correction
 from rmsprop.errors import InputError, StateError
 from rmsprop.rule import Rule
 
@@ -48,6 +48,9 @@ def make_state(
     keys: Mapping[str, Mapping[str, Any]],
     where: str,
     *,
+    format: str,
+    named: bool = True,
+    ordered: bool = False,
     step: int | Sequence[int] | None = None,
     step_key: str = "",
     numbers: Mapping[str, float] | None = None,
@@ -67,11 +70,14 @@ def make_state(
             parameter = remove_correction(parameter, rule.rho)
         parameters.append(parameter)
     if rule is not None:
-        fields |= {"init": rule.init_value, "bias_correction": rule.bias_correction, "eps_mode": rule.eps_mode}
-    own_rule = rule if fields["format"] == "rmsprop" else None
-    fields = {"named": True, "ordered": False} | fields
+        fields |= {"bias_correction": rule.bias_correction, "eps_mode": rule.eps_mode}
+    own_rule = rule if format == "rmsprop" else None
     snapshot = Snapshot(
-        **fields | {"ordered": fields["ordered"] or len(parameters) == 1},
+        **fields,
+        format=format,
+        named=named,
+        ordered=ordered or len(parameters) == 1,
+        init=(rule or get_dialect(format).rule).init_value,
         parameters=tuple(parameters),
         centered="mean_grad" in statistics,
         buffer="none" if "momentum_buf" not in statistics else "lr" if rule is None else rule.buffer,

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop.dialects import Dialect, get
 from rmsprop.errors import StateError
 from rmsprop.rule import BufferMode, EpsMode, Rule
 
 __all__ = ["STATISTICS", "Array", "Group", "Parameter", "Snapshot"]
-__all__ += ["check_snapshot", "convert_to_rule", "remove_correction"]
+__all__ += ["check_snapshot", "convert_to_rule", "get_dialect", "remove_correction"]
 
 Array = NDArray[Any]
 STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
@@ -149,6 +150,11 @@ class Snapshot:
     def elements(self) -> int:
         """Elements of all parameters with statistics."""
         return sum(p.mean_sq.size for p in self.parameters if p.mean_sq is not None)
+
+
+def get_dialect(format: str) -> Dialect:
+    """Return the dialect of a layout; torch's for this library's own files, which can hold any rule."""
+    return get("torch" if format == "rmsprop" else format)
 
 
 def remove_correction(parameter: Parameter, rho: float) -> Parameter:

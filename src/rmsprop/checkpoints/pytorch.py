@@ -34,9 +34,17 @@ import numpy as np
 from rmsprop.checkpoints import _bounds
 from rmsprop.checkpoints._pickles import check_pickles
 from rmsprop.checkpoints._shared import Options, choose, find_places, raise_other, read_numbers
-from rmsprop.checkpoints._snapshot import Array, Group, Parameter, Snapshot, convert_to_rule, remove_correction
+from rmsprop.checkpoints._snapshot import (
+    Array,
+    Group,
+    Parameter,
+    Snapshot,
+    convert_to_rule,
+    get_dialect,
+    remove_correction,
+)
 from rmsprop.errors import FileError, RuleError, StateError
-from rmsprop.rule import BufferMode, Rule
+from rmsprop.rule import Rule
 
 __all__ = ["FAMILY", "read", "recognize", "write"]
 
@@ -89,8 +97,8 @@ def read(path: Path, options: Options) -> Snapshot:
         "the 8-bit statistics were widened to float32": "qmap1" in present,
     }
     rule = read_groups[0].rule
-    buffer: BufferMode = "lr" if format == "timm" and groups[0].get("lr_in_momentum", True) else "unit"
-    has_buffer = _read_switch(groups, "momentum", where) and format != "bitsandbytes"
+    buffer = get_dialect(format).momentum_buffer if groups[0].get("lr_in_momentum", True) else "unit"
+    has_buffer = _read_switch(groups, "momentum", where)
     buffer = buffer if rule is None else rule.buffer
     return Snapshot(
         format=format,
@@ -98,7 +106,7 @@ def read(path: Path, options: Options) -> Snapshot:
         centered=_read_switch(groups, "centered", where),
         buffer=buffer if has_buffer else "none",
         named=named,
-        init=(1.0 if format in ("timm", "sb3") else 0.0) if rule is None else rule.init_value,
+        init=(rule or get_dialect(format).rule).init_value,
         bias_correction=rule is not None and rule.bias_correction,
         eps_mode=None if rule is None else rule.eps_mode,
         groups=tuple(read_groups),

@@ -147,7 +147,7 @@ def _find_tf1(hits: Hits, arrays: dict[str, Any], where: str) -> State:
         raise StateError(f"{where}: {found}, expected 2 or (centered) 3 for all: several optimizers share them?")
     step_key = "global_step" if "global_step" in arrays else ""
     step = int(arrays[step_key]) if step_key else None
-    return make_state(arrays, keys, where, format="tensorflow1", step=step, step_key=step_key, init=1.0)
+    return make_state(arrays, keys, where, format="tensorflow1", step=step, step_key=step_key)
 
 
 def _find_variable(name: str, arrays: Mapping[str, Any]) -> str:

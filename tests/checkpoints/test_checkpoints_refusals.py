@@ -96,12 +96,16 @@ def test_groups_that_keep_different_statistics_raise(tmp_path):
         checkpoints.read(save_torch(run_torch(Run.make(), make, last=0)[1], tmp_path / "a.pt"))
 
 
-def test_each_truncation_raises(tmp_path):
-    content = stop_torch(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")[0].read_bytes()
-    for length in (0, 1, 10, 100, len(content) // 2, len(content) - 1):
-        (tmp_path / "cut.pt").write_bytes(content[:length])
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("timm.pt", None), ("bitsandbytes8.pt", "torch"), ("paddle.pdopt", "paddle"), ("flax.msgpack", None)],
+)
+def test_each_truncation_raises(tmp_path, name, format):
+    content = (RECORDED / name).read_bytes()
+    for length in (*range(0, 100, 7), len(content) // 2, len(content) - 1):
+        (tmp_path / name).write_bytes(content[:length])
         with pytest.raises(FileError):
-            checkpoints.read(tmp_path / "cut.pt")
+            checkpoints.read(tmp_path / name, format)
 
 
 class Trap:

@@ -14,7 +14,7 @@ from rmsprop.checkpoints import optax, pytorch, tensorflow
 from rmsprop.checkpoints._bounds import raise_file_errors, shorten
 from rmsprop.checkpoints._child import read_safely
 from rmsprop.checkpoints._fit import fit, list_notes
-from rmsprop.checkpoints._layouts import FORMATS, find_layout, find_reader
+from rmsprop.checkpoints._layouts import FORMATS, Layout, find_layout, find_reader
 from rmsprop.checkpoints._names import parse_names
 from rmsprop.checkpoints._shared import Options
 from rmsprop.checkpoints._snapshot import Snapshot, check_snapshot
@@ -144,7 +144,7 @@ def write(
         StateError: The parameters are not those of `like`, in its order.
         OSError: The disk is full or the folder is not writable; an existing `path` is unchanged.
     """
-    find_layout(format)
+    _find_target(format, like)
     options = _collect_options(slots=slots, schedule=schedule, at=at)
     if like is not None:
         model = _read_like(like, format, options)
@@ -154,14 +154,8 @@ def write(
 
 
 def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, options: Options, *, force: bool) -> None:
-    layout = find_layout(format)
-    if like is None and not layout.alone:
-        raise InputError(
-            f"like: {format} stores the optimizer's state beside things that only the framework can make: give --like "
-            "a checkpoint of the run that is to go on"
-        )
     check_snapshot(snapshot, "what is to be written")
-    writer = layout.reader if like is None else find_reader(like, format)
+    writer = find_layout(format).reader if like is None else find_reader(like, format)
     prefix = tensorflow.get_prefix(path)
     if not force:
         for file in tensorflow.get_files(prefix) if writer is tensorflow else [path]:
@@ -268,13 +262,22 @@ def convert(
             raise InputError(f"like: {like} is in the layout of {model.format}, not of {to}")
     elif to is None:
         raise InputError(f"to: which layout? One of {', '.join(FORMATS)}; or --like a checkpoint of the target")
-    layout, path, entries = find_layout(to), Path(target), parse_names(names)
-    if model is None and not layout.alone:
-        _write(found, path, to, None, like_options, force=force)  # raises, and says why
+    layout, path, entries = _find_target(to, like), Path(target), parse_names(names)
     fitted = fit(found, layout, like=model, names=entries, lr=lr, step=step, buffer=buffer)
     notes = [*fitted.notes, *list_notes(found, fitted, to, model)]
     _write(fitted, path, to, None if like is None else Path(like), like_options, force=force)
     return Report(source=found, written=fitted, path=path, notes=tuple(dict.fromkeys(notes)))
+
+
+def _find_target(format: str, like: str | Path | None) -> Layout:
+    """Return the layout to write; raise if it needs a `like`."""
+    layout = find_layout(format)
+    if like is None and not layout.alone:
+        raise InputError(
+            f"like: {format} stores the optimizer's state beside things that only the framework can make: give --like "
+            "a checkpoint of the run that is to go on"
+        )
+    return layout
 
 
 def _read_like(like: str | Path, to: str | None, options: Options) -> Snapshot:

@@ -11,6 +11,7 @@ Conventions, whatever the framework's are:
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -189,32 +190,27 @@ def _scale(parameter: Parameter, factor: float) -> Parameter:
 
 def check_snapshot(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
     """Return `snapshot` if an RMSprop run can have produced it; NaN and infinity raise if `finite`."""
-    if not snapshot.parameters:
+    names = Counter(parameter.name for parameter in snapshot.parameters)
+    if not names:
         raise StateError(f"{where}: no parameter with optimizer state was found")
-    seen: set[str] = set()
     for parameter in snapshot.parameters:
-        name = f"{where}: parameter {parameter.name!r}"
-        if parameter.name in seen:
+        name, square, mean = f"{where}: parameter {parameter.name!r}", parameter.mean_sq, parameter.mean_grad
+        if names[parameter.name] > 1:
             raise StateError(f"{name} appears twice")
-        seen.add(parameter.name)
-        _check_parameter(parameter, name, finite=finite)
-    return snapshot
-
-
-def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
-    if parameter.step is not None and not 0 <= parameter.step < 2**63:
-        raise StateError(f"{name}: step is {parameter.step:.3g}, expected from 0 to 2^63")
-    for statistic, array in parameter.arrays.items():
-        if array.shape != parameter.shape:
-            raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
-        bad = int(array.size - np.isfinite(array).sum())
-        if bad and finite:
-            what = f"{statistic} has {bad} of {array.size} elements that are NaN or infinite"
-            raise StateError(f"{name}: {what}: the run had diverged; use an earlier checkpoint")
-    square = parameter.mean_sq
-    if square is not None and (square.real < 0).any():
-        raise StateError(f"{name}: mean_sq has negative elements: another statistic, or positions shifted by one")
-    if square is not None and parameter.mean_grad is not None and not np.iscomplexobj(square):
-        mean = parameter.mean_grad.astype(np.float64)
-        if (mean * mean > _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny).any():
+        if parameter.step is not None and not 0 <= parameter.step < 2**63:
+            raise StateError(f"{name}: step is {parameter.step:.3g}, expected from 0 to 2^63")
+        for statistic, array in parameter.arrays.items():
+            if array.shape != parameter.shape:
+                raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape}")
+            bad = int(array.size - np.isfinite(array).sum())
+            if bad and finite:
+                what = f"{statistic} has {bad} of {array.size} elements that are NaN or infinite"
+                raise StateError(f"{name}: {what}: the run had diverged; use an earlier checkpoint")
+        if square is not None and (square.real < 0).any():
+            raise StateError(f"{name}: mean_sq has negative elements: another statistic, or positions shifted by one")
+        if square is None or mean is None or np.iscomplexobj(square):
+            continue
+        limit = _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny
+        if (mean.astype(np.float64) ** 2 > limit).any():
             raise StateError(f"{name}: mean_grad**2 is larger than mean_sq: the state of Adam, or positions shifted")
+    return snapshot

@@ -186,11 +186,11 @@ def _check_optimizer(groups: Any, states: Mapping[Any, Mapping[str, Any]], where
         raise StateError(f"{where}: no state, and no alpha in its groups, which have {present}: another optimizer?")
     for state in states.values():
         present = ", ".join(sorted(map(str, state)))
-        other = next((title for key, title in _OTHERS.items() if key in state), None)
-        if other is None and any("exp_avg_sq" in str(key) for key in state):
-            other = "HeavyBall"
-        if other is not None:
-            raise_other(where, other, present)
+        for key, title in _OTHERS.items():
+            if key in state:
+                raise_other(where, title, present)
+        if "exp_avg_sq" in present:
+            raise_other(where, "HeavyBall", present)
         if state and not _SQUARES & set(state):
             raise StateError(f"{where}: no square_avg in it, but {present}: another optimizer?")
         if "state1" in state and groups[0].get("betas", (1,))[0] == 0:

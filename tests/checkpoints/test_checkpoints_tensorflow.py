@@ -168,6 +168,7 @@ def test_slots_in_a_scope_of_their_own_find_their_variable(tmp_path):
         (["w/RMSProp", "w/RMSProp_2"], "slots RMSProp"),
         ([f"w/RMSProp{i}" for i in ("", "_1", "_2", "_3")], "4 slots RMSProp.*several optimizers share them"),
         (["v/RMSProp", "v/RMSProp_1", "w/RMSProp", "w/RMSProp_1", "w/RMSProp_2"], "2 or 3 slots"),
+        (["w/RMSProp", "w/RMSProp_1", "A/w/RMSProp", "A/w/RMSProp_1"], "several optimizers share them"),
         (["w/Adam", "w/Adam_1"], "the state of Adam"),
         (["w/Momentum"], "the state of Momentum"),
         ([], "no optimizer state in it"),

@@ -66,7 +66,7 @@ def read(
     Raises:
         FileError: A file that is missing, truncated, corrupt or of no known layout.
         StateError: The state of another optimizer, NaN, or statistics that RMSprop cannot have.
-        InputError: An unknown format, or a file that needs one of the options.
+        InputError: An unknown format, a file that needs one of the options, or an option that it does not need.
         MissingDependency: The package that reads this layout is not installed.
 
     Example:

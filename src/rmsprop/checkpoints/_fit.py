@@ -126,15 +126,12 @@ def _find_factor(
 
 def _start(parameter: Parameter, model: Parameter | None, init: float, *, centered: bool, format: str) -> Parameter:
     """Return the statistics of a parameter before its first step."""
-    shape = parameter.shape if model is None or model.shape is None else model.shape
-    if shape is None:
+    if model is None or model.shape is None:
         name = f"parameter {parameter.name!r}"
         raise StateError(f"{name}: no step yet, and {format} needs its shape: give --like a checkpoint of the target")
-    dtype = np.dtype(parameter.dtype or (model.dtype if model is not None else None) or "float32")
-    mean = np.zeros(shape, dtype) if centered else None
-    return dataclasses.replace(
-        parameter, shape=shape, dtype=dtype.name, mean_sq=np.full(shape, init, dtype), mean_grad=mean
-    )
+    square = np.full(model.shape, init, model.dtype or "float32")
+    mean = np.zeros_like(square) if centered else None
+    return dataclasses.replace(parameter, shape=square.shape, dtype=square.dtype.name, mean_sq=square, mean_grad=mean)
 
 
 def _convert(

@@ -46,13 +46,8 @@ def assign_positions(
 ) -> tuple[bool, list[dict[str, str]]]:
     """Return whether position 1 is the learning rate, and for each parameter {statistic: key}.
 
-    Args:
-        keys: Of all positions, iteration first.
-        shapes: Of the same.
-        where: The file, for messages.
-        slots: The blocks, if known.
-        schedule: Whether the learning rate is a schedule, if known.
-        weights: Shapes of the model's weights, trained or not; [] if the file has none.
+    `keys` and `shapes` are those of all positions, iteration first. `weights` are the shapes of the model's weights,
+    trained or not; [] if the file has none. `slots` (the blocks) and `schedule` are None if they are not known.
     """
     if slots is not None and ("velocity" not in slots or not set(slots) <= set(SLOTS)):
         raise InputError(f"slots: {list(slots)}, expected velocity and any of {', '.join(SLOTS)}, in this order")

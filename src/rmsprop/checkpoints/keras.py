@@ -32,14 +32,7 @@ from typing import Any
 from rmsprop import dialects
 from rmsprop.checkpoints import _bounds
 from rmsprop.checkpoints._positions import SLOTS, assign_positions, list_slots
-from rmsprop.checkpoints._shared import (
-    Options,
-    State,
-    make_state,
-    raise_other,
-    read_numbers,
-    replace_statistics,
-)
+from rmsprop.checkpoints._shared import Options, State, make_state, raise_other, read_numbers, replace_statistics
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, InputError, RuleError, StateError
 from rmsprop.rule import Rule
@@ -106,7 +99,6 @@ def _open(path: Path, *, copy: Path | None = None) -> Iterator[tuple[Any, dict[s
     elif copy is not None:
         shutil.copyfile(path, copy)
     with _bounds.import_package("h5py").File(source, "r" if copy is None else "r+") as file:
-        _check_items(file, path)
         if "training_config" in file.attrs:
             text = file.attrs["training_config"]
             data = text if isinstance(text, bytes) else str(text).encode()
@@ -131,10 +123,14 @@ def _check_config(config: Any, path: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _check_items(file: Any, path: Path) -> None:
-    """Raise if an HDF5 file takes its data from other files, has links, or declares more data than it can hold."""
+def _list_shapes(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of the arrays in an HDF5 file.
+
+    Raise if it takes its data from other files, has links, or declares more data than it can hold.
+    """
     h5py = _bounds.import_package("h5py")
     declared, items = 0, 0
+    shapes = {}
     stack, seen = [file], set()
     while stack:
         group = stack.pop()
@@ -149,11 +145,13 @@ def _check_items(file: Any, path: Path) -> None:
             if isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
                     raise FileError(f"{where} has its data in other files; they were not read")
-                declared += math.prod(item.shape or ()) * item.dtype.itemsize
+                shapes[item.name] = tuple(item.shape or ())
+                declared += math.prod(shapes[item.name]) * item.dtype.itemsize
             elif (address := h5py.h5o.get_info(item.id).addr) not in seen:
                 seen.add(address)
                 stack.append(item)
     _bounds.check_size(path, declared, path.stat().st_size)
+    return shapes
 
 
 def _read_array(file: Any, key: str, path: Path) -> Any:
@@ -171,6 +169,7 @@ def _make_state(file: Any, keys: Mapping[str, Mapping[str, str]], step_key: str,
 
 
 def _find_state(file: Any, config: Mapping[str, Any], path: Path, options: Options) -> State:
+    all_shapes = _list_shapes(file, path)
     numbers = dict(config.get("config") or {})
     if "optimizer_weights" in file:
         return _find_names(file, numbers, path)
@@ -188,7 +187,8 @@ def _find_state(file: Any, config: Mapping[str, Any], path: Path, options: Optio
         raise_other(path, title)
     has_rule = _RULE in variables
     keys = [f"{_VARIABLES}/{i}" for i in range(len(variables) - has_rule)]
-    if any(not hasattr(file.get(key), "shape") for key in keys):
+    shapes = [all_shapes[f"/{key}"] for key in keys if f"/{key}" in all_shapes]
+    if len(shapes) < len(keys):
         raise FileError(f"{path}: {_VARIABLES} is not numbered 0 to {len(keys) - 1}, or holds groups")
     slots = list(options.pop("slots")) if "slots" in options else None
     schedule = True if is_old else options.pop("schedule", None)
@@ -198,11 +198,11 @@ def _find_state(file: Any, config: Mapping[str, Any], path: Path, options: Optio
         schedule = _match_option("schedule", schedule, has_schedule, path)
     has_rate, found = assign_positions(
         keys,
-        [file[key].shape for key in keys],
+        shapes,
         str(path),
         slots=slots,
         schedule=schedule,
-        weights=_list_weights(file),
+        weights=[shape for name, shape in all_shapes.items() if not name.startswith("/optimizer/")],
     )
     rule = _read_rule(file[f"{_VARIABLES}/{_RULE}"][()].tobytes().decode() if has_rule else None, numbers, path)
     if has_rule and rule is not None and rule.centered:
@@ -248,18 +248,6 @@ def _read_rule(text: str | None, config: Mapping[str, Any], path: Path) -> Rule 
         return rule.replace(**changes, momentum=config["momentum"])
     except (RuleError, KeyError, TypeError) as error:
         raise FileError(f"{path}: the rule of rmsprop.keras.RMSprop in it: {_bounds.shorten(error)}") from error
-
-
-def _list_weights(file: Any) -> list[tuple[int, ...]]:
-    """Return the shapes of all arrays that are not the optimizer's."""
-    shapes: list[tuple[int, ...]] = []
-
-    def visit(name: str, item: Any) -> None:
-        if hasattr(item, "shape") and not name.startswith("optimizer/"):
-            shapes.append(tuple(item.shape))
-
-    file.visititems(visit)
-    return shapes
 
 
 def _find_names(file: Any, numbers: Mapping[str, Any], path: Path) -> State:

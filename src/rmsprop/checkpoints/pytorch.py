@@ -237,27 +237,20 @@ def _read_parameter(name: str, state: Mapping[str, Any], where: str) -> Paramete
         return Parameter(name=name, step=0)
     try:
         arrays = {ours: _to_numpy(state[theirs]) for ours, theirs in _KEYS.items() if theirs in state}
-        arrays |= _decode(state)
+        if "state1" in state:
+            arrays = {"mean_sq": _decode_blocks({k: _to_numpy(v) for k, v in state.items() if k != "step"})}
+        for ours in ("mean_sq", "grad_var"):
+            if f"{_KEYS[ours]}_8bit" in state and ours not in arrays:
+                from rmsprop.torch.state import read_square
+
+                arrays[ours] = _to_numpy(read_square(state, _KEYS[ours], state[f"{_KEYS[ours]}_8bit"]))
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
         raise StateError(f"{where}: parameter {name!r}: {_bounds.shorten(error)}") from error
     return Parameter.from_arrays(name, arrays, int(state["step"]) if state.get("step") is not None else None)
 
 
-def _decode(state: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the values of 8-bit codes, this library's or bitsandbytes', and the float32 state1 of the latter."""
-    if "state1" in state:
-        return {"mean_sq": _decode_blocks({k: _to_numpy(v) for k, v in state.items() if k != "step"})}
-    found = {}
-    for ours in ("mean_sq", "grad_var"):
-        if _KEYS[ours] + "_8bit" in state and _KEYS[ours] not in state:
-            from rmsprop.torch.state import read_square
-
-            found[ours] = _to_numpy(read_square(state, _KEYS[ours], state[_KEYS[ours] + "_8bit"]))
-    return found
-
-
 def _decode_blocks(state: Mapping[str, Array]) -> Array:
-    """Return the mean_sq of bitsandbytes."""
+    """Return the mean_sq of bitsandbytes, float32 or 8-bit codes."""
     codes = state["state1"]
     if codes.dtype != np.uint8:
         return codes

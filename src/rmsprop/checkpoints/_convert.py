@@ -215,7 +215,8 @@ def convert(
             names in the target's order. Nothing is transposed unless the map says so.
         lr: The learning rate of the last steps, needed if the momentum buffer has lr inside in only one of the layouts.
         step: Steps done, if the source does not say.
-        buffer: What the target's momentum buffer sums, without `like`; "none" leaves it out.
+        buffer: What the target's momentum buffer sums, without `like`. "none" leaves the source's buffer out; a target
+            that always has one starts it at zero.
         force: Whether to replace an existing `target`.
         slots: Of the source, as in `read`.
         schedule: Of the source, as in `read`; for optax without `like` of the target.

@@ -20,7 +20,7 @@ from rmsprop.checkpoints._layouts import Layout
 from rmsprop.checkpoints._names import Names, match_parameters
 from rmsprop.checkpoints._snapshot import Parameter, Snapshot, get_dialect
 from rmsprop.checkpoints.pytorch import FAMILY
-from rmsprop.errors import StateError
+from rmsprop.errors import InputError, StateError
 from rmsprop.rule import BufferMode
 
 __all__ = ["fit", "list_notes"]
@@ -49,6 +49,8 @@ def fit(
         parameters = [p if p.mean_sq is None else dataclasses.replace(p, step=step) for p in parameters]
     centered = _decide_centered(source, target, like, parameters, notes)
     kind = _decide_buffer(source, target, like, buffer)
+    if like is not None and buffer == "none":
+        parameters = [dataclasses.replace(p, momentum_buf=None) for p in parameters]
     factor = _find_factor(source, kind, parameters, lr, notes)
     if source.buffer != "none" and kind == "none":
         notes.append("the momentum buffer was left out: the target has no momentum")
@@ -93,8 +95,12 @@ def _decide_centered(
 
 
 def _decide_buffer(source: Snapshot, target: Layout, like: Snapshot | None, buffer: BufferMode | None) -> BufferMode:
-    if like is not None or buffer is not None:
-        return like.buffer if like is not None else buffer or "none"
+    if like is not None:
+        if buffer not in (None, "none", like.buffer):
+            raise InputError(f"buffer: {buffer!r}, but the buffer of like is {like.buffer!r}; leave the option out")
+        return like.buffer
+    if buffer is not None:
+        return buffer
     row = target.dialect
     return "none" if source.buffer == "none" and row.buffer_when != "always" else row.momentum_buffer
 
@@ -105,10 +111,11 @@ def _find_factor(
     """Return what to multiply the momentum buffer by; 0 for a buffer that starts at zero."""
     if kind == "none":
         return 1.0
-    if source.buffer == "none":
-        notes.append("the source has no momentum buffer: the target's starts at 0")
+    buffers = [p.momentum_buf for p in parameters if p.momentum_buf is not None]
+    if source.buffer == "none" or not buffers:
+        notes.append("no momentum buffer was converted: the target's starts at 0")
         return 0.0
-    if source.buffer == kind or not any(p.momentum_buf is not None and p.momentum_buf.any() for p in parameters):
+    if source.buffer == kind or not any(buffer.any() for buffer in buffers):
         return 1.0
     if lr is None:
         inside, wanted = ("lr", "no lr") if source.buffer == "lr" else ("no lr", "lr")

@@ -83,8 +83,9 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
     if like is None:
         arrays, step_key = {}, "global_step"
         for parameter in snapshot.parameters:
+            found = {"momentum_buf": np.zeros_like(parameter.arrays["mean_sq"]), **parameter.arrays}
             for i, statistic in enumerate(_TF1[3 if snapshot.centered else 2]):
-                arrays[f"{parameter.name}/RMSProp{f'_{i}' if i else ''}"] = parameter.arrays[statistic]
+                arrays[f"{parameter.name}/RMSProp{f'_{i}' if i else ''}"] = found[statistic]
     else:
         arrays = _load(like)
         state = _find_state(arrays, str(like), options)

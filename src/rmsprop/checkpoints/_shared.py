@@ -19,8 +19,7 @@ from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot, convert_to
 from rmsprop.errors import InputError, StateError
 from rmsprop.rule import Rule
 
-__all__ = ["Options", "Place", "State", "choose", "find_places", "make_state"]
-__all__ += ["raise_other", "read_numbers", "replace_statistics"]
+__all__ = ["Options", "Place", "State", "choose", "find_places", "make_state", "raise_other", "read_numbers"]
 
 Options = dict[str, Any]
 
@@ -41,6 +40,13 @@ class State(NamedTuple):
     keys: Mapping[str, Mapping[str, Any]]
     rule: Rule | None
     step_key: str
+
+    def replace_statistics(self, snapshot: Snapshot) -> None:
+        """Put the statistics of `snapshot` into `arrays`, with the dtypes of the arrays that are there."""
+        for parameter, entry in zip(snapshot.parameters, self.keys.values(), strict=True):
+            found = parameter.arrays if self.rule is None else convert_to_rule(parameter, self.rule)
+            for statistic, key in entry.items():
+                self.arrays[key] = found[statistic].astype(np.asarray(self.arrays[key]).dtype)
 
 
 def make_state(
@@ -84,16 +90,6 @@ def make_state(
         groups=(Group(size=len(parameters), numbers=numbers or {}, rule=own_rule),),
     )
     return State(snapshot, arrays, keys, rule, step_key)
-
-
-def replace_statistics(state: State, snapshot: Snapshot) -> None:
-    """Put the statistics of `snapshot` into `state.arrays`, with the dtypes of the arrays that are there."""
-    arrays = state.arrays
-    for parameter, entry in zip(snapshot.parameters, state.keys.values(), strict=True):
-        found = parameter.arrays if state.rule is None else convert_to_rule(parameter, state.rule)
-        for statistic, key in entry.items():
-            array = found[statistic]
-            arrays[key] = array.astype(np.asarray(arrays[key]).dtype) if key in arrays else array
 
 
 def read_numbers(source: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:

@@ -32,7 +32,7 @@ from typing import Any
 from rmsprop import dialects
 from rmsprop.checkpoints import _bounds
 from rmsprop.checkpoints._positions import SLOTS, assign_positions, list_slots
-from rmsprop.checkpoints._shared import Options, State, make_state, raise_other, read_numbers, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, make_state, raise_other, read_numbers
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, InputError, RuleError, StateError
 from rmsprop.rule import Rule
@@ -76,7 +76,7 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path, options: Opti
             raise InputError(
                 f"like: {like}: Keras 3 restores no optimizer state from a .h5: give .keras or .weights.h5"
             )
-        replace_statistics(state, snapshot)
+        state.replace_statistics(snapshot)
         for key, array in state.arrays.items():
             file[key][...] = array.view(file[key].dtype) if file[key].dtype.kind == "V" else array
         if state.step_key and snapshot.step is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop import _state
-from rmsprop.checkpoints._shared import Options, State, make_state, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, make_state
 from rmsprop.checkpoints._snapshot import STATISTICS, Snapshot
 from rmsprop.errors import StateError
 from rmsprop.rule import Rule
@@ -38,7 +38,7 @@ def read(path: Path, options: Options) -> Snapshot:
 def write(path: Path, snapshot: Snapshot, format: str, like: Path, options: Options) -> None:
     """Write a copy of `like` with the statistics and steps replaced."""
     state, packed, params = _load(like)
-    replace_statistics(state, snapshot)
+    state.replace_statistics(snapshot)
     steps = [parameter.step or 0 for parameter in snapshot.parameters]
     steps = _align_steps(steps, list(params), Rule.from_json(packed["rule"]), like)
     _state.write(path, {**packed, "steps": np.asarray(steps, np.int64), "count": max(steps)}, params)

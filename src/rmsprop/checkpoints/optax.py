@@ -25,16 +25,7 @@ import numpy as np
 
 from rmsprop.checkpoints import _msgpack
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors, read_bytes
-from rmsprop.checkpoints._shared import (
-    Options,
-    Place,
-    State,
-    choose,
-    find_places,
-    make_state,
-    read_numbers,
-    replace_statistics,
-)
+from rmsprop.checkpoints._shared import Options, Place, State, choose, find_places, make_state, read_numbers
 from rmsprop.checkpoints._snapshot import Array, Snapshot
 from rmsprop.errors import FileError, StateError
 
@@ -94,7 +85,7 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
     else:
         tree = _load(like)
         state, chain = _find_state(tree, like, options)
-        replace_statistics(state, snapshot)
+        state.replace_statistics(snapshot)
         for (name, parts), array in state.arrays.items():
             _put(chain, name, parts, array)
         for node in chain[:2]:

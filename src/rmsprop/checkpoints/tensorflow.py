@@ -24,7 +24,7 @@ import numpy as np
 from rmsprop._files import check_regular
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors
 from rmsprop.checkpoints._positions import assign_positions
-from rmsprop.checkpoints._shared import Options, State, choose, make_state, raise_other, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, choose, make_state, raise_other
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, StateError
 
@@ -89,7 +89,7 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
     else:
         arrays = _load(like)
         state = _find_state(arrays, str(like), options)
-        replace_statistics(state, snapshot)
+        state.replace_statistics(snapshot)
         step_key = state.step_key
     if step_key and snapshot.step is not None:
         arrays[step_key] = np.asarray(snapshot.step, np.int64)

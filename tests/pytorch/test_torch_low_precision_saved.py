@@ -132,7 +132,7 @@ def test_codes_without_their_maxima_are_refused_by_name():
     good = optimizer.state_dict()
     for key, value, message in (
         ("square_avg_max", None, r"state\[0\]\['square_avg_max'\] is missing; nothing was loaded"),
-        ("square_avg_max", torch.ones(1), r"state\[0\]\['square_avg_max'\]: 1 block maxima, expected 2"),
+        ("square_avg_max", torch.ones(1), r"state\[0\]\['square_avg_max'\]: shape \(1,\), expected 2 block maxima"),
         ("square_avg_8bit", torch.ones(3), r"state\[0\]\['square_avg_8bit'\]: shape \(3,\), expected \(300,\)"),
     ):
         bad = copy.deepcopy(good)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 core = pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
 from rmsprop import Rule  # noqa: E402
-from storing import (  # noqa: E402
+from storage_helpers import (  # noqa: E402
     ISAS,
     assert_fair,
     floats,

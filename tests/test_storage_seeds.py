@@ -10,7 +10,7 @@ core = pytest.importorskip("rmsprop._core", reason="the compiled module is not i
 
 from rmsprop import Rule  # noqa: E402
 from rmsprop.torch import state as torch_state  # noqa: E402
-from storing import (  # noqa: E402
+from storage_helpers import (  # noqa: E402
     BLOCK,
     ISAS,
     restore_isa,  # noqa: F401

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import rmsprop.torch  # noqa: E402
 from rmsprop.doctor import watch  # noqa: E402
-from torching import Host  # noqa: E402
+from torch_helpers import TorchRMSprop as Host  # noqa: E402
 
 RULES = {
     "var_floor": Rule(rho=0.9, var_floor=1.0, eps=1e-3),

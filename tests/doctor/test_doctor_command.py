@@ -17,7 +17,9 @@ from rmsprop.cli import app
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from rmsprop.doctor import watch  # noqa: E402
-from torching import Host, parameters, train  # noqa: E402
+from torch_helpers import TorchRMSprop as Host  # noqa: E402
+from torch_helpers import make_params as parameters  # noqa: E402
+from torch_helpers import train  # noqa: E402
 
 
 def call(*words):

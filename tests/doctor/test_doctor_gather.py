@@ -9,7 +9,9 @@ from rmsprop.doctor import watch
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from rmsprop.torch import RMSprop  # noqa: E402
-from torching import Host, draw_grads, parameters, train  # noqa: E402
+from torch_helpers import TorchRMSprop as Host  # noqa: E402
+from torch_helpers import draw_grads, train  # noqa: E402
+from torch_helpers import make_params as parameters  # noqa: E402
 
 MAKERS = {"torch": Host, "here": RMSprop}
 

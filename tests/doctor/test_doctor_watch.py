@@ -16,7 +16,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from rmsprop.doctor import torch as watching_torch  # noqa: E402
 from rmsprop.torch import RMSprop  # noqa: E402
-from torching import Host, assert_same_bits, draw_grads, parameters, steps_looked_at, train  # noqa: E402
+from torch_helpers import TorchRMSprop as Host  # noqa: E402
+from torch_helpers import assert_same_bits, draw_grads, train  # noqa: E402
+from torch_helpers import list_watched_steps as steps_looked_at  # noqa: E402
+from torch_helpers import make_params as parameters  # noqa: E402
 
 MAKERS = {"torch": Host, "here": RMSprop}
 

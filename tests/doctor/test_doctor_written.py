@@ -16,7 +16,10 @@ from rmsprop.errors import FileError, InputError, MissingDependency, RMSpropWarn
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
-from torching import Host, parameters, steps_looked_at, train  # noqa: E402
+from torch_helpers import TorchRMSprop as Host  # noqa: E402
+from torch_helpers import list_watched_steps as steps_looked_at  # noqa: E402
+from torch_helpers import make_params as parameters  # noqa: E402
+from torch_helpers import train  # noqa: E402
 
 
 def watched(folder, steps=3, **options):

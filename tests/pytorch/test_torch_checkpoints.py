@@ -4,25 +4,23 @@ import copy
 import io
 
 import pytest
+import torch
 
-from torching import (
-    OPTIONS,
+from rmsprop import Rule
+from rmsprop.errors import RMSpropWarning, StateError
+from torch_helpers import (
     ROUNDINGS,
     STATES,
-    Host,
     RMSprop,
+    TorchRMSprop,
+    all_options,
     assert_near,
     assert_same_bits,
-    pair,
-    parameters,
-    params_of,
+    list_params,
+    make_pair,
+    make_params,
     train,
 )
-
-torch = pytest.importorskip("torch")
-
-from rmsprop import Rule  # noqa: E402
-from rmsprop.errors import RMSpropWarning, StateError  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "complex128": torch.complex128}
 NEAR = {"float32": 2e-5, "float64": 1e-12, "complex128": 1e-12}
@@ -37,41 +35,41 @@ def through_a_file(state_dict):
 
 
 def with_the_params_of(optimizer, cls, **options):
-    return cls([torch.nn.Parameter(p.detach().clone()) for p in params_of(optimizer)], **options)
+    return cls([torch.nn.Parameter(p.detach().clone()) for p in list_params(optimizer)], **options)
 
 
 # ---- both ways -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_a_checkpoint_of_torch_is_continued(dtype, options):
-    _, theirs = pair(dtype=DTYPES[dtype], **options)
+    _, theirs = make_pair(dtype=DTYPES[dtype], **options)
     train(theirs, 10)
     ours = with_the_params_of(theirs, RMSprop)
     ours.load_state_dict(through_a_file(theirs.state_dict()))
     assert theirs.param_groups[0].keys() <= ours.param_groups[0].keys()
     train(theirs, 10, start=10)
     train(ours, 10, start=10)
-    assert_near(params_of(ours), params_of(theirs), tolerance=NEAR[dtype])
+    assert_near(ours, theirs, tolerance=NEAR[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_torch_continues_a_checkpoint_of_ours(dtype, options):
-    ours, _ = pair(dtype=DTYPES[dtype], **options)
+    ours, _ = make_pair(dtype=DTYPES[dtype], **options)
     train(ours, 10)
-    theirs = with_the_params_of(ours, Host)
+    theirs = with_the_params_of(ours, TorchRMSprop)
     theirs.load_state_dict(through_a_file(ours.state_dict()))
     train(ours, 10, start=10)
     train(theirs, 10, start=10)
-    assert_near(params_of(ours), params_of(theirs), tolerance=NEAR[dtype])
+    assert_near(ours, theirs, tolerance=NEAR[dtype])
     assert {float(state["step"]) for state in theirs.state.values()} == {20.0}
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_the_entries_are_torchs(options):
-    ours, theirs = pair(dtype=torch.float64, **options)
+    ours, theirs = make_pair(dtype=torch.float64, **options)
     train(ours, 5)
     train(theirs, 5)
     for index, expected in theirs.state_dict()["state"].items():
@@ -83,12 +81,12 @@ def test_the_entries_are_torchs(options):
             torch.testing.assert_close(state[key], value, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_half_precision_goes_to_torch_and_back(options):
     """torch keeps bfloat16 statistics; ours are float32 from there on."""
-    ours = RMSprop(parameters(dtype=torch.bfloat16), **options)
+    ours = RMSprop(make_params(dtype=torch.bfloat16), **options)
     train(ours, 3)
-    theirs = with_the_params_of(ours, Host)
+    theirs = with_the_params_of(ours, TorchRMSprop)
     theirs.load_state_dict(through_a_file(ours.state_dict()))
     train(theirs, 1, start=3)
     back = with_the_params_of(theirs, RMSprop)
@@ -104,7 +102,7 @@ def test_half_precision_goes_to_torch_and_back(options):
 def test_a_constant_gradient_goes_to_ours_without_nan():
     """Where torch's difference of averages is negative, the variance that is loaded is 0."""
     weight = torch.nn.Parameter(torch.ones(3))
-    theirs = Host([weight], centered=True)
+    theirs = TorchRMSprop([weight], centered=True)
     weight.grad = torch.full((3,), 0.1)
     theirs.step()
     state = theirs.state[weight]
@@ -112,7 +110,7 @@ def test_a_constant_gradient_goes_to_ours_without_nan():
     state["square_avg"].copy_(0.99 * state["grad_avg"] ** 2)
     ours = RMSprop([torch.nn.Parameter(torch.ones(3))], centered=True)
     ours.load_state_dict(theirs.state_dict())
-    (param,) = params_of(ours)
+    (param,) = list_params(ours)
     assert not ours.state[param]["grad_var"].any()
     train(ours, 3)
     assert bool(param.isfinite().all())
@@ -123,18 +121,18 @@ def test_a_constant_gradient_goes_to_ours_without_nan():
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("state_dtype", STATES)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_a_run_interrupted_at_any_step_has_the_bits_of_an_uninterrupted_one(options, state_dtype, rounding):
     shapes = [(), (300,), (3, 5)]
     extra = {"state_dtype": state_dtype, "param_rounding": rounding, "seed": 4}
 
     def new():
-        return RMSprop(parameters(shapes, torch.bfloat16), **extra, **options)
+        return RMSprop(make_params(shapes, torch.bfloat16), **extra, **options)
 
     expected = new()
     checkpoints = []
     for step in range(6):
-        checkpoints.append((copy.deepcopy(params_of(expected)), through_a_file(expected.state_dict())))
+        checkpoints.append((copy.deepcopy(list_params(expected)), through_a_file(expected.state_dict())))
         train(expected, 1, start=step)
     for step, (params, state_dict) in enumerate(checkpoints):
         resumed = RMSprop(params, lr=1.0, **extra)
@@ -144,9 +142,9 @@ def test_a_run_interrupted_at_any_step_has_the_bits_of_an_uninterrupted_one(opti
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_full_precision_resumes_with_the_same_bits(dtype, options):
-    expected = RMSprop(parameters(dtype=dtype), **options)
+    expected = RMSprop(make_params(dtype=dtype), **options)
     train(expected, 3)
     resumed = with_the_params_of(expected, RMSprop)
     resumed.load_state_dict(through_a_file(expected.state_dict()))
@@ -157,7 +155,7 @@ def test_full_precision_resumes_with_the_same_bits(dtype, options):
 
 @pytest.mark.parametrize("dialect", ["tensorflow1", "keras3", "sb3"])
 def test_a_dialect_travels_with_its_checkpoint(dialect):
-    expected = RMSprop(parameters(), dialect=dialect)
+    expected = RMSprop(make_params(), dialect=dialect)
     train(expected, 3)
     resumed = with_the_params_of(expected, RMSprop)
     with pytest.warns(RMSpropWarning, match=f"a checkpoint of dialect {dialect!r} is loaded into a group of dialect"):
@@ -169,7 +167,7 @@ def test_a_dialect_travels_with_its_checkpoint(dialect):
 
 def test_the_largest_lr_travels_with_a_checkpoint():
     rule = Rule(weight_decay=0.1, weight_decay_mode="decoupled_corrected")
-    expected = RMSprop(parameters(), lr=0.5, dialect=rule)
+    expected = RMSprop(make_params(), lr=0.5, dialect=rule)
     train(expected, 1)
     expected.param_groups[0]["lr"] = 0.1
     resumed = with_the_params_of(expected, RMSprop, dialect=rule)
@@ -184,25 +182,25 @@ def test_the_largest_lr_travels_with_a_checkpoint():
 @pytest.mark.parametrize("centered", [False, True])
 def test_a_checkpoint_may_be_loaded_into_another_state_dtype(saved, loads, centered):
     shapes = [(300,), (3, 5)]
-    source = RMSprop(parameters(shapes), state_dtype=saved, centered=centered, momentum=0.9)
+    source = RMSprop(make_params(shapes), state_dtype=saved, centered=centered, momentum=0.9)
     train(source, 5)
     target = with_the_params_of(source, RMSprop, state_dtype=loads)
     target.load_state_dict(through_a_file(source.state_dict()))
     assert target.param_groups[0]["state_dtype"] == loads
-    for mine, other in zip(params_of(target), params_of(source)):
+    for mine, other in zip(list_params(target), list_params(source)):
         state, given = target.state[mine], source.state[other]
         torch.testing.assert_close(
             state["momentum_buffer"].float(), given["momentum_buffer"].float(), rtol=2**-8, atol=0
         )  # fmt: skip
     train(target, 2, start=5)
     train(source, 2, start=5)
-    assert_near(params_of(target), params_of(source), tolerance=0.06 if centered else 0.02)
+    assert_near(target, source, tolerance=0.06 if centered else 0.02)
 
 
 def test_parameters_in_another_memory_order_load_by_position():
-    source = RMSprop(parameters([(4, 3, 5, 5)]), momentum=0.9)
+    source = RMSprop(make_params([(4, 3, 5, 5)]), momentum=0.9)
     train(source, 2)
-    (param,) = params_of(source)
+    (param,) = list_params(source)
     target = RMSprop([torch.nn.Parameter(param.detach().clone(memory_format=torch.channels_last))])
     target.load_state_dict(through_a_file(source.state_dict()))
     train(source, 2, start=2)
@@ -214,7 +212,7 @@ def test_parameters_in_another_memory_order_load_by_position():
 
 
 def test_loading_copies_and_does_not_alias():
-    source = RMSprop(parameters(), momentum=0.9, lr=torch.tensor(0.1))
+    source = RMSprop(make_params(), momentum=0.9, lr=torch.tensor(0.1))
     train(source, 2)
     saved = source.state_dict()
     target = with_the_params_of(source, RMSprop)
@@ -229,17 +227,17 @@ def test_loading_copies_and_does_not_alias():
 
 def test_empty_states_and_strangers_are_kept_as_torch_keeps_them():
     """Looking a parameter up leaves an empty entry; an entry of nobody's stays under its key."""
-    _, theirs = pair()
+    _, theirs = make_pair()
     train(theirs, 1)
-    theirs.state[params_of(theirs)[0]] = {}
+    theirs.state[list_params(theirs)[0]] = {}
     saved = theirs.state_dict()
     saved["state"]["note"] = {"from": "elsewhere"}
     ours = with_the_params_of(theirs, RMSprop)
     ours.load_state_dict(saved)
     assert ours.state["note"] == {"from": "elsewhere"}
-    assert not ours.state.get(params_of(ours)[0])
+    assert not ours.state.get(list_params(ours)[0])
     train(ours, 1)
-    assert [float(ours.state[p]["step"]) for p in params_of(ours)] == [1.0, 2.0, 2.0, 2.0, 2.0]
+    assert [float(ours.state[p]["step"]) for p in list_params(ours)] == [1.0, 2.0, 2.0, 2.0, 2.0]
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -247,7 +245,7 @@ def test_empty_states_and_strangers_are_kept_as_torch_keeps_them():
 
 def spoiled(change, **options):
     """An optimizer in the middle of a run, and its checkpoint with one entry changed."""
-    optimizer = RMSprop(parameters(), **options)
+    optimizer = RMSprop(make_params(), **options)
     train(optimizer, 2)
     state_dict = copy.deepcopy(optimizer.state_dict())
     change(state_dict)
@@ -303,9 +301,9 @@ def test_a_spoiled_checkpoint_is_refused_by_name_and_nothing_is_loaded(change, o
     ],
 )
 def test_the_state_of_another_optimizer_is_refused_by_what_it_holds(other, options, found):
-    stranger = other(parameters(), **options)
+    stranger = other(make_params(), **options)
     train(stranger, 2)
-    ours = RMSprop(parameters())
+    ours = RMSprop(make_params())
     with pytest.raises(StateError) as caught:
         ours.load_state_dict(stranger.state_dict())
     assert "square_avg" in str(caught.value)
@@ -323,7 +321,7 @@ def test_the_state_of_another_optimizer_is_refused_by_what_it_holds(other, optio
 )
 def test_another_number_of_groups_or_parameters_gets_torchs_message(change):
     messages = []
-    for optimizer in pair():
+    for optimizer in make_pair():
         state_dict = copy.deepcopy(optimizer.state_dict())
         change(state_dict)
         with pytest.raises(ValueError) as caught:
@@ -335,9 +333,9 @@ def test_another_number_of_groups_or_parameters_gets_torchs_message(change):
 # ---- old checkpoints -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_old_checkpoints_without_newer_keys_and_with_counts_as_numbers_load(options):
-    _, theirs = pair(dtype=torch.float64, **options)
+    _, theirs = make_pair(dtype=torch.float64, **options)
     train(theirs, 3)
     old = copy.deepcopy(theirs.state_dict())
     for key in ("foreach", "maximize", "differentiable", "capturable"):
@@ -348,5 +346,5 @@ def test_old_checkpoints_without_newer_keys_and_with_counts_as_numbers_load(opti
     ours.load_state_dict(through_a_file(old))
     train(theirs, 3, start=3)
     train(ours, 3, start=3)
-    assert_near(params_of(ours), params_of(theirs))
+    assert_near(ours, theirs)
     assert all(torch.is_tensor(state["step"]) for state in ours.state.values())

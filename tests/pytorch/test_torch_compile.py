@@ -3,10 +3,9 @@
 import copy
 
 import pytest
+import torch
 
-from torching import OPTIONS, RMSprop, assert_same_bits, bits, draw_grads, parameters, params_of, train
-
-torch = pytest.importorskip("torch")
+from torch_helpers import OPTIONS, RMSprop, assert_same_bits, draw_grads, list_params, make_params, read_bits, train
 
 if not torch._dynamo.is_dynamo_supported():
     pytest.skip("torch.compile does not run on this Python", allow_module_level=True)
@@ -43,14 +42,14 @@ def compiled(optimizer, backend="eager", *, fullgraph=True):
 
 def run(optimizer, step, steps, *, start=0):
     for number in range(start, start + steps):
-        draw_grads(params_of(optimizer), number)
+        draw_grads(list_params(optimizer), number)
         step()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("options", [*OPTIONS.values(), {"max_norm": 0.5}], ids=[*OPTIONS, "clipped"])
 def test_a_compiled_step_has_the_bits_of_an_eager_one(options, backend):
-    eager, ours = (RMSprop(parameters(), **options) for _ in range(2))
+    eager, ours = (RMSprop(make_params(), **options) for _ in range(2))
     run(eager, eager.step, 5)
     run(ours, compiled(ours, backend), 5)
     assert_same_bits(ours, eager)
@@ -59,14 +58,14 @@ def test_a_compiled_step_has_the_bits_of_an_eager_one(options, backend):
 
 @pytest.mark.parametrize("options", BFLOAT16.values(), ids=BFLOAT16)
 def test_narrow_states_and_roundings_compile(options):
-    eager, ours = (RMSprop(parameters(dtype=torch.bfloat16), seed=3, **options) for _ in range(2))
+    eager, ours = (RMSprop(make_params(dtype=torch.bfloat16), seed=3, **options) for _ in range(2))
     run(eager, eager.step, 4)
     run(ours, compiled(ours, "aot_eager"), 4)
     assert_same_bits(ours, eager)
 
 
 def test_a_new_learning_rate_recompiles_nothing():
-    eager, ours = (RMSprop(parameters(), lr=0.1, momentum=0.9) for _ in range(2))
+    eager, ours = (RMSprop(make_params(), lr=0.1, momentum=0.9) for _ in range(2))
     schedulers = [torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=30) for o in (eager, ours)]
     step = torch.compile(lambda: ours.step(), backend="eager", fullgraph=True)  # the scheduler has seen `step`
     run(eager, eager.step, 1)
@@ -83,7 +82,7 @@ def test_a_new_learning_rate_recompiles_nothing():
 
 
 def test_a_new_tensor_learning_rate_recompiles_nothing():
-    eager, ours = (RMSprop(parameters(), lr=torch.tensor(0.1)) for _ in range(2))
+    eager, ours = (RMSprop(make_params(), lr=torch.tensor(0.1)) for _ in range(2))
     step = compiled(ours)
     for number in range(5):
         for optimizer, one in ((eager, eager.step), (ours, step)):
@@ -110,7 +109,7 @@ def test_a_step_with_a_closure_compiles():
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_several_groups_compile(clip):
     def made():
-        first, second, *rest = parameters()
+        first, second, *rest = make_params()
         groups = [{"params": [first]}, {"params": [second], "momentum": 0.9}, {"params": rest, "centered": True}]
         return RMSprop(groups, max_norm=clip)
 
@@ -122,7 +121,7 @@ def test_several_groups_compile(clip):
 
 
 def test_each_optimizer_steps_its_own_parameters():
-    first, second = RMSprop(parameters(seed=1), lr=0.1), RMSprop(parameters(seed=2), lr=0.01, momentum=0.9)
+    first, second = RMSprop(make_params(seed=1), lr=0.1), RMSprop(make_params(seed=2), lr=0.01, momentum=0.9)
     eager = [copy.deepcopy(o) for o in (first, second)]
 
     @torch.compile(backend="eager", fullgraph=True)
@@ -140,12 +139,12 @@ def test_each_optimizer_steps_its_own_parameters():
 def test_gradients_may_come_and_go():
     """The random numbers of a parameter do not depend on who else has a gradient."""
     options = {"momentum": 0.9, "param_rounding": "stochastic", "seed": 6}
-    eager, ours = (RMSprop(parameters(dtype=torch.bfloat16), **options) for _ in range(2))
+    eager, ours = (RMSprop(make_params(dtype=torch.bfloat16), **options) for _ in range(2))
     step = compiled(ours)
     for number in range(8):
         for optimizer, one in ((eager, eager.step), (ours, step)):
-            draw_grads(params_of(optimizer), number)
-            for k, param in enumerate(params_of(optimizer)):
+            draw_grads(list_params(optimizer), number)
+            for k, param in enumerate(list_params(optimizer)):
                 if k == number % 3 or (k == 3 and number < 4):
                     param.grad = None
             one()
@@ -158,14 +157,14 @@ def test_gradients_may_come_and_go():
         lambda o: o.state.clear(),
         lambda o: o.load_state_dict(copy.deepcopy(o.state_dict())),
         lambda o: o.reset_state(),
-        lambda o: o.add_param_group({"params": parameters([(2, 2)], seed=9), "lr": 0.1}),
+        lambda o: o.add_param_group({"params": make_params([(2, 2)], seed=9), "lr": 0.1}),
         lambda o: o.param_groups[0].update(momentum=0.9),
         lambda o: o.param_groups[0].update(centered=True, alpha=0.5),
     ],
     ids=["clear", "load_state_dict", "reset_state", "add_param_group", "momentum", "centered"],
 )
 def test_what_happens_to_the_optimizer_between_compiled_steps_counts(reset):
-    eager, ours = (RMSprop(parameters()) for _ in range(2))
+    eager, ours = (RMSprop(make_params()) for _ in range(2))
     step = compiled(ours)
     for optimizer, one in ((eager, eager.step), (ours, step)):
         run(optimizer, one, 2)
@@ -175,7 +174,7 @@ def test_what_happens_to_the_optimizer_between_compiled_steps_counts(reset):
 
 
 def test_hooks_and_a_grad_scaler_work_around_a_compiled_step():
-    eager, ours = (RMSprop(parameters()) for _ in range(2))
+    eager, ours = (RMSprop(make_params()) for _ in range(2))
     step = torch.compile(ours.step, backend="eager")
     heard = []
     handle = ours.register_step_post_hook(lambda *_: heard.append(1))
@@ -185,8 +184,8 @@ def test_hooks_and_a_grad_scaler_work_around_a_compiled_step():
     handle.remove()
     for number in (1, 2):
         run(eager, eager.step, 1, start=number)
-        draw_grads(params_of(ours), number)
-        for param in params_of(ours):
+        draw_grads(list_params(ours), number)
+        for param in list_params(ours):
             param.grad.mul_(1024.0)
         step(grad_scale=torch.tensor(1024.0), found_inf=torch.tensor(0.0))
         step(grad_scale=torch.tensor(1024.0), found_inf=torch.tensor(1.0))
@@ -194,7 +193,7 @@ def test_hooks_and_a_grad_scaler_work_around_a_compiled_step():
 
 
 def test_parameters_for_the_general_path_break_the_graph_and_step():
-    eager, ours = (RMSprop([*parameters(), *parameters([(3,)], torch.complex64)]) for _ in range(2))
+    eager, ours = (RMSprop([*make_params(), *make_params([(3,)], torch.complex64)]) for _ in range(2))
     run(eager, eager.step, 3)
     run(ours, compiled(ours, fullgraph=False), 3)
     assert_same_bits(ours, eager)
@@ -228,7 +227,7 @@ def test_a_whole_training_step_compiles_and_trains(backend):
         one = torch.compile(one, backend=backend) if compile_ else one
         losses = [float(one(x, y).detach()) for _ in range(6)]
         assert losses[-1] < losses[0]
-        runs.append(params_of(optimizer))
+        runs.append(list_params(optimizer))
     for mine, other in zip(*runs):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
@@ -244,7 +243,7 @@ def test_the_training_step_is_not_broken_at_the_optimizer():
 
 
 def test_inductor_gives_the_same_bits():
-    eager, ours = (RMSprop(parameters([(300,), (5, 7)]), momentum=0.9, centered=True) for _ in range(2))
+    eager, ours = (RMSprop(make_params([(300,), (5, 7)]), momentum=0.9, centered=True) for _ in range(2))
     run(eager, eager.step, 3)
     try:
         run(ours, compiled(ours, "inductor"), 3)
@@ -256,10 +255,10 @@ def test_inductor_gives_the_same_bits():
 
 
 def test_an_eager_step_after_a_compiled_one_goes_on():
-    eager, ours = (RMSprop(parameters(), momentum=0.9) for _ in range(2))
+    eager, ours = (RMSprop(make_params(), momentum=0.9) for _ in range(2))
     step = compiled(ours, "aot_eager")
     train(eager, 6)
     for number in range(6):
         run(ours, step if number % 2 else ours.step, 1, start=number)
     assert_same_bits(ours, eager)
-    assert bits(params_of(ours)) == bits(params_of(eager))
+    assert read_bits(list_params(ours)) == read_bits(list_params(eager))

@@ -5,12 +5,10 @@ import pathlib
 import re
 
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from rmsprop.torch import RMSprop  # noqa: E402
+from rmsprop.torch import RMSprop
 
 # The frameworks' own warnings, none about the optimizer.
 IGNORED = (

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import yaml
 
 import rmsprop
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
 lightning = pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("jsonargparse", reason="jsonargparse is not installed")
-from lightning.pytorch.cli import LightningCLI  # noqa: E402
+from lightning.pytorch.cli import LightningCLI
 
-import rmsprop.torch  # noqa: E402
+import rmsprop.torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
 QUIET = [f"--trainer.{name}=false" for name in ("logger", "enable_progress_bar", "enable_checkpointing")]

@@ -8,13 +8,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
-from rmsprop.errors import StateError  # noqa: E402
-from rmsprop.torch import RMSprop  # noqa: E402
-from torching import STATES, mean_square, one_thread  # noqa: E402, F401
+from rmsprop.errors import StateError
+from rmsprop.torch import RMSprop
+from torch_helpers import STATES, decode_mean_square, one_thread  # noqa: F401
 
 # The stall that the warning foretells is what some of these tests show.
 pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
@@ -108,7 +108,7 @@ def test_codes_keep_their_places_when_the_memory_order_changes():
         target.load_state_dict(optimizer.state_dict())
         second.grad = torch.zeros(shape)
         target.step()
-        found.append(mean_square(dict(target.state[second])))
+        found.append(decode_mean_square(dict(target.state[second])))
     for square in found:
         # 1/2 g^2, then half of it; a code each, of neighbours at most 16 % apart, twice or three times.
         expected = 0.25 * values**2
@@ -123,7 +123,7 @@ def test_a_square_that_is_not_zero_is_not_loaded_as_zero():
         source, target = RMSprop([param], eager_state=True), RMSprop([param], state_dtype=state_dtype)
         source.state[param]["square_avg"].copy_(tiny)
         target.load_state_dict(source.state_dict())
-        assert torch.equal(mean_square(dict(target.state[param])) == 0, tiny == 0), state_dtype
+        assert torch.equal(decode_mean_square(dict(target.state[param])) == 0, tiny == 0), state_dtype
 
 
 def test_codes_without_their_maxima_are_refused_by_name():

@@ -3,18 +3,17 @@
 import os
 
 import pytest
+import torch
 
-from torching import (
+from torch_helpers import (
     RMSprop,
     assert_same_bits,
-    bits,
     draw_grads,
-    parameters,
-    params_of,
+    list_params,
+    make_params,
+    read_bits,
     train,
 )
-
-torch = pytest.importorskip("torch")
 
 
 def test_tied_weights_are_one_parameter():
@@ -51,22 +50,22 @@ def test_two_parameters_may_have_one_gradient():
     "options", [{}, {"centered": True, "momentum": 0.9}, {"state_dtype": "8bit"}, {"max_norm": 1.0}]
 )
 def test_empty_parameters_step(shape, options):
-    optimizer = RMSprop(parameters([shape, (3,), shape]), **options)
-    alone = RMSprop(parameters([shape, (3,)])[1:], **options)
-    draw_grads(params_of(optimizer), 0)
-    params_of(alone)[0].grad = params_of(optimizer)[1].grad.clone()
+    optimizer = RMSprop(make_params([shape, (3,), shape]), **options)
+    alone = RMSprop(make_params([shape, (3,)])[1:], **options)
+    draw_grads(list_params(optimizer), 0)
+    list_params(alone)[0].grad = list_params(optimizer)[1].grad.clone()
     with torch.no_grad():
-        params_of(alone)[0].copy_(params_of(optimizer)[1])
+        list_params(alone)[0].copy_(list_params(optimizer)[1])
     optimizer.step()
     alone.step()
-    assert_same_bits(params_of(optimizer)[1:2], params_of(alone))
+    assert_same_bits(list_params(optimizer)[1:2], list_params(alone))
 
 
 def test_no_gradient_at_all_is_no_step():
-    optimizer = RMSprop(parameters(), max_norm=1.0)
-    before = bits(params_of(optimizer))
+    optimizer = RMSprop(make_params(), max_norm=1.0)
+    before = read_bits(list_params(optimizer))
     optimizer.step()
-    assert bits(params_of(optimizer)) == before
+    assert read_bits(list_params(optimizer)) == before
     assert not optimizer.state
 
 

@@ -4,45 +4,43 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 import rmsprop
 from cases import COVERING, same_bits
-from torching import (
-    OPTIONS,
+from torch_helpers import (
     SHAPES,
-    Host,
     RMSprop,
+    TorchRMSprop,
+    all_options,
     assert_near,
     assert_same_bits,
-    bits,
     draw_grads,
-    parameters,
-    params_of,
+    list_params,
+    make_params,
+    read_bits,
     train,
 )
-
-torch = pytest.importorskip("torch")
-
 
 # ---- the general path ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_capturable_gives_the_same_numbers(dtype, options):
-    plain, capturable = (RMSprop(parameters(dtype=dtype), capturable=flag, **options) for flag in (False, True))
+    plain, capturable = (RMSprop(make_params(dtype=dtype), capturable=flag, **options) for flag in (False, True))
     train(plain, 20)
     train(capturable, 20)
-    assert_near(params_of(capturable), params_of(plain), tolerance=1e-12 if dtype == torch.float64 else 2e-6)
+    assert_near(capturable, plain, tolerance=1e-12 if dtype == torch.float64 else 2e-6)
 
 
 @pytest.mark.parametrize("dialect", ["tensorflow1", "keras3", "sb3"])
 def test_the_general_path_equals_the_kernel_in_other_dialects(dialect):
     runs = []
     for capturable in (False, True):
-        optimizer = RMSprop(parameters(), lr=torch.tensor(0.01), capturable=capturable, dialect=dialect)
+        optimizer = RMSprop(make_params(), lr=torch.tensor(0.01), capturable=capturable, dialect=dialect)
         train(optimizer, 6, each=lambda step, o=optimizer: o.param_groups[0]["lr"].fill_(0.01 / (1 + step)))
-        runs.append(params_of(optimizer))
+        runs.append(list_params(optimizer))
     assert_near(*runs, tolerance=1e-6)  # a tensor lr is a float32, the kernel's a double
 
 
@@ -51,9 +49,9 @@ def test_corrected_weight_decay_follows_the_largest_lr_on_every_path():
     runs = []
     for capturable in (False, True):
         lr = torch.tensor(0.5, dtype=torch.float64)
-        optimizer = RMSprop(parameters(dtype=torch.float64), lr=lr, capturable=capturable, dialect=rule)
+        optimizer = RMSprop(make_params(dtype=torch.float64), lr=lr, capturable=capturable, dialect=rule)
         train(optimizer, 6, each=lambda step, lr=lr: lr.fill_(0.5 / (1 + step)))
-        runs.append(params_of(optimizer))
+        runs.append(list_params(optimizer))
     assert_near(*runs)
 
 
@@ -65,8 +63,8 @@ def unrolled(cls, options, *, wrt):
 
     One step where torch's own class, centered, overwrites what autograd has kept; three elsewhere.
     """
-    start = parameters([(4,)], torch.float64)[0]
-    pull = parameters([(4,)], torch.float64, seed=1)[0]
+    start = make_params([(4,)], torch.float64)[0]
+    pull = make_params([(4,)], torch.float64, seed=1)[0]
     weight = start.clone()
     weight.retain_grad()
     optimizer = cls([weight], differentiable=True, **options)
@@ -78,9 +76,9 @@ def unrolled(cls, options, *, wrt):
 
 
 @pytest.mark.parametrize("wrt", [0, 1, 2], ids=["weight", "start", "gradient"])
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_autograd_runs_through_a_differentiable_step_as_through_torchs(options, wrt):
-    assert_near([unrolled(RMSprop, options, wrt=wrt)], [unrolled(Host, options, wrt=wrt)], tolerance=1e-9)
+    assert_near([unrolled(RMSprop, options, wrt=wrt)], [unrolled(TorchRMSprop, options, wrt=wrt)], tolerance=1e-9)
 
 
 def test_autograd_through_a_differentiable_step_is_the_finite_difference():
@@ -103,7 +101,7 @@ def test_autograd_through_a_differentiable_step_is_the_finite_difference():
 @pytest.mark.parametrize("name", COVERING)
 def test_numpy_and_torch_agree_bitwise(name, dtype):
     rule = COVERING[name]
-    arrays = [p.detach().numpy().copy() for p in parameters(SHAPES[1:], getattr(torch, dtype))]
+    arrays = [p.detach().numpy().copy() for p in make_params(SHAPES[1:], getattr(torch, dtype))]
     tensors = [torch.nn.Parameter(torch.from_numpy(a.copy())) for a in arrays]
     numpy_side = rmsprop.RMSprop(arrays, lr=0.02, dialect=rule)
     torch_side = RMSprop(tensors, lr=0.02, dialect=rule)
@@ -130,7 +128,7 @@ def test_the_number_of_threads_changes_no_bit(dtype, options):
     extra = {"param_rounding": "stochastic", "state_dtype": "bfloat16"} if dtype == torch.bfloat16 else {}
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        optimizer = RMSprop(parameters([(70_001,), (300, 301)], dtype), seed=5, **extra, **options)
+        optimizer = RMSprop(make_params([(70_001,), (300, 301)], dtype), seed=5, **extra, **options)
         train(optimizer, 3)
         runs.append(optimizer)
     assert_same_bits(runs[1], runs[0])
@@ -154,7 +152,7 @@ def test_threads_follow_torch(monkeypatch):
 
     real = _step.core
     monkeypatch.setattr(_step, "core", Spy())
-    optimizer = RMSprop(parameters())
+    optimizer = RMSprop(make_params())
     for threads in (1, 3, 2):
         torch.set_num_threads(threads)
         train(optimizer, 1)
@@ -169,7 +167,7 @@ def test_how_parameters_are_grouped_changes_no_bit(dtype, options):
     shapes = [(7,), (300,), (3, 5), (1000,), (2, 2)]
     runs = []
     for cuts in ([5], [1, 4], [2, 3], [1, 1, 1, 1, 1]):
-        params = parameters(shapes, dtype)
+        params = make_params(shapes, dtype)
         rest = iter(params)
         groups = [{"params": [next(rest) for _ in range(n)]} for n in cuts]
         optimizer = RMSprop(groups, momentum=0.9, seed=11, **options)
@@ -180,13 +178,13 @@ def test_how_parameters_are_grouped_changes_no_bit(dtype, options):
     for params, states, norm in runs[1:]:
         assert_same_bits(params, runs[0][0])
         for state, expected in zip(states, runs[0][1]):
-            assert bits(list(state.values())) == bits(list(expected.values()))
+            assert read_bits(list(state.values())) == read_bits(list(expected.values()))
         assert norm == runs[0][2] or "max_norm" not in options
 
 
 def test_a_half_done_step_is_impossible():
     """A group with a sparse gradient and parameters that share memory: refused before the sparse one has stepped."""
-    first, second = parameters([(3,), (3,)])
+    first, second = make_params([(3,), (3,)])
     alias = torch.nn.Parameter(second.data)
     optimizer = RMSprop([first, second, alias])
     draw_grads([first, second, alias], 0)
@@ -199,7 +197,7 @@ def test_a_half_done_step_is_impossible():
 
 def test_numbers_are_those_of_numpy_for_a_step_without_a_past():
     """p - lr g / (sqrt(v) + eps), v = (1 - alpha) g^2, each operation rounded once to float32."""
-    weight = parameters([(1000,)])[0]
+    weight = make_params([(1000,)])[0]
     draw_grads([weight], 0)
     p, g = weight.detach().numpy().copy(), weight.grad.numpy()
     RMSprop([weight], lr=0.02).step()

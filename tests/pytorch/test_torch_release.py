@@ -7,13 +7,11 @@ import itertools
 import weakref
 
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-
-from torch import nn  # noqa: E402
-
-from rmsprop.errors import InputError  # noqa: E402
-from rmsprop.torch import RMSprop, release_gradients  # noqa: E402
+from rmsprop.errors import InputError
+from rmsprop.torch import RMSprop, release_gradients
 
 DEPTH, WIDTH = 8, 32
 

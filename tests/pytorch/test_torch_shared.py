@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.multiprocessing as mp
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-
-import torch.multiprocessing as mp  # noqa: E402
-
-from rmsprop.torch import RMSprop  # noqa: E402
+from rmsprop.torch import RMSprop
 
 WORKERS, STEPS = 2, 150
 OPTIONS = [

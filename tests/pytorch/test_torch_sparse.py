@@ -1,25 +1,25 @@
 """Promise: a sparse gradient acts like its dense equal; lazily, it touches its own rows alone."""
 
 import pytest
+import torch
 
-from torching import (
+from torch_helpers import (
     OPTIONS,
     ROUNDINGS,
     RMSprop,
+    all_options,
     assert_near,
     assert_same_bits,
-    parameters,
-    params_of,
+    list_params,
+    make_params,
     train,
 )
-
-torch = pytest.importorskip("torch")
 
 
 def embedding(sparse, rows=50, width=4):
     module = torch.nn.Embedding(rows, width, sparse=sparse)
     with torch.no_grad():
-        module.weight.copy_(parameters([(rows, width)])[0])
+        module.weight.copy_(make_params([(rows, width)])[0])
     return module
 
 
@@ -45,7 +45,7 @@ def test_a_sparse_gradient_acts_like_its_dense_equal(options):
         look_up(module, optimizer, 5)
         assert module.weight.grad.is_sparse == sparse
         runs.append(optimizer)
-    assert_near(*map(params_of, runs), tolerance=2e-6)  # rows that occur twice are added up in another order
+    assert_near(*map(list_params, runs), tolerance=2e-6)  # rows that occur twice are added up in another order
     for mine, other in zip(*(o.state.values() for o in runs)):
         for key in other:
             torch.testing.assert_close(mine[key], other[key], rtol=2e-5, atol=1e-7)
@@ -64,7 +64,7 @@ def test_a_row_that_occurs_twice_steps_once_with_the_sum():
 
 @pytest.mark.parametrize("state_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_a_lazy_step_touches_only_the_rows_of_the_gradient(options, rounding, state_dtype):
     module = embedding(True).bfloat16()
     before = module.weight.detach().clone()
@@ -82,17 +82,17 @@ def test_a_lazy_step_touches_only_the_rows_of_the_gradient(options, rounding, st
             assert not value[untouched].any(), key
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_a_lazy_step_on_all_rows_is_a_dense_step(options):
-    dense, lazy = (RMSprop(parameters([(8, 3)]), lazy=lazy, **options) for lazy in (False, True))
+    dense, lazy = (RMSprop(make_params([(8, 3)]), lazy=lazy, **options) for lazy in (False, True))
     train(dense, 4)
-    train(lazy, 4, each=lambda _: [setattr(p, "grad", p.grad.to_sparse(1)) for p in params_of(lazy)])
+    train(lazy, 4, each=lambda _: [setattr(p, "grad", p.grad.to_sparse(1)) for p in list_params(lazy)])
     assert_same_bits(lazy, dense)
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_a_lazy_step_takes_gradients_with_any_number_of_sparse_axes(axes):
-    weight = parameters([(4, 3, 2)])[0]
+    weight = make_params([(4, 3, 2)])[0]
     before = weight.detach().clone()
     optimizer = RMSprop([weight], lazy=True, lr=0.1)
     grad = torch.zeros(4, 3, 2)

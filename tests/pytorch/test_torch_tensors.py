@@ -1,20 +1,19 @@
 """Promise: a parameter steps to the same numbers in any memory order, subclass, dtype and company."""
 
 import pytest
+import torch
 
-from torching import (
-    OPTIONS,
+from torch_helpers import (
     ROUNDINGS,
     STATES,
     RMSprop,
+    all_options,
     assert_near,
     assert_same_bits,
-    parameters,
-    params_of,
+    list_params,
+    make_params,
     train,
 )
-
-torch = pytest.importorskip("torch")
 
 SHAPE = (4, 6, 5, 3)
 
@@ -24,7 +23,7 @@ SHAPE = (4, 6, 5, 3)
 
 def laid_out(how):
     """A parameter of SHAPE in one memory order; the numbers are the same in all."""
-    values = parameters([SHAPE])[0].detach()
+    values = make_params([SHAPE])[0].detach()
     return torch.nn.Parameter(how(values))
 
 
@@ -51,12 +50,12 @@ GRADS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 def test_the_memory_order_of_a_parameter_changes_no_bit(order, options):
     expected = RMSprop([laid_out(ORDERS["contiguous"])], max_norm=2.0, **options)
     ours = RMSprop([laid_out(order)], max_norm=2.0, **options)
-    (param,) = params_of(ours)
+    (param,) = list_params(ours)
     pointer, stride = param.data_ptr(), param.stride()
     train(expected, 5)
     train(ours, 5)
@@ -69,7 +68,7 @@ def test_the_memory_order_of_a_parameter_changes_no_bit(order, options):
 def test_the_memory_order_of_a_gradient_changes_no_bit(change, order):
     def each(optimizer):
         def apply(_):
-            (param,) = params_of(optimizer)
+            (param,) = list_params(optimizer)
             param.grad = change(param.grad, param)
 
         return apply
@@ -142,30 +141,30 @@ class Marked(torch.Tensor):
     """A tensor subclass without any behaviour of its own."""
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_a_tensor_subclass_steps_with_the_same_numbers(options):
-    plain = RMSprop(parameters([(5, 3)]), **options)
-    marked = parameters([(5, 3)])[0].detach().as_subclass(Marked).requires_grad_()
+    plain = RMSprop(make_params([(5, 3)]), **options)
+    marked = make_params([(5, 3)])[0].detach().as_subclass(Marked).requires_grad_()
     ours = RMSprop([marked], **options)
     train(plain, 5)
     train(ours, 5)
     assert type(marked) is Marked
-    assert_near([marked.as_subclass(torch.Tensor)], params_of(plain), tolerance=1e-6)  # torch's root is not IEEE's
+    assert_near([marked.as_subclass(torch.Tensor)], list_params(plain), tolerance=1e-6)  # torch's root is not IEEE's
 
 
 def test_a_subclass_gradient_of_a_plain_parameter_steps_with_the_same_numbers():
-    plain, marked = (RMSprop(parameters([(5, 3), (2,)]), max_norm=1.0) for _ in range(2))
+    plain, marked = (RMSprop(make_params([(5, 3), (2,)]), max_norm=1.0) for _ in range(2))
     train(plain, 4)
     train(
-        marked, 4, each=lambda _: setattr(params_of(marked)[0], "grad", params_of(marked)[0].grad.as_subclass(Marked))
+        marked,
+        4,
+        each=lambda _: setattr(list_params(marked)[0], "grad", list_params(marked)[0].grad.as_subclass(Marked)),
     )
-    assert_near(
-        params_of(marked), params_of(plain), tolerance=1e-6
-    )  # torch's norm of the one, the kernel's of the other
+    assert_near(marked, plain, tolerance=1e-6)  # torch's norm of the one, the kernel's of the other
     assert len(marked.state) == 2
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@all_options
 def test_meta_tensors_step_without_numbers(options):
     weight = torch.nn.Parameter(torch.empty(4, 3, device="meta"))
     optimizer = RMSprop([weight], **options)
@@ -178,32 +177,32 @@ def test_meta_tensors_step_without_numbers(options):
 
 def test_one_group_may_hold_tensors_of_several_devices():
     """As torch's optimizer allows; each takes its own path."""
-    alone = RMSprop(parameters([(3,), (4,)]), momentum=0.9)
-    mixed = RMSprop([*parameters([(3,), (4,)]), torch.nn.Parameter(torch.empty(2, device="meta"))], momentum=0.9)
+    alone = RMSprop(make_params([(3,), (4,)]), momentum=0.9)
+    mixed = RMSprop([*make_params([(3,), (4,)]), torch.nn.Parameter(torch.empty(2, device="meta"))], momentum=0.9)
     train(alone, 3)
     train(mixed, 3)
-    assert_same_bits(params_of(mixed)[:2], params_of(alone))
-    assert mixed.state[params_of(mixed)[2]]["step"] == 3
+    assert_same_bits(list_params(mixed)[:2], list_params(alone))
+    assert mixed.state[list_params(mixed)[2]]["step"] == 3
 
 
 @pytest.mark.parametrize("state_dtype", STATES)
 def test_a_group_may_mix_dtypes_with_every_state_dtype(state_dtype):
     def mixed():
         return [
-            *parameters([(300,)], torch.float64),
-            *parameters([(300,)]),
-            *parameters([(300,)], torch.bfloat16),
-            *parameters([(30,)], torch.complex64),
+            *make_params([(300,)], torch.float64),
+            *make_params([(300,)]),
+            *make_params([(300,)], torch.bfloat16),
+            *make_params([(30,)], torch.complex64),
         ]
 
     together = RMSprop(mixed(), state_dtype=state_dtype, momentum=0.9, seed=2)
     train(together, 3)
-    state = together.state[params_of(together)[0]]
+    state = together.state[list_params(together)[0]]
     assert {value.dtype for key, value in state.items() if key != "step"} == {torch.float64}
     exact = RMSprop(mixed(), momentum=0.9)
     train(exact, 3)
-    assert_same_bits(params_of(together)[:1], params_of(exact)[:1])
-    assert_same_bits(params_of(together)[3:], params_of(exact)[3:])
+    assert_same_bits(list_params(together)[:1], list_params(exact)[:1])
+    assert_same_bits(list_params(together)[3:], list_params(exact)[3:])
 
 
 def test_a_gradient_of_another_dtype_keeps_its_precision():

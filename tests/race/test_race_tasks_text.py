@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from taskchecks import Promises, needed, refuses_without_data, short, whole  # noqa: E402
 
 from rmsprop.race.tasks import kjv, sentiment, translate  # noqa: E402
-from torching import one_thread  # noqa: E402, F401
+from torch_helpers import one_thread  # noqa: E402, F401
 
 NAMES = ("kjv", "sentiment", "translate")
 

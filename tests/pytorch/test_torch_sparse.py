@@ -63,17 +63,6 @@ def test_a_row_that_occurs_twice_steps_once_with_the_sum():
     assert optimizer.state[weight]["step"] == 1
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
-def test_other_sparse_layouts_act_like_their_dense_equal():
-    runs = []
-    for change in (torch.Tensor.clone, torch.Tensor.to_sparse_csr):
-        weight = make_params([(4, 3)])[0]
-        runs.append(RMSprop([weight]))
-        weight.grad = change(torch.eye(4, 3))
-        runs[-1].step()
-    assert_same_bits(*runs)
-
-
 @pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 @pytest.mark.parametrize("state_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)

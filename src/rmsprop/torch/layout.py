@@ -205,9 +205,7 @@ def step_general(
 
 def _to_dense(grad: Tensor) -> Tensor:
     """Return a sparse gradient as its dense equal; rows that occur twice are summed."""
-    if grad.layout == torch.strided:
-        return grad
-    return grad.coalesce().to_dense() if grad.layout == torch.sparse_coo else grad.to_dense()
+    return grad.coalesce().to_dense() if grad.layout == torch.sparse_coo else grad
 
 
 def _flatten(x: Tensor) -> Tensor:

@@ -42,13 +42,17 @@ def make_params(shapes: Sequence[tuple[int, ...]] = SHAPES, dtype: Any = None, s
 
 
 def draw_grads(params: Sequence[Any], step: int) -> None:
-    """Give every parameter the gradient of this step: the same numbers for any dtype and memory order."""
+    """Give every parameter the gradient of this step: the same numbers for any dtype, memory order and sharding."""
     generator = torch.Generator().manual_seed(1000 + step)
     for param in params:
         values = torch.randn(param.shape, generator=generator, dtype=torch.float64)
         if param.is_complex():
             values = torch.complex(values, torch.randn(param.shape, generator=generator, dtype=torch.float64))
-        param.grad = torch.empty_like(param, requires_grad=False).copy_(values)
+        if hasattr(param, "placements"):
+            shard = torch.distributed.tensor.distribute_tensor
+            param.grad = shard(values.to(param.dtype), param.device_mesh, param.placements)
+        else:
+            param.grad = torch.empty_like(param, requires_grad=False).copy_(values)
 
 
 def train(optimizer: Any, steps: int, *, start: int = 0, each: Callable[[int], None] | None = None) -> None:

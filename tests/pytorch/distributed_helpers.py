@@ -22,7 +22,7 @@ if not dist.is_available():
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from rmsprop.torch import RMSprop
 
@@ -133,23 +133,6 @@ def set_up(case, *, shard=False, cls=RMSprop, mesh=None):
         for layer in (model[0], model[2], model[4], model):
             fully_shard(layer, mesh=mesh)
     return model, cls(model.parameters(), **options)
-
-
-def draw_grads(model, seed):
-    """Give the same gradients on every rank and for every sharding; a few of them are tiny, a few huge."""
-    random = torch.Generator().manual_seed(seed)
-    for param in model.parameters():
-        grad = torch.randn(param.shape, generator=random) * 10.0 ** torch.randint(-3, 2, param.shape, generator=random)
-        grad = grad.to(param.dtype)
-        if isinstance(param, DTensor):
-            grad = distribute_tensor(grad, param.device_mesh, param.placements)
-        param.grad = grad
-
-
-def train(model, optimizer, first, last):
-    for seed in range(first, last):
-        draw_grads(model, seed)
-        optimizer.step()
 
 
 def gather(tensor):

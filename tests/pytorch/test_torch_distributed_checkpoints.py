@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from distributed_helpers import EXACT, assert_has_moved, assert_near, draw_grads, gather, set_up, train
+from distributed_helpers import EXACT, assert_has_moved, assert_near, gather, set_up
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from rmsprop.torch import RMSprop
-from torch_helpers import TorchRMSprop
+from torch_helpers import TorchRMSprop, train
 
 pytestmark = [
     pytest.mark.distributed,
@@ -27,7 +27,7 @@ def collect(model, optimizer):
 
 def write(folder, case, cls=RMSprop):
     model, optimizer = set_up(case, shard=dist.is_initialized(), cls=cls)
-    train(model, optimizer, 0, 3)
+    train(optimizer, 3)
     dcp.save(collect(model, optimizer), checkpoint_id=folder, no_dist=not dist.is_initialized())
     return model, optimizer
 
@@ -41,13 +41,13 @@ def load(folder, model, optimizer, **options):
 def resume(folder, case, cls=RMSprop, close=False):
     """Compare a run that never stopped with one that resumes from the checkpoint, both of six steps."""
     single, single_optimizer = set_up(case, cls=cls)
-    train(single, single_optimizer, 0, 6)
+    train(single_optimizer, 6)
     model, optimizer = set_up(case, shard=dist.is_initialized(), cls=cls)
     with torch.no_grad():
         for param in model.parameters():
             param.zero_()
     load(folder, model, optimizer, planner=DefaultLoadPlanner(allow_partial_load=close))
-    train(model, optimizer, 3, 6)
+    train(optimizer, 3, start=3)
     assert_has_moved(single)
     assert_near(model, single, 1e-4 if close else 0.0, 1e-6 if close else 0.0)
 
@@ -80,11 +80,11 @@ def test_a_checkpoint_of_torchs_own_rmsprop_resumes_here_and_back(two, tmp_path,
 def resume_8_bit(folder, case):
     """Save and go on; load and go on: the same bits on the same number of ranks."""
     model, optimizer = write(folder, case)
-    train(model, optimizer, 3, 6)
+    train(optimizer, 3, start=3)
     resumed, resumed_optimizer = set_up(case, shard=True)
-    train(resumed, resumed_optimizer, 0, 1)
+    train(resumed_optimizer, 1)
     load(folder, resumed, resumed_optimizer)
-    train(resumed, resumed_optimizer, 3, 6)
+    train(resumed_optimizer, 3, start=3)
     assert any(key.endswith("_8bit") for key in resumed_optimizer.state[next(resumed.parameters())])
     assert_near(resumed, model)
 
@@ -106,8 +106,7 @@ def test_a_sharded_8_bit_state_resumes_in_one_process_through_float32(two, tmp_p
     first = next(model.parameters())
     torch.testing.assert_close(optimizer.state[first]["square_avg"], torch.tensor(square), rtol=0, atol=0)
     optimizer.param_groups[0]["state_dtype"] = "8bit"
-    draw_grads(model, 3)
-    optimizer.step()
+    train(optimizer, 1, start=3)
     assert optimizer.state[first]["square_avg_8bit"].dtype == torch.uint8
     assert "square_avg" not in optimizer.state[first]
     assert all(p.isfinite().all() for p in model.parameters())
@@ -115,15 +114,15 @@ def test_a_sharded_8_bit_state_resumes_in_one_process_through_float32(two, tmp_p
 
 def test_a_centered_state_that_torch_trained_on_is_not_mixed_with_an_older_variance_of_ours():
     model, ours = set_up("centered")
-    train(model, ours, 0, 3)
+    train(ours, 3)
     options = {"lr": 0.01, "momentum": 0.9, "centered": True}
     theirs = TorchRMSprop(model.parameters(), **options)
     theirs.load_state_dict(ours.state_dict())
-    train(model, theirs, 3, 6)
+    train(theirs, 3, start=3)
     assert "grad_var" in theirs.state_dict()["state"][0]  # torch keeps unknown entries
     twin = copy.deepcopy(model)
     for each, optimizer in ((model, RMSprop(model.parameters(), **options)),
                             (twin, TorchRMSprop(twin.parameters(), **options))):  # fmt: skip
         optimizer.load_state_dict(theirs.state_dict())
-        train(each, optimizer, 6, 9)
+        train(optimizer, 3, start=6)
     assert_near(model, twin, 1e-4, 1e-6)

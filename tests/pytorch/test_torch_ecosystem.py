@@ -82,12 +82,14 @@ def train_in_a_loop(lightning, module, epochs, clip=None):
     return module
 
 
+@pytest.mark.peers
 def test_lightning_trains_to_the_bits_of_a_plain_loop(lightning):
     module = lightning.main()
     assert module.losses[-1] < module.losses[0] * 0.8
     assert_same_bits(module, train_in_a_loop(lightning, lightning.Regression(max_norm=50.0), 4))
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_lightnings_own_clipping_works_in_every_precision_as_with_torchs(lightning, precision):
     modules = []
@@ -101,6 +103,7 @@ def test_lightnings_own_clipping_works_in_every_precision_as_with_torchs(lightni
         assert_same_bits(modules[1], train_in_a_loop(lightning, lightning.Regression(), 2, clip=1.0))
 
 
+@pytest.mark.peers
 def test_lightning_resumes_from_its_checkpoint_with_the_same_bits(lightning, tmp_path):
     options = {"momentum": 0.9, "centered": True, "dialect": "timm"}
     first, resumed = lightning.Regression(**options), lightning.Regression(**options)
@@ -111,6 +114,7 @@ def test_lightning_resumes_from_its_checkpoint_with_the_same_bits(lightning, tmp
     assert_same_bits(resumed, train_in_a_loop(lightning, lightning.Regression(**options), 4))
 
 
+@pytest.mark.peers
 def test_lightning_in_mixed_precision_clips_by_max_norm(lightning):
     module = lightning.main(precision="bf16-mixed", max_epochs=2)
     assert module.losses[-1] < module.losses[0]
@@ -127,6 +131,7 @@ def test_only_a_step_that_clips_gets_the_scale_of_mixed_precision():
 # ---- Accelerate ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.peers
 def test_accelerate_saves_loads_and_accumulates_like_a_plain_loop():
     accelerate = load_example("torch_accelerate", "accelerate")
     trained, uninterrupted, resumed = accelerate.main(accumulate=2)
@@ -150,6 +155,7 @@ def trainer_example():
     return load_example("torch_hf_trainer", "transformers", "accelerate")
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 def test_the_trainer_example_learns_to_count(trainer_example):
     trainer, following = trainer_example.main()
@@ -158,12 +164,14 @@ def test_the_trainer_example_learns_to_count(trainer_example):
     assert trainer.optimizer.optimizer.grad_norm > 0
 
 
+@pytest.mark.peers
 def test_the_trainer_decays_weights_but_not_biases(trainer_example, tmp_path):
     optimizer = trainer_example.make_trainer(str(tmp_path), weight_decay=0.1).create_optimizer()
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
     assert all(p.dim() == 1 for p in optimizer.param_groups[1]["params"])
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 def test_the_trainer_resumes_from_its_checkpoint_with_the_same_bits(trainer_example, tmp_path):
     from transformers import TrainerCallback
@@ -191,6 +199,7 @@ def a2c():
     return load_example("torch_sb3_a2c", "stable_baselines3")
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 def test_a2c_balances_the_pole_within_150_000_frames(a2c):
     mean_return, frames = a2c.main(seed=0)
@@ -198,6 +207,7 @@ def test_a2c_balances_the_pole_within_150_000_frames(a2c):
     assert frames <= 150_000
 
 
+@pytest.mark.peers
 def test_a2c_trains_as_with_stable_baselines3s_own_rmsprop(a2c):
     from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 

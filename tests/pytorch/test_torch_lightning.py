@@ -12,7 +12,7 @@ lightning = pytest.importorskip("lightning", reason="lightning is not installed"
 pytest.importorskip("jsonargparse", reason="jsonargparse is not installed")
 from lightning.pytorch.cli import LightningCLI  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's own
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]  # Lightning's own warnings
 OFF = ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary")
 SHORT = [*(f"--trainer.{name}=false" for name in OFF), "--trainer.max_steps=1", "--trainer.accelerator=cpu"]
 OURS = ["--optimizer=rmsprop.torch.RMSprop", "--optimizer.dialect=tensorflow1"]

@@ -5,7 +5,6 @@ torch.testing._internal.common_optimizers ships the table, its inputs and its er
 
 import copy
 import gc
-import io
 import re
 import tracemalloc
 
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 pytest.importorskip("expecttest", reason="torch.testing._internal.common_optimizers imports it")
-from torch.optim import lr_scheduler
 from torch.testing._internal.common_optimizers import (
     OptimizerErrorEnum,
     optim_db,
@@ -66,12 +64,10 @@ def test_a_run_gives_torchs_numbers(options):
     assert_near(*runs)
 
 
-@pytest.mark.parametrize("schedulers", [None, *TABLE.scheduler_inputs])
 @all_inputs
-def test_training_with_schedulers_goes_in_the_right_direction(options, schedulers):
+def test_training_goes_in_the_right_direction(options):
     weight, bias = make_params([(10, 5), (10,)])
     optimizer = make(options, [weight, bias])
-    active = [make_scheduler(optimizer) for make_scheduler in schedulers or ()]
 
     def closure():
         optimizer.zero_grad()
@@ -79,13 +75,8 @@ def test_training_with_schedulers_goes_in_the_right_direction(options, scheduler
         loss.backward()
         return loss
 
-    first = float(closure().detach())
-    for _ in range(20):
-        loss = float(optimizer.step(closure).detach())
-        for scheduler in active:
-            scheduler.step(*([loss] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else []))
-    last = float(closure().detach())
-    assert last > first if options.get("maximize") else last < first
+    losses = [float(optimizer.step(closure).detach()) for _ in range(20)]
+    assert losses[-1] > losses[0] if options.get("maximize") else losses[-1] < losses[0]
 
 
 @all_inputs
@@ -138,19 +129,6 @@ def test_mixed_dtypes_and_devices_in_one_group_step_as_alone(options):
             list_params(alone)[0].grad = copies[place].grad
             alone.step()
         assert read_bits([list_params(together)[place]]) == read_bits(list_params(alone)), dtype
-
-
-@all_inputs
-def test_a_complex_parameter_steps_like_its_two_parts(options):
-    z = make_params([(3, 2)], torch.complex128)[0]
-    parts = torch.nn.Parameter(torch.view_as_real(z.detach()).clone())
-    joined, split = make(options, [z]), make(options, [parts])
-    for step in range(5):
-        grad = torch.randn(3, 2, dtype=torch.complex128, generator=torch.Generator().manual_seed(step))
-        z.grad, parts.grad = grad, torch.view_as_real(grad).clone()
-        joined.step()
-        split.step()
-    assert read_bits([torch.view_as_real(z)]) == read_bits([parts])
 
 
 @all_inputs
@@ -234,22 +212,6 @@ def test_the_count_is_a_tensor_of_the_default_dtype():
         for optimizer in optimizers:
             (state,) = optimizer.state.values()
             assert (state["step"].dtype, state["step"].shape, float(state["step"])) == (dtype, (), 2.0)
-
-
-@pytest.mark.parametrize("weights_only", [True, False])
-@all_inputs
-def test_a_loaded_state_dict_is_equal_and_resumes_with_the_same_bits(options, weights_only):
-    optimizer = make(options)
-    train(optimizer, 3)
-    file = io.BytesIO()
-    torch.save(optimizer.state_dict(), file)
-    file.seek(0)
-    other = make(options, copy.deepcopy(list_params(optimizer)))
-    other.load_state_dict(torch.load(file, weights_only=weights_only))
-    assert other.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
-    for run in (other, optimizer):
-        train(run, 2, start=3)
-    assert_same_bits(other, optimizer)
 
 
 @all_inputs

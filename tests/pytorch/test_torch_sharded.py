@@ -10,13 +10,11 @@ from distributed_helpers import (
     assert_near,
     compute_loss,
     draw_batches,
-    draw_grads,
     fit,
     gather,
     get_dtype,
     set_up,
     take_share,
-    train,
 )  # fmt: skip
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -24,6 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
 from rmsprop.torch import RMSprop, release_gradients
+from torch_helpers import draw_grads, train
 
 pytestmark = pytest.mark.distributed
 
@@ -38,8 +37,8 @@ def make_mesh():
 def compare_with_unsharded(case):
     single, single_optimizer = set_up(case)
     model, optimizer = set_up(case, shard=True)
-    train(single, single_optimizer, 0, 5)
-    train(model, optimizer, 0, 5)
+    train(single_optimizer, 5)
+    train(optimizer, 5)
     assert_has_moved(model)
     assert_near(model, single)
     assert all(isinstance(p, DTensor) for p in model.parameters())
@@ -56,7 +55,7 @@ def compare_with_separate_tensors(case):
     separate = [nn.Parameter(p.to_local().detach().clone()) for p in model.parameters()]
     separate_optimizer = RMSprop(separate, lr=0.01, **options)
     for seed in range(5):
-        draw_grads(model, seed)
+        draw_grads(list(model.parameters()), seed)
         for mine, param in zip(separate, model.parameters()):
             mine.grad = param.grad.to_local().clone()
         optimizer.step()
@@ -114,7 +113,7 @@ def clip(max_norm, part):
     single, single_optimizer = set_up({"dtype": torch.float64})
     for seed in range(3):
         for each in (model, single):
-            draw_grads(each, seed)
+            draw_grads(list(each.parameters()), seed)
         expected = float(nn.utils.clip_grad_norm_(single.parameters(), max_norm))
         single_optimizer.step()
         optimizer.step()
@@ -184,8 +183,8 @@ def shard_replicas():
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     single, single_optimizer = set_up("centered")
     model, optimizer = set_up("centered", shard=True, mesh=mesh)
-    train(single, single_optimizer, 0, 4)
-    train(model, optimizer, 0, 4)
+    train(single_optimizer, 4)
+    train(optimizer, 4)
     assert_near(model, single)
 
 

@@ -155,18 +155,6 @@ def test_a_subclass_gradient_of_a_plain_parameter_steps_with_the_same_numbers():
     assert len(marked.state) == 2
 
 
-@all_options
-def test_meta_tensors_step_without_numbers_beside_others(options):
-    meta = torch.nn.Parameter(torch.empty(4, 3, device="meta"))
-    alone, mixed = RMSprop(make_params(), **options), RMSprop([*make_params(), meta], **options)
-    train(alone, 3)
-    train(mixed, 3)
-    assert_same_bits(list_params(mixed)[:-1], list_params(alone))
-    state = mixed.state[meta]
-    assert state["step"] == 3
-    assert all(value.device.type == "meta" for key, value in state.items() if key != "step")
-
-
 @pytest.mark.parametrize("state_dtype", STATES)
 def test_wide_parameters_in_a_group_with_narrow_state_keep_their_precision(state_dtype):
     dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.complex64)

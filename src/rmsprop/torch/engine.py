@@ -20,19 +20,9 @@ from torch import Tensor
 from rmsprop import _step
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.rule import Rule
-from rmsprop.torch import groups
+from rmsprop.torch import groups, layout
 from rmsprop.torch import state as _state
-from rmsprop.torch.layout import (
-    PLAIN_TYPES,
-    align_grads,
-    check_overlap,
-    gather_rows,
-    is_plain,
-    is_regular,
-    is_unresolved,
-    make_piece,
-    step_general,
-)
+from rmsprop.torch.layout import PLAIN_TYPES, is_plain
 from rmsprop.torch.state import StateTable
 
 __all__ = ["KERNEL", "Engine", "Plan", "find_clip_factor", "measure_norm", "read_rates"]
@@ -129,7 +119,7 @@ class Plan:
 
     def takes_all(self) -> bool:
         """Whether one call of the kernel takes every gradient of the group."""
-        return not self.others and all(p.grad is None or is_regular(p, p.grad) for p in self.params)
+        return not self.others and all(p.grad is None or layout.is_regular(p, p.grad) for p in self.params)
 
     def collect_grads(self) -> list[Tensor | None]:
         """Return the gradients for the kernel, in order."""
@@ -192,13 +182,13 @@ class Engine:
         Returns:
             The plan, the places still to be stepped, the gradients used, and the norm.
         """
-        aligned, odd = align_grads(plan.params, grads)
+        aligned, odd = layout.align_grads(plan.params, grads)
         if any(map(is_not, aligned, grads)):
             norm = _step.core.step(plan.kernel, aligned, self.args, False)
             if norm is not None:
                 return plan, odd + plan.others, aligned, norm
         plan = self._renew_plan(optimizer, number, plan.first)
-        aligned, odd = align_grads(plan.params, plan.collect_grads())
+        aligned, odd = layout.align_grads(plan.params, plan.collect_grads())
         others = odd + plan.others
         if self.args.max_norm and others:
             self._clip(optimizer)
@@ -232,7 +222,7 @@ class Engine:
         """Make the plan of a group, with state for its parameters with a gradient, or for all."""
         if not isinstance(optimizer.state, StateTable):
             optimizer.state = StateTable(optimizer.state)  # the caller replaced it: a usual way to reset an optimizer
-        check_overlap(optimizer.param_groups)
+        layout.check_overlap(optimizer.param_groups)
         group = optimizer.param_groups[number]
         plan = self.plans[number] = Plan(group, optimizer.state, number, first, everything=everything)
         return plan
@@ -256,18 +246,18 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
     recorded = _is_recorded(group)
     with torch.set_grad_enabled(bool(group["differentiable"])):
         if group["lazy"] and grad.layout == torch.sparse_coo and not recorded:
-            index, param, grad, buffers = gather_rows(param, grad, buffers)
+            index, param, grad, buffers = layout.gather_rows(param, grad, buffers)
         if KERNEL and not recorded:
             narrow = group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
             grad = grad.to(param.dtype) if narrow and grad.dtype != param.dtype else grad
-            piece = make_piece(param, grad, buffers)
+            piece = layout.make_piece(param, grad, buffers)
         if piece is None:
             if option := _find_kernel_option(group, param):
                 raise InputTypeError(
                     f"params[{place}]: a gradient of type {type(grad).__name__}, expected a plain tensor: "
                     f"only the compiled step does {option}"
                 )
-            step_general(
+            layout.step_general(
                 param, grad, buffers, state["step"], plan.rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale
             )
         else:
@@ -336,7 +326,7 @@ def measure_norm(params: list[Tensor], scale: float) -> float:
             continue
         grad = grad.detach() if grad.layout == torch.strided else grad.detach().coalesce().values()
         ordered = type(grad) is not Tensor or grad.shape != param.shape or grad.stride() == param.stride()
-        if not ordered or is_unresolved(grad):
+        if not ordered or layout.is_unresolved(grad):
             grad = torch.empty_like(param, dtype=grad.dtype).copy_(grad)
         (plain if KERNEL and is_plain(grad) else others).append(grad)
     norm = _step.core.global_norm(plain, torch.get_num_threads()) if plain else 0.0

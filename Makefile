@@ -11,14 +11,14 @@ PAGE := src/rmsprop/lab/page/index.html
 RACE ?= all
 NPM := $(shell command -v npm)
 
-# Owners of dialects whose dependencies contradict those of the tests: an environment each. OWNERS=mlx for one of them.
-OWNERS := paddle mlx bitsandbytes heavyball
+# Original implementations whose dependencies conflict with those of the tests: an environment each. UPSTREAM=mlx for one.
+UPSTREAM := paddle mlx bitsandbytes heavyball
 paddle_NEEDS := paddlepaddle==3.3.1 setuptools
 mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab data test lint format bench docs peers sanitize clean
+.PHONY: help demo races lab data test test-fast coverage lint format bench docs peers sanitize clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,15 @@ data: $(VENV)/.built ## fetch the real data of the races: about 80 MB, into the 
 test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-fast: $(VENV)/.test ## the tests without the slow ones, the browser, several processes and other libraries: 90 seconds
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers)"
+
+coverage: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, and which lines of src no test reaches
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 lint: $(VENV)/.test $(if $(NPM),web/node_modules/.installed) ## ruff, mypy, import-linter, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,7 +68,7 @@ bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; 
 docs: $(VENV)/.test ## write the generated page and the pictures again
 	$(BIN)/python docs/generate.py
 
-peers: $(OWNERS:%=peer-%) ## run the owners that cannot live in the tests' environment and record them; OWNERS=mlx for one
+peers: $(UPSTREAM:%=peer-%) ## record the original implementations that cannot be installed beside the others; UPSTREAM=mlx for one
 
 peer-%: .peers/%/.installed
 	cd tests && ../.peers/$*/bin/python -m peers.record $*

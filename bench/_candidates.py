@@ -64,12 +64,12 @@ class Candidate:
         return lr / math.sqrt(1.0 + t / HORIZON) if self.decay == "sqrt" else lr
 
 
-def _corrected(rho: float, **switches: Any) -> Rule:
+def _with_correction(rho: float, **switches: Any) -> Rule:
     return Rule(rho=rho, bias_correction=True, **switches)
 
 
-def _momentum(rho: float, momentum: float = 0.9, **switches: Any) -> Rule:
-    return _corrected(rho, buffer="unit", momentum=momentum, **switches)
+def _with_momentum(rho: float, momentum: float = 0.9, **switches: Any) -> Rule:
+    return _with_correction(rho, buffer="unit", momentum=momentum, **switches)
 
 
 PLAIN, STEADY = "plain, rho .9", "linear to 0, warm-up, rho .9"
@@ -77,33 +77,33 @@ ADAM, ADAM_LINEAR = "Adam", "Adam, linear to 0"
 CANDIDATES: dict[str, Candidate] = {
     PLAIN: Candidate(Rule(rho=0.9)),
     "plain, rho .99": Candidate(Rule(rho=0.99)),
-    "bias correction, rho .9": Candidate(_corrected(0.9)),
-    "bias correction, rho .99": Candidate(_corrected(0.99)),
-    "bias correction, rho .999": Candidate(_corrected(0.999)),
+    "bias correction, rho .9": Candidate(_with_correction(0.9)),
+    "bias correction, rho .99": Candidate(_with_correction(0.99)),
+    "bias correction, rho .999": Candidate(_with_correction(0.999)),
     "first gradient, rho .99": Candidate(Rule(rho=0.99), first=True),
     "mean_sq from 1, rho .99": Candidate(Rule(rho=0.99, init="ones")),
-    "variance floor 1e-6, rho .99": Candidate(_corrected(0.99, var_floor=1e-6)),
-    "variance floor 1e-4, rho .99": Candidate(_corrected(0.99, var_floor=1e-4)),
-    "warm-up, rho .99": Candidate(_corrected(0.99), warm_up=True),
-    "update clipped, rho .99": Candidate(_corrected(0.99), clip=True),
+    "variance floor 1e-6, rho .99": Candidate(_with_correction(0.99, var_floor=1e-6)),
+    "variance floor 1e-4, rho .99": Candidate(_with_correction(0.99, var_floor=1e-4)),
+    "warm-up, rho .99": Candidate(_with_correction(0.99), warm_up=True),
+    "update clipped, rho .99": Candidate(_with_correction(0.99), clip=True),
     "rho_t = 1 - .9/t": Candidate(gamma=0.9),
     "SC-RMSprop": Candidate(gamma=0.9, strong=True),
     "lr / sqrt(t), rho .9": Candidate(Rule(rho=0.9), decay="sqrt"),
     "linear to 0, rho .9": Candidate(Rule(rho=0.9), decay="linear"),
     "linear to 0, rho .99": Candidate(Rule(rho=0.99), decay="linear"),
-    STEADY: Candidate(_corrected(0.9), warm_up=True, decay="linear"),
-    "linear to 0, warm-up, rho .99": Candidate(_corrected(0.99), warm_up=True, decay="linear"),
-    "linear to 0, momentum .5": Candidate(_momentum(0.9, 0.5), decay="linear"),
-    "momentum .9, rho .9": Candidate(_momentum(0.9)),
-    "momentum .9, rho .99": Candidate(_momentum(0.99)),
-    "momentum .9, rho .999": Candidate(_momentum(0.999)),
-    "momentum .95, rho .99": Candidate(_momentum(0.99, 0.95)),
-    "Nesterov .9, rho .99": Candidate(_momentum(0.99, nesterov="post")),
-    "momentum .9, floor 1e-6": Candidate(_momentum(0.99, var_floor=1e-6)),
-    "momentum .9, warm-up": Candidate(_momentum(0.99), warm_up=True),
-    "momentum .9, clipped": Candidate(_momentum(0.99), clip=True),
-    "momentum .9, lr / sqrt(t)": Candidate(_momentum(0.99), warm_up=True, decay="sqrt"),
-    "momentum .9, linear to 0": Candidate(_momentum(0.99), warm_up=True, decay="linear"),
+    STEADY: Candidate(_with_correction(0.9), warm_up=True, decay="linear"),
+    "linear to 0, warm-up, rho .99": Candidate(_with_correction(0.99), warm_up=True, decay="linear"),
+    "linear to 0, momentum .5": Candidate(_with_momentum(0.9, 0.5), decay="linear"),
+    "momentum .9, rho .9": Candidate(_with_momentum(0.9)),
+    "momentum .9, rho .99": Candidate(_with_momentum(0.99)),
+    "momentum .9, rho .999": Candidate(_with_momentum(0.999)),
+    "momentum .95, rho .99": Candidate(_with_momentum(0.99, 0.95)),
+    "Nesterov .9, rho .99": Candidate(_with_momentum(0.99, nesterov="post")),
+    "momentum .9, floor 1e-6": Candidate(_with_momentum(0.99, var_floor=1e-6)),
+    "momentum .9, warm-up": Candidate(_with_momentum(0.99), warm_up=True),
+    "momentum .9, clipped": Candidate(_with_momentum(0.99), clip=True),
+    "momentum .9, lr / sqrt(t)": Candidate(_with_momentum(0.99), warm_up=True, decay="sqrt"),
+    "momentum .9, linear to 0": Candidate(_with_momentum(0.99), warm_up=True, decay="linear"),
     ADAM: Candidate(None),
     ADAM_LINEAR: Candidate(None, decay="linear"),
 }

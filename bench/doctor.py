@@ -61,7 +61,7 @@ def _cases() -> list[tuple[str, Any, Any, Any]]:
     ]
 
 
-def _training(build: Any, make: Any) -> tuple[Any, Any]:
+def _make_training(build: Any, make: Any) -> tuple[Any, Any]:
     """Return (optimizer, what does a step)."""
     import torch
 
@@ -83,7 +83,7 @@ def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[st
     from rmsprop.doctor import read, watch
 
     seconds = 2.0 if quick else 60.0
-    (_, plain), (optimizer, watched) = _training(build, make), _training(build, make)
+    (_, plain), (optimizer, watched) = _make_training(build, make), _make_training(build, make)
     for step in (plain, watched):  # what a first step loads and allocates is no cost of watching
         step()
     paused = 0.0
@@ -127,7 +127,7 @@ def _row(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[str,
     from rmsprop.doctor import watch
 
     seconds, least = (2.0, 3) if quick else (20.0, 7)
-    (_, plain), (optimizer, watched) = _training(build, make), _training(build, make)
+    (_, plain), (optimizer, watched) = _make_training(build, make), _make_training(build, make)
     with (
         tempfile.TemporaryDirectory() as folder,
         watch(optimizer, every=EVERY, to=folder, budget=None),

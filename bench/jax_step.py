@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 import rmsprop.jax
-from bench.timing import interleaved
+from bench.timing import time_interleaved
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -51,7 +51,7 @@ def stepper(tx: optax.GradientTransformation, size: int) -> Callable[[], None]:
 
 def measure(options: dict[str, Any], size: int, *, seconds: float) -> dict[str, float]:
     """Milliseconds of one step of both, and their ratio."""
-    times = interleaved(
+    times = time_interleaved(
         {
             "rmsprop": stepper(rmsprop.jax.rmsprop(1e-3, **options), size),
             "optax": stepper(optax.rmsprop(1e-3, **options), size),

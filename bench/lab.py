@@ -57,13 +57,13 @@ PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTi
 
 def main(quick: bool = False) -> dict[str, Any]:
     rounds = 5 if quick else 21
-    with serving() as port:
+    with serve_lab() as port:
         rows = [*in_the_server(port, rounds), bundle(), *in_the_browser(port, rounds)]
     return {"the lab": rows}
 
 
 @contextmanager
-def serving() -> Iterator[int]:
+def serve_lab() -> Iterator[int]:
     """Run `rmsprop lab` in a process of its own; yield its port."""
     words = [sys.executable, "-m", "rmsprop", "lab", "--port", "0", "--no-open"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -83,7 +83,7 @@ def row(what: str, value: float, unit: str, asked: float) -> dict[str, Any]:
     return {"what": what, "measured": value, "unit": unit, "asked, at most": asked}
 
 
-def timed(call: Callable[[int], Any], rounds: int) -> float:
+def time_calls(call: Callable[[int], Any], rounds: int) -> float:
     times = []
     for i in range(rounds):
         begin = time.perf_counter()
@@ -121,14 +121,14 @@ def in_the_server(port: int, rounds: int) -> list[dict[str, Any]]:
 
     post("run", run(0.5, 0.5, 0.5, 0.5))
     return [
-        row("server, all 4 runs new", timed(lambda i: post("run", run(*[0.01 + i / 1e4] * 4)), rounds), "ms", 30),
+        row("server, all 4 runs new", time_calls(lambda i: post("run", run(*[0.01 + i / 1e4] * 4)), rounds), "ms", 30),
         row(
             "server, 1 of 4 runs new",
-            timed(lambda i: post("run", run(0.02 + i / 1e4, 0.5, 0.5, 0.5)), rounds),
+            time_calls(lambda i: post("run", run(0.02 + i / 1e4, 0.5, 0.5, 0.5)), rounds),
             "ms",
             30,
         ),
-        row("server, heat map 64 x 64 x 500 steps", timed(lambda i: post("sweep", heat(i)), rounds), "ms", 300),
+        row("server, heat map 64 x 64 x 500 steps", time_calls(lambda i: post("sweep", heat(i)), rounds), "ms", 300),
     ]
 
 

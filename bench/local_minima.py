@@ -134,7 +134,7 @@ class Meter:
             raise Enough
         return values
 
-    def one(self, x: Array) -> float:
+    def value(self, x: Array) -> float:
         return float(self.many(np.asarray(x)[None])[0])
 
     def slopes(self, x: Array) -> Array:
@@ -167,17 +167,17 @@ def rmsprop_starts(meter: Meter, *, rule: Rule, lr: float = LR) -> None:
 
 def lbfgs_starts(meter: Meter) -> None:
     while True:
-        optimize.minimize(meter.one, meter.start(1)[0], jac=meter.slope, method="L-BFGS-B", bounds=meter.bounds)
+        optimize.minimize(meter.value, meter.start(1)[0], jac=meter.slope, method="L-BFGS-B", bounds=meter.bounds)
 
 
 def dual_annealing(meter: Meter) -> None:
     while True:
-        optimize.dual_annealing(meter.one, meter.bounds, rng=meter.rng, maxiter=10**6, maxfun=10**9)
+        optimize.dual_annealing(meter.value, meter.bounds, rng=meter.rng, maxiter=10**6, maxfun=10**9)
 
 
 def differential_evolution(meter: Meter) -> None:
     while True:
-        optimize.differential_evolution(meter.one, meter.bounds, rng=meter.rng)
+        optimize.differential_evolution(meter.value, meter.bounds, rng=meter.rng)
 
 
 def particle_swarm(meter: Meter) -> None:

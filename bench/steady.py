@@ -99,7 +99,7 @@ Key = tuple[str, str, int, int]
 
 
 @functools.cache
-def loaded(name: str, effort: Effort) -> tuple[Any, Any, int, int]:
+def load_task(name: str, effort: Effort) -> tuple[Any, Any, int, int]:
     """Return a task, its data, the epochs and the steps of one training; its session stays open in this process."""
     task = prepared(get(name), quick=effort.short, threads=1)
     task.session().__enter__()
@@ -112,7 +112,7 @@ def loaded(name: str, effort: Effort) -> tuple[Any, Any, int, int]:
 def train(key: Key, effort: Effort, lr: float) -> float:
     """Train once and return the score, NaN if it diverged."""
     name, label, _, seed = key
-    task, data, epochs, steps = loaded(name, effort)
+    task, data, epochs, steps = load_task(name, effort)
 
     def make(framework: str, params: Any, *, setting: Setting) -> Any:
         return stepper(CANDIDATES[label], steps, framework, params, lr=setting.lr)
@@ -256,7 +256,7 @@ def draw(points: Points, tasks: dict[str, Effort], labels: dict[str, dict[str, A
     plt.close(figure)
 
 
-def standing(rows: list[dict[str, Any]]) -> list[str]:
+def rank_candidates(rows: list[dict[str, Any]]) -> list[str]:
     """Return the candidates that nowhere lost the best metric, the widest mean plateau first; without Adam."""
     table = {(row["task"], row["candidate"]): row for row in rows}
     tasks = tuple(dict.fromkeys(row["task"] for row in rows))
@@ -283,7 +283,7 @@ def main(quick: bool = False, path: Path | None = None) -> dict[str, Any]:
         labels = tuple(CANDIDATES)
         for place, (name, effort) in enumerate((QUICK if quick else CHOOSING).items(), start=1):
             rows += measure(name, effort, labels, points, pool)
-            left = standing(rows)
+            left = rank_candidates(rows)
             if place >= HALVE_AFTER:
                 left = left[: max(2, len(left) // 2)]
             labels = tuple(dict.fromkeys((PLAIN, *left, ADAM, ADAM_LINEAR)))

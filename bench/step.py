@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import rmsprop
-from bench.timing import interleaved
+from bench.timing import time_interleaved
 from rmsprop import Rule, _step
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7, 3 * 10**7)
@@ -56,7 +56,7 @@ def against_limit(n: int, threads: int, seconds: float) -> dict[str, Any]:
         "limit": lambda: _step.core.move_bytes([param], [grad], [square], used),
         "tutorial": lambda: tutorial(param, grad, square),
     }
-    times = interleaved(candidates, per_round=max(1, 20_000 // n), seconds=seconds)
+    times = time_interleaved(candidates, per_round=max(1, 20_000 // n), seconds=seconds)
     row = {
         "parameters": n,
         "threads": threads,
@@ -96,7 +96,7 @@ def small_arrays(quick: bool) -> list[dict[str, Any]]:
         "tutorial": lambda: [tutorial(params[name], grads[name], cache[name]) for name in params],
     }
     cache = {name: np.ones_like(array) for name, array in params.items()}
-    times = interleaved(candidates, per_round=20, seconds=2 if quick else 8)
+    times = time_interleaved(candidates, per_round=20, seconds=2 if quick else 8)
     added = 1e6 * (times["step"] - times["kernel"])
     return [
         {

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["interleaved"]
+__all__ = ["time_interleaved"]
 
 
-def interleaved(
+def time_interleaved(
     candidates: dict[str, Callable[[], Any]], *, per_round: int, seconds: float, rounds: int = 7
 ) -> dict[str, float]:
     """Return the median seconds of one call of each candidate.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.timing import interleaved
+from bench.timing import time_interleaved
 from rmsprop import _core
 from rmsprop.torch import RMSprop
 
@@ -58,7 +58,7 @@ def steps_per_round(shapes: list[tuple[int, ...]]) -> int:
     return max(1, min(200, 20_000_000 // sum(math.prod(s) for s in shapes)))
 
 
-def compiled(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+def compile_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
     optimizer.step()  # state first: the compiler shall see a step, not its initialisation
     return torch.compile(optimizer.step)
 
@@ -84,9 +84,9 @@ def against_torch(quick: bool) -> list[dict[str, Any]]:
             "memory limit": memory_limit(parameters(shapes)),
         }
         if not quick or name in ("RL network", "30 M"):
-            candidates["torch.compile"] = compiled(torch.optim.RMSprop(parameters(shapes), lr=1e-4, foreach=True))
+            candidates["torch.compile"] = compile_step(torch.optim.RMSprop(parameters(shapes), lr=1e-4, foreach=True))
         candidates.update(peers(shapes))
-        times = interleaved(candidates, per_round=steps_per_round(shapes), seconds=1.5 if quick else 6)
+        times = time_interleaved(candidates, per_round=steps_per_round(shapes), seconds=1.5 if quick else 6)
         for other, seconds in times.items():
             rows.append(
                 {
@@ -143,7 +143,7 @@ def options(quick: bool) -> list[dict[str, Any]]:
         for label, kwargs in (("momentum", {"momentum": 0.9}), ("centered", {"centered": True})):
             if work == "Nature CNN" and quick:
                 continue
-            times = interleaved(
+            times = time_interleaved(
                 {
                     "rmsprop": RMSprop(parameters(shapes), lr=1e-4, **kwargs).step,
                     "torch": torch.optim.RMSprop(parameters(shapes), lr=1e-4, **kwargs).step,
@@ -161,7 +161,7 @@ def options(quick: bool) -> list[dict[str, Any]]:
             reference.step()
 
         ours = RMSprop(parameters(shapes), lr=1e-4, max_norm=1.0)
-        times = interleaved(
+        times = time_interleaved(
             {"rmsprop": ours.step, "torch": clip_and_step},
             per_round=steps_per_round(shapes),
             seconds=1.5 if quick else 5,
@@ -192,7 +192,7 @@ def storage(quick: bool) -> list[dict[str, Any]]:
     optimizers = {
         name: RMSprop(parameters([(count,)], dtype), lr=1e-4, **kwargs) for name, (dtype, kwargs) in kinds.items()
     }
-    times = interleaved(
+    times = time_interleaved(
         {name: optimizer.step for name, optimizer in optimizers.items()}, per_round=1, seconds=4 if quick else 15
     )
     rows = []
@@ -254,7 +254,7 @@ def a2c_update(quick: bool) -> list[dict[str, Any]]:
     theirs = update(lambda params: torch.optim.RMSprop(params, lr=7e-4, eps=1e-5))
     ours()
     theirs()
-    times = interleaved(
+    times = time_interleaved(
         {
             "ours": ours,
             "theirs": theirs,
@@ -284,7 +284,7 @@ def per_call(quick: bool) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     classes = {"rmsprop": RMSprop, "torch": torch.optim.RMSprop}
     steps = {f"{name} {n}": cls(parameters([(2, 2)] * n)).step for name, cls in classes.items() for n in (1, 101)}
-    times = interleaved(steps, per_round=50, seconds=1 if quick else 4)
+    times = time_interleaved(steps, per_round=50, seconds=1 if quick else 4)
     torch.set_num_threads(threads)
     rows = []
     for name, fixed_target, target in (("rmsprop", 3.5, 0.30), ("torch", None, None)):

@@ -41,7 +41,7 @@ def main(quick: bool = False) -> dict[str, Any]:
             path = Path(folder) / f"run.{suffix}"
             try:
                 draw = functools.partial(view.animate, runs, path, function=f, theme="dark")
-                times = [_timed(draw) for _ in range(rounds)]
+                times = [_time_call(draw) for _ in range(rounds)]
             except MissingDependency:
                 continue
             wall, processor = (min(column) for column in zip(*times, strict=True))
@@ -53,12 +53,12 @@ def main(quick: bool = False) -> dict[str, Any]:
             camera = Camera(Picture(scene, theme="dark", size=(640, 480), moving=True))
             drawn = [Image.fromarray(pixels).convert("RGB") for pixels in camera.film(scene.times(200))]
             path = Path(folder) / "plain.gif"
-            wall, _ = _timed(lambda: drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=20))
+            wall, _ = _time_call(lambda: drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=20))
             found["plain_save_of_drawn_frames"] = {"seconds": wall, "bytes": path.stat().st_size}
     return found
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, float]:
+def _time_call(call: Callable[[], Any]) -> tuple[float, float]:
     """Return seconds by the clock and of the processor."""
     begin, worked = time.perf_counter(), time.process_time()
     call()

@@ -48,7 +48,7 @@ the rule of one; `rmsprop dialects torch tensorflow1` says how two differ.
 
     {command}
 
-How far each is from its owner, and how that is known: [agreement](agreement.md).
+How far each is from its original, and how that is known: [agreement](agreement.md).
 
 ## The table
 

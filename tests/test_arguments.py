@@ -87,7 +87,7 @@ FRONT_ENDS = {
 }
 """Front end: its signature, a maker, what the made one shows, and a value for every argument.
 
-JAX's nesterov needs a momentum, and has a test of its own. Keras's arguments: tests/keras_suite_programs.py.
+JAX's nesterov needs a momentum, and has a test of its own. Keras's arguments: tests/keras_suite/suite_programs.py.
 """
 
 CASES = [(name, word) for name, (_, _, _, values) in FRONT_ENDS.items() for word in values]

@@ -206,7 +206,7 @@ BAD_PARAMS = [
     ([1.0, 2.0], InputTypeError, r"params\[0\]: float, expected a NumPy array"),
     ({"w": np.ones(2, dtype=int)}, InputTypeError, r"params\['w'\]: dtype int64, expected float32 or float64"),
     (READ_ONLY, InputError, "params: read-only"),
-    ([TWICE, TWICE], InputError, "same array stands in two places"),
+    ([TWICE, TWICE], InputError, "same array appears twice"),
 ]
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from pages import PAGES, ROOT, python_blocks, shell_lines
 
+pytestmark = pytest.mark.slow
 NEEDS = {
     "torch": ("torch",),
     "jax": ("jax", "optax"),

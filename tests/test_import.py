@@ -101,7 +101,13 @@ def test_dir_lists_every_public_module_without_loading_it():
     assert not EXTRAS & loaded
 
 
-@pytest.mark.parametrize("name", sorted(rmsprop._MODULES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in rmsprop._NEEDS else name
+        for name in sorted(rmsprop._MODULES)
+    ],
+)
 def test_a_module_loads_on_first_access(name):
     result = run_script(f"import rmsprop; print(rmsprop.{name}.__name__)")
     assert result.stdout.split() == [f"rmsprop.{name}"], result.stderr

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("optax", reason="optax is not installed")
+pytestmark = pytest.mark.slow
 
 PREAMBLE = """
 import jax, jax.numpy as jnp, numpy as np, optax

@@ -1,4 +1,4 @@
-"""rmsprop.keras.RMSprop is Keras's, in any dialect, on every backend: runs keras_suite_*.py with each."""
+"""rmsprop.keras.RMSprop replaces Keras's on each backend: runs tests/keras_suite with each, in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("keras", reason="keras is not installed")
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-SUITE = sorted(HERE.glob("keras_suite_*.py"))
+SUITE = sorted(HERE.glob("keras_suite/suite_*.py"))
 
 
 @pytest.mark.timeout(900)

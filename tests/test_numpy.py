@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import threading
 from collections import OrderedDict
 from fractions import Fraction
 
@@ -97,6 +100,68 @@ def test_empty_arrays_and_numbers_in_the_tree_are_taken():
     params = {"none": np.zeros((0, 3)), "one": np.zeros(())}
     rmsprop.RMSprop(params, lr=0.1).step({"none": np.zeros((0, 3)), "one": np.ones(())})
     assert params["one"] < 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        np.asfortranarray,
+        lambda g: np.repeat(g, 2, axis=1)[:, ::2],
+        lambda g: g.astype("float64"),
+        lambda g: g.astype("float16"),
+        lambda g: g.astype("longdouble"),
+        lambda g: g.astype("int64"),
+        lambda g: g.astype(">f4"),
+        lambda g: g.tolist(),
+        lambda g: g.view(np.matrix),
+    ],
+    ids=["order", "gaps", "float64", "float16", "longdouble", "int", "byte order", "list", "matrix"],
+)
+def test_a_gradient_in_another_form_is_copied(change):
+    ours, theirs = np.ones((3, 4), "float32"), np.ones((3, 4), "float32")
+    grad = np.round(4 * np.random.default_rng(0).standard_normal((3, 4))).astype("float32")
+    rmsprop.RMSprop({"w": ours}, lr=0.1).step({"w": change(grad)})
+    rmsprop.RMSprop({"w": theirs}, lr=0.1).step({"w": grad})
+    assert same_bits(ours, theirs)
+
+
+def test_a_finite_gradient_beyond_the_dtype_stays_finite():
+    param = np.ones(4, "float32")
+    rmsprop.RMSprop(param, lr=0.1).step(np.array([1e300, -1e300, np.inf, np.nan]))
+    np.testing.assert_allclose(param, [1 - 0.1 / math.sqrt(0.1), 1 + 0.1 / math.sqrt(0.1), np.nan, np.nan], rtol=1e-6)
+
+
+def test_steps_from_several_threads_add_up():
+    param = np.zeros(50_000)
+    optimizer = rmsprop.RMSprop(param, lr=0.0, dialect=Rule(rho=1.0, init="ones"))
+
+    def work():
+        for _ in range(50):
+            optimizer.step(np.ones(50_000), lr=2.0**-4)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (optimizer.step_count, optimizer.steps.tolist()) == (200, [200])
+    np.testing.assert_allclose(param, -200 * 2.0**-4, rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.skipif(not rmsprop.compiled(), reason="only the compiled step cannot be interrupted")
+def test_an_interrupt_never_separates_a_step_from_its_count():
+    optimizer = rmsprop.RMSprop(np.zeros(8), lr=0.1)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(100):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    optimizer.step(np.ones(8))
+            assert optimizer.step_count == optimizer.steps[0]
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 # ---- the learning rate -----------------------------------------------------------------------------------------------

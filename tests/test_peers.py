@@ -1,7 +1,7 @@
-"""Promise: a dialect is its owner. Every framework that can be run is stepped beside this library, or was recorded.
+"""Promise: a dialect gives the numbers of the original implementation, stepped beside this library or recorded.
 
 Which options are crossed, and every exception with its reason: peers/cases.py. What is compared and by which bound:
-peers/compare.py. `make peers` records the owners that cannot live beside the others.
+peers/compare.py. `make peers` records the original implementations that cannot live beside the others.
 """
 
 from __future__ import annotations
@@ -19,41 +19,43 @@ import rmsprop
 from peers import course, runs
 from peers.cases import ALL, CASES, RECORDED, of
 from peers.compare import WAY, figures, own_path, rule_of
-from peers.record import HERE, recorded
+from peers.record import HERE, load_recorded
 from rmsprop import dialects
 from rmsprop.errors import RuleError
 
 # The first of them waits for the processes of TensorFlow and Keras.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.peers]
 
 DOCS = Path(__file__).parents[1] / "docs"
 WHOLE = [case for case in CASES if "float64" in case.dtypes and case.first == 1]
 # A recording keeps the state that a step needs in float32 alone.
-SINGLE = [(case, dtype) for case in CASES for dtype in case.dtypes if case.owner not in RECORDED or dtype == "float32"]
+SINGLE = [
+    (case, dtype) for case in CASES for dtype in case.dtypes if case.upstream not in RECORDED or dtype == "float32"
+]
 
 
-def measured(case, dtype):
+def measure(case, dtype):
     try:
-        return runs.measured(case.label, dtype)
+        return runs.measure(case.label, dtype)
     except ModuleNotFoundError as missing:
         pytest.skip(str(missing))
 
 
 @pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.label)
 def test_a_hundred_float64_steps_end_where_the_owner_ends(case):
-    assert measured(case, "float64").way <= WAY, case.why
+    assert measure(case, "float64").way <= WAY, case.why
 
 
 @pytest.mark.parametrize(("case", "dtype"), SINGLE, ids=lambda it: getattr(it, "label", it))
-def test_one_step_is_the_owners_within_a_few_units_in_the_last_place(case, dtype):
-    found = measured(case, dtype)
-    assert found.steps == (2 if case.owner in RECORDED else course.STEPS - case.first + 1)
+def test_one_step_is_the_originals_within_a_few_units_in_the_last_place(case, dtype):
+    found = measure(case, dtype)
+    assert found.steps == (2 if case.upstream in RECORDED else course.STEPS - case.first + 1)
     assert found.step <= found.bound, case.why
 
 
-@pytest.mark.parametrize("owner", ALL)
-def test_the_course_tells_neighbouring_rules_apart(owner):
-    rule = rule_of(of(owner)[0])
+@pytest.mark.parametrize("upstream", ALL)
+def test_the_course_tells_neighbouring_rules_apart(upstream):
+    rule = rule_of(of(upstream)[0])
     path = own_path(rule)
     neighbours = [
         rule.replace(rho=rule.rho - 1e-6),
@@ -68,19 +70,19 @@ def test_the_course_tells_neighbouring_rules_apart(owner):
         assert way.max() > WAY, neighbour
 
 
-@pytest.mark.parametrize("owner", ALL)
-def test_a_rule_that_is_not_the_owners_is_noticed_in_one_step(owner):
-    case = of(owner)[0]
-    measured(case, "float32")
+@pytest.mark.parametrize("upstream", ALL)
+def test_a_rule_that_is_not_the_originals_is_noticed_in_one_step(upstream):
+    case = of(upstream)[0]
+    measure(case, "float32")
     path = runs.path_of(case, "float32")
     wrong = dataclasses.replace(case, ours={**case.ours, "rho": rule_of(case).rho - 1e-3})
     assert figures(wrong, path, "float32").step > 10 * figures(case, path, "float32").bound
 
 
-@pytest.mark.parametrize("owner", ALL)
-def test_every_option_of_an_owner_changes_where_it_ends(owner):
+@pytest.mark.parametrize("upstream", ALL)
+def test_every_option_of_an_original_changes_where_it_ends(upstream):
     ends = {}
-    for case in of(owner):
+    for case in of(upstream):
         ends.setdefault(rule_of(case), []).append(case.label)
     paths = [own_path(rule)[-1] for rule in ends]
     for i, one in enumerate(paths):
@@ -90,22 +92,22 @@ def test_every_option_of_an_owner_changes_where_it_ends(owner):
 
 def test_every_owner_that_was_run_is_here_and_no_other():
     assert {case.dialect for case in CASES} == {row.name for row in dialects.all() if row.evidence == "V"}
-    assert {case.owner for case in CASES} == set(ALL)
+    assert {case.upstream for case in CASES} == set(ALL)
     assert len({case.label for case in CASES}) == len(CASES)
     assert all(case.why for case in CASES if case.rounded or case.first > 1 or len(case.dtypes) == 1)
 
 
-@pytest.mark.parametrize("owner", RECORDED)
-def test_a_recording_names_its_version_and_this_course(owner):
-    head, paths = recorded(owner)
-    assert head["owner"] == owner
+@pytest.mark.parametrize("upstream", RECORDED)
+def test_a_recording_names_its_version_and_this_course(upstream):
+    head, paths = load_recorded(upstream)
+    assert head["upstream"] == upstream
     assert [part.isdecimal() for part in head["version"].split(".")] == [True] * 3
-    assert head["version"] in dialects.get(owner).source
-    assert head["course"]["digest"] == course.digest(), f"recorded on another course: make peers OWNERS={owner}"
+    assert head["version"] in dialects.get(upstream).source
+    assert head["course"]["digest"] == course.digest(), f"recorded on another course: make peers UPSTREAM={upstream}"
     assert (head["course"]["seed"], head["course"]["lrs"]) == (course.SEED, course.LRS.tolist())
     # Every case and no other: a changed option is a missing run.
-    assert set(paths) == {(case.label, dtype) for case in of(owner) for dtype in case.dtypes}
-    assert (HERE / f"{owner}.json").stat().st_size < 50_000
+    assert set(paths) == {(case.label, dtype) for case in of(upstream) for dtype in case.dtypes}
+    assert (HERE / f"{upstream}.json").stat().st_size < 50_000
 
 
 def test_a_recording_without_its_version_is_noticed(tmp_path, monkeypatch):
@@ -121,7 +123,7 @@ def test_a_recording_without_its_version_is_noticed(tmp_path, monkeypatch):
 
 
 def test_bitsandbytes_takes_momentum_and_ignores_it_and_here_it_is_refused():
-    _, paths = recorded("bitsandbytes")
+    _, paths = load_recorded("bitsandbytes")
     plain, momentum = paths["bitsandbytes", "float32"], paths["bitsandbytes momentum=0.9", "float32"]
     np.testing.assert_array_equal(momentum["param"], plain["param"])
     with pytest.raises(RuleError, match="silently ignores it"):
@@ -154,12 +156,12 @@ def test_tf_keras_legacy_moves_eps_when_momentum_is_set():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("owner", ["torch", "timm", "sb3"])
-def test_the_torch_front_end_walks_the_same_way_in_the_same_bits(owner, dtype):
+@pytest.mark.parametrize("upstream", ["torch", "timm", "sb3"])
+def test_the_torch_front_end_walks_the_same_way_in_the_same_bits(upstream, dtype):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from rmsprop.torch import RMSprop
 
-    for case in of(owner)[:: 3 if owner == "sb3" else 7]:
+    for case in of(upstream)[:: 3 if upstream == "sb3" else 7]:
         param = torch.nn.Parameter(torch.tensor(course.START, dtype=getattr(torch, dtype)))
         optimizer = RMSprop([param], lr=float(course.LRS[0]), dialect=rule_of(case))
         for grad, lr in zip(course.GRADS, course.LRS):
@@ -186,11 +188,11 @@ def test_the_page_of_agreement_is_current_and_nothing_is_further_off_than_it_say
         rows = agreement.rows()
     except ModuleNotFoundError as missing:
         pytest.skip(str(missing))
-    stated = agreement.stated()
-    assert {(row.dialect, row.owner) for row in rows} == set(stated), "run: python docs/agreement.py"
+    stated = agreement.read_page()
+    assert {(row.dialect, row.upstream) for row in rows} == set(stated), "run: python docs/agreement.py"
     assert {row.dialect for row in rows} == set(dialects.names())
     for row in rows:
-        how, settings, way, step, remarks = stated[row.dialect, row.owner]
+        how, settings, way, step, remarks = stated[row.dialect, row.upstream]
         assert [how, settings, remarks] == [row.how, str(row.settings), "; ".join(row.remarks)], row
         assert (way == "", step == "") == (row.way is None, row.step is None), row
         assert row.way is None or row.way <= float(way) <= WAY, row

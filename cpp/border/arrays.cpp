@@ -243,6 +243,9 @@ bool View::fits(PyObject* object, bool written, void*& at) const {
     if (exchange == nullptr) {
         View now;
         std::string why;
+        // A subclass may mean more than its numbers: a masked array has a mask.
+        static PyObject* const ndarray = PyObject_GetAttrString(PyImport_ImportModule("numpy"), "ndarray");
+        if (!written && reinterpret_cast<PyObject*>(Py_TYPE(object)) != ndarray) return false;
         if (!open_buffer(now, object, why) || (written && now.read_only)) return false;
         at = now.data;
         return now.element == element && now.same_shape(*this) && now.same_layout(*this) && now.aligned();

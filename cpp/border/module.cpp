@@ -118,7 +118,7 @@ NB_MODULE(_core, m) {
     // torch keeps parameters, and what hooks of theirs refer to, in C++ until after the interpreter has ended: an
     // optimizer's plan that is still alive then is no leak.
     nb::set_leak_warnings(false);
-    m.doc() = "The compiled step. cpp/kernel computes, cpp/border checks; rmsprop.reference is the specification.";
+    m.doc() = "The compiled step. cpp/kernel computes, cpp/border checks; rmsprop.formula is the specification.";
     nb::class_<border::Rule>(m, "Rule", "The switches of rmsprop.Rule, read once.")
         .def("__init__", &init_rule, nb::kw_only(), "rho"_a, "eps"_a, "eps_mode"_a, "centered"_a, "var_floor"_a,
              "bias_correction"_a, "buffer"_a, "momentum"_a, "nesterov"_a, "weight_decay"_a, "weight_decay_mode"_a,
@@ -130,6 +130,7 @@ NB_MODULE(_core, m) {
         .def(nb::init<const border::Rule&, nb::list, nb::list, nb::tuple, nb::object, std::uint64_t>(), "rule"_a,
              "params"_a, "states"_a, "keys"_a, "names"_a = nb::none(), "first"_a = 0)
         .def_ro("stepped", &border::Plan::stepped, "How many parameters the last step changed.")
+        .def_rw("calls", &border::Plan::calls, "Steps done; the kernel counts, so an interrupt cannot lose one.")
         .def("check", &border::Plan::check, "Refuse parameters and buffers that no step could take; write nothing.");
     m.def("step", &step, "plan"_a, "grads"_a, "args"_a, "strict"_a = true,
           "Do one step in place; return the global norm of the gradients, or NaN where nothing asked for it. Where not "

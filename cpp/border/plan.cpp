@@ -176,7 +176,8 @@ void Plan::fits(const View& view, const char* kind, std::size_t i) const {
     const View& param = held_[i * columns_].view;
     if (!view.same_shape(param))
         refuse("InputError", name(kind, i) + ": shape " + view.shape_text() + ", expected " + param.shape_text() +
-                                 " like " + name("params", i));
+                                 " like " + name("params", i) +
+                                 (view.size == param.size ? "; use reshape" + param.shape_text() : ""));
     if (!view.same_layout(param))
         refuse("InputError", name(kind, i) + ": " + view.layout_text() + ", expected " + param.layout_text() +
                                  " like " + name("params", i) + "; copy it into that memory order first");
@@ -270,7 +271,7 @@ void Plan::read_step_array() {
         rows_[i].step = {static_cast<std::int64_t*>(counts.data) + i, Element::int64};
 }
 
-void Plan::refuse_grad(nb::handle grad, std::size_t i) const {
+void* Plan::open_grad(nb::handle grad, std::size_t i) const {
     const View& p = held_[i * columns_].view;
     View g;
     std::string why;
@@ -279,6 +280,7 @@ void Plan::refuse_grad(nb::handle grad, std::size_t i) const {
         refuse("InputTypeError",
                name("grads", i) + ": " + dtype_text(g) + ", expected " + dtype_text(p) + " like " + name("params", i));
     fits(g, "grads", i);
+    return g.data;
 }
 
 void Plan::check() {
@@ -322,7 +324,7 @@ bool Plan::read(nb::handle grads, bool strict, Work& work) {
         void* at;
         if (!held_[i * columns_].view.fits(grad, false, at)) {
             if (!strict) return false;
-            refuse_grad(grad, i);
+            at = open_grad(grad, i);
         }
         Tensor& t = work.tensors.emplace_back(rows_[i].tensor);
         t.grad = at;

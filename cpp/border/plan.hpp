@@ -78,6 +78,7 @@ public:
 
     const Rule rule;
     std::size_t stepped = 0;  // tensors of the last step
+    std::int64_t calls = 0;   // steps done; counted here, where no signal of Python's can come between
 
 private:
     /// An array of the plan as it was when it was opened.
@@ -102,7 +103,7 @@ private:
     void open_row(std::size_t i);
     void read_buffer(rmsprop::Tensor& t, std::size_t i, std::size_t column);
     void read_step_array();
-    void refuse_grad(nanobind::handle grad, std::size_t i) const;
+    void* open_grad(nanobind::handle grad, std::size_t i) const;
     void sort_written();
     bool meets_written(const void* grad, std::size_t i);
     void check_overlap(const Work& work, bool with_grads) const;

@@ -72,6 +72,7 @@ nb::object step(Plan& plan, nb::list grads, const Args& args, bool strict) {
     }
     work.advance_steps();
     plan.stepped = work.tensors.size();
+    ++plan.calls;
     return nb::float_(norm);
 }
 

@@ -32,7 +32,7 @@ class Rule:
 
 
 class Plan:
-    """What `_core.Plan` is to the compiled step. Keeps no pointer, so it looks at everything at every step."""
+    """What `_core.Plan` is to the compiled step. It keeps no pointer, so it checks everything at every step."""
 
     def __init__(
         self,
@@ -44,20 +44,28 @@ class Plan:
         first: int = 0,
     ) -> None:
         self.rule, self.params, self.buffers, self.steps, self.names = rule.rule, params, buffers, steps, names
+        self.calls = 0
 
     def check(self) -> None:
-        """Refuse parameters and buffers that no step could take."""
+        """Raise for parameters and buffers that no step could take."""
         _check(self.rule, self.params, [None] * len(self.params), self.buffers, self.names, everything=True)
 
 
-def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) -> float:
+def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) -> float | None:
     """Do one step in place and return the global norm, as `_core.step` does; `args.threads` has nothing to act on."""
     if not math.isfinite(args.lr) or args.lr < 0:
         raise InputError(f"lr: {args.lr:g}, expected a finite number of at least 0")
     if not args.max_norm >= 0:
         raise InputError(f"max_norm: {args.max_norm:g}, expected a number of at least 0")
     rule, params, steps, scale = plan.rule, plan.params, plan.steps, args.scale
-    _check(rule, params, grads, plan.buffers, plan.names, everything=False)
+    if not strict and any(type(grad) is not np.ndarray for grad in grads if grad is not None):
+        return None
+    try:
+        _check(rule, params, grads, plan.buffers, plan.names, everything=False)
+    except InputError:
+        if strict:
+            raise
+        return None
     _check_steps(steps, len(params))
     norm = math.nan
     if args.max_norm > 0 or args.check_finite:
@@ -74,7 +82,7 @@ def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) 
     for i, grad in enumerate(grads):
         if grad is None:
             continue
-        # Overflow and NaN arrive in the arrays, as they do from the kernel, which knows no warnings.
+        # Overflow and NaN go into the arrays without a warning, as in the kernel.
         with np.errstate(all="ignore"):
             param, new = formula.step(
                 params[i],
@@ -90,6 +98,7 @@ def step(plan: Plan, grads: list[Array | None], args: Any, strict: bool = True) 
         for arrays, kind in zip(plan.buffers, rule.buffers):
             arrays[i][...] = new[kind]
         steps[i] += 1
+    plan.calls += 1
     return norm
 
 
@@ -230,7 +239,8 @@ def _writable(array: Array, label: str) -> None:
 
 def _fits(array: Array, label: str, param: Array, like: str) -> None:
     if array.shape != param.shape:
-        raise InputError(f"{label}: shape {array.shape}, expected {param.shape} like {like}")
+        hint = f"; use reshape{param.shape}" if array.size == param.size else ""
+        raise InputError(f"{label}: shape {array.shape}, expected {param.shape} like {like}{hint}")
     ours, theirs = _strides(array), _strides(param)
     if array.size > 1 and any(a != b and n != 1 for a, b, n in zip(ours, theirs, param.shape)):
         raise InputError(

@@ -28,7 +28,10 @@ def flatten(tree: Any, name: str = "params") -> tuple[list[Any], list[str], Stru
     """
     leaves: list[Any] = []
     paths: list[str] = []
-    return leaves, paths, _walk(tree, name, leaves, paths)
+    try:
+        return leaves, paths, _walk(tree, name, leaves, paths)
+    except RecursionError:
+        raise InputError(f"{name}: a tree that contains itself, or is nested too deeply") from None
 
 
 def _walk(tree: Any, path: str, leaves: list[Any], paths: list[str]) -> Structure:
@@ -44,7 +47,7 @@ def _walk(tree: Any, path: str, leaves: list[Any], paths: list[str]) -> Structur
 
 
 def leaves_like(structure: Structure, tree: Any, name: str = "grads", like: str = "params") -> list[Any]:
-    """Return the leaves of `tree`, which must be built like `structure`.
+    """Return the leaves of `tree`, which must be built like `structure`; a list in the place of a leaf is a leaf.
 
     Raises:
         InputError: Another structure; the message names the first place that differs.
@@ -56,8 +59,8 @@ def leaves_like(structure: Structure, tree: Any, name: str = "grads", like: str 
 
 def _collect(structure: Structure, tree: Any, leaves: list[Any], path: str, like: str) -> None:
     if structure is None:
-        if isinstance(tree, (dict, list, tuple)):
-            raise InputError(f"{path}: a {type(tree).__name__}, expected one array like {like}")
+        if isinstance(tree, dict):
+            raise InputError(f"{path}: a dict, expected one array like {like}")
         leaves.append(tree)
         return
     kind, keys, children = structure
@@ -70,7 +73,7 @@ def _collect(structure: Structure, tree: Any, leaves: list[Any], path: str, like
             value = tree.get(key, _MISSING)  # a defaultdict would make up what is missing
             if value is _MISSING:
                 _refuse_keys(tree, keys, path, like)
-            if child is None and not isinstance(value, (dict, list, tuple)):
+            if child is None and not isinstance(value, dict):
                 leaves.append(value)
             else:
                 _collect(child, value, leaves, f"{path}[{key!r}]", f"{like}[{key!r}]")
@@ -80,7 +83,7 @@ def _collect(structure: Structure, tree: Any, leaves: list[Any], path: str, like
     if len(tree) != keys:
         raise InputError(f"{path}: length {len(tree)}, expected {keys} like {like}")
     for i, (value, child) in enumerate(zip(tree, children)):
-        if child is None and not isinstance(value, (dict, list, tuple)):
+        if child is None and not isinstance(value, dict):
             leaves.append(value)
         else:
             _collect(child, value, leaves, f"{path}[{i}]", f"{like}[{i}]")

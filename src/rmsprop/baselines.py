@@ -64,7 +64,7 @@ class Baseline:
         statistic: The name of the buffer that estimates the size of the gradient, or None.
 
     Raises:
-        InputError: No array in `params`, one that cannot be written, one that stands twice, or an lr out of its domain.
+        InputError: No array in `params`, a read-only array, an array that appears twice, or an invalid lr.
         InputTypeError: A leaf that is no float32 or float64 ndarray.
     """
 
@@ -79,7 +79,7 @@ class Baseline:
         for leaf, path in zip(self._leaves, self._paths):
             _check_param(leaf, path)
         if len({id(leaf) for leaf in self._leaves}) < len(self._leaves):
-            raise InputError("params: the same array stands in two places and would be updated twice per step")
+            raise InputError("params: the same array appears twice and would be updated twice per step")
         self.lr = lr if callable(lr) else _number("lr", lr, 0.0)
         self.reset_state()
 
@@ -94,8 +94,8 @@ class Baseline:
         """Update the parameters in place, once.
 
         Args:
-            grads: Built like `params`, the same shapes, float32 or float64; None leaves its parameter alone. Read.
-            lr: For this step alone. Default: the optimizer's own.
+            grads: Built like `params`, the same shapes, float32 or float64; None leaves its parameter unchanged. Read.
+            lr: For this step only. Default: the optimizer's lr.
 
         Raises:
             InputError: Another structure or shape, or an lr out of its domain; nothing has changed then.

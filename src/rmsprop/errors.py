@@ -2,7 +2,7 @@
 
     RMSpropError
     ├── RuleError (ValueError)          a switch out of its domain, or switches that contradict each other
-    ├── InputError (ValueError)         an array or number the step refuses: shape, layout, overlap, range
+    ├── InputError (ValueError)         an array or number that a step cannot take: shape, layout, overlap, range
     │   └── InputTypeError (TypeError)  ... because of its type or dtype
     ├── StateError (ValueError)         a state that does not belong to these parameters or this rule
     │   └── FileError                   a file that cannot be read as what it claims to be
@@ -31,11 +31,11 @@ __all__ = [
 
 
 class RMSpropError(Exception):
-    """The root of the tree: catch it to catch everything this library refuses."""
+    """The base class: catch it to catch every error that this library raises on purpose."""
 
 
 class RMSpropWarning(UserWarning):
-    """Advice, given once: settings known to do harm. `RMSPROP_QUIET=1` or `rmsprop.doctor.quiet()` switches it off."""
+    """Settings known to do harm, warned of once. `RMSPROP_QUIET=1` or `rmsprop.doctor.quiet()` switches this off."""
 
 
 class RuleError(RMSpropError, ValueError):
@@ -43,7 +43,7 @@ class RuleError(RMSpropError, ValueError):
 
 
 class InputError(RMSpropError, ValueError):
-    """An array or number that a step refuses before it has changed anything."""
+    """An array or number that a step cannot take. It is raised before anything has changed."""
 
 
 class InputTypeError(InputError, TypeError):

@@ -7,7 +7,7 @@
 
 `step` is the composition of these, and no other Python code computes any part of the update. Where a caller needs the
 stages apart (XLA without temporaries, |g|^2 of complex numbers, effective learning rates, many rules at once), it calls
-the stages. The whole formula with every switch stands at the top of `rmsprop.rule`. Each line below is one IEEE
+the stages. The formula with every switch is at the top of `rmsprop.rule`. Each line below is one IEEE
 operation in the state's dtype (float32 or float64; 16-bit arrays are widened first), so NumPy gives the kernel's bits;
 a framework that fuses or contracts operations, as XLA does, gives the same numbers to a few units in the last place.
 
@@ -20,7 +20,7 @@ Four guards keep training finite and stable, and change nothing that other imple
 * the mean of a centered rule that is too near to the gradient to move goes one unit in the last place towards it.
   Otherwise it would stop up to 1 / (2 (1 - rho)) units away, and that gap would count as variance for ever. So the mean
   is never further than 1 / (1 - rho) units from the one in exact arithmetic, and the standard deviation neither.
-NaN and infinite gradients are not hidden: they arrive in the parameter as NaN.
+NaN and infinite gradients are not hidden: the parameter becomes NaN.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ def apply(
     if rule.buffer == "none":
         move = n.lr * unit
     else:
-        # lr stands inside the buffer or outside it; the other place holds an exact 1.
+        # lr is applied inside the buffer or outside it; the other factor is exactly 1.
         inside = n.lr * unit if rule.buffer == "lr" else unit
         buffer = new["momentum_buf"] = n.momentum * buffers["momentum_buf"] + inside
         move = inside + n.momentum * buffer if rule.nesterov == "post" else buffer
@@ -302,7 +302,7 @@ def apply(
     if rule.weight_decay_mode == "decoupled":
         param = (1.0 - n.lr * n.weight_decay) * param
     elif rule.weight_decay_mode == "decoupled_corrected":
-        param = (1.0 - _corrected(n.lr, n.lr_max, xp) * n.weight_decay) * param
+        param = (1.0 - _lr_squared_over_max(n.lr, n.lr_max, xp) * n.weight_decay) * param
     return param - move, new
 
 
@@ -361,8 +361,8 @@ def steady_length(rule: Rule, *, grad: float = 1.0) -> float:
     return float(grad / divisor) / (1.0 - rule.momentum) if divisor else 0.0
 
 
-def _corrected(lr: Any, lr_max: Any, xp: Any) -> Any:
-    """lr**2 / lr_max, and 0 before any lr was above 0."""
+def _lr_squared_over_max(lr: Any, lr_max: Any, xp: Any) -> Any:
+    """Return lr**2 / lr_max, or 0 as long as no lr was above 0."""
     if isinstance(lr_max, float):
         return lr * lr / lr_max if lr_max else 0.0 * lr
     return lr * lr / xp.where(lr_max == 0, 1.0, lr_max)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,13 @@ class RMSprop:
             _check_leaf(leaf, path)
         self._leaves: list[NDArray[Any]] = leaves
         self.steps = np.zeros(len(leaves), np.int64)
-        self._count = 0
         self.buffers: dict[str, list[NDArray[Any]]] = {
             name: [np.zeros_like(leaf, subok=False) for leaf in leaves] for name in self.rule.buffers
         }
         self._buffer_lists = tuple(self.buffers.values())
         self._fill()
         self._args = _step.StepArgs()
+        self._lock = threading.Lock()
         self._plan = self._new_plan()
         self._plan.check()
 
@@ -126,32 +127,41 @@ class RMSprop:
         """Do one step in place.
 
         Args:
-            grads: A tree built like `params`, each leaf of its parameter's shape, dtype and memory order, or None to
-                leave the parameter and its statistics alone. Read.
+            grads: A tree built like `params`, each leaf of its parameter's shape; None leaves a parameter and its
+                statistics unchanged. Read. A leaf of its parameter's dtype and memory order is used without a copy. In
+                another order, of another real dtype, or as a list of numbers it is copied.
             lr: This step's learning rate, in place of the one given at construction.
 
         Raises:
-            InputError: Another structure, shape or memory order, shared memory, an lr out of its domain, or, with
-                `check_finite`, a gradient that is not finite. Nothing has changed then.
-            InputTypeError: A leaf that is no array, or of another dtype. Nothing has changed then.
+            InputError: Another structure or shape, shared memory, an lr out of its domain, or, with `check_finite`, a
+                gradient that is not finite. Nothing has changed then.
+            InputTypeError: A leaf that is not an array of real numbers, or a masked array. Nothing has changed then.
         """
-        leaves = [grads] if self._structure is None else leaves_like(self._structure, grads)
-        if lr is None:
-            lr = self._lr(self._count) if callable(self._lr) else self._lr
-        if type(lr) is not float:
-            lr = _rate(lr)
-        lr_max = lr if lr > self.lr_max else self.lr_max
-        args = self._args
-        args.lr, args.lr_max, args.max_norm = lr, lr_max, self.max_norm
-        args.check_finite, args.threads = self.check_finite, self.threads
-        self.grad_norm = _step.core.step(self._plan, leaves, args)
-        self.lr_max = lr_max
-        self._count += 1
+        leaves = leaves_like(self._structure, grads)
+        with self._lock:
+            if lr is None:
+                lr = self._lr(self._plan.calls) if callable(self._lr) else self._lr
+            if type(lr) is not float:
+                lr = _rate(lr)
+            before = self.lr_max
+            args = self._args
+            args.lr, args.lr_max, args.max_norm = lr, max(lr, before), self.max_norm
+            args.check_finite, args.threads = self.check_finite, self.threads
+            self.lr_max = args.lr_max  # before the step: an interrupt after it must not lose it
+            try:
+                norm = _step.core.step(self._plan, leaves, args, False)
+                if norm is None:
+                    leaves = [_convert(*each) for each in zip(leaves, self._leaves, self._names)]
+                    norm = _step.core.step(self._plan, leaves, args)
+            except InputError:
+                self.lr_max = before
+                raise
+            self.grad_norm = norm
 
     @property
     def step_count(self) -> int:
         """Calls of `step` so far: what a function `lr` is called with next."""
-        return self._count
+        return self._plan.calls
 
     def effective_lr(self) -> Any:
         """Return lr / denominator for every element, as a tree like `params`: the factor of the gradient in a step.
@@ -159,7 +169,7 @@ class RMSprop:
         The denominator is that of the last step (bias correction included); before the first step it is that of the
         rule's start. It is infinite where the denominator is 0, which a step treats as an update of 0.
         """
-        lr = float(self.lr(max(self._count - 1, 0)) if callable(self.lr) else self.lr)
+        lr = float(self.lr(max(self.step_count - 1, 0)) if callable(self.lr) else self.lr)
         leaves = [
             formula.effective_lr(self.rule, buffers, lr, step=int(steps))
             for buffers, steps in zip(self._per_leaf(), self.steps)
@@ -172,20 +182,20 @@ class RMSprop:
 
     def reset_state(self) -> None:
         """Forget all statistics and counts, as if no step had been done; parameters stay."""
-        self._count = 0
+        self._plan.calls = 0
         self.lr_max = 0.0
         self.steps[:] = 0
         self._fill()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the whole state: what `load_state_dict` needs to go on with the same bits.
+        """Return a copy of the state: what `load_state_dict` needs to go on with the same bits.
 
         Keys: "rule" (JSON), "count", "lr_max", "steps" (int64 array) and "buffers", which maps "mean_sq['layer']" and
         so on to arrays.
         """
         return {
             "rule": self.rule.to_json(),
-            "count": self._count,
+            "count": self.step_count,
             "lr_max": self.lr_max,
             "steps": self.steps.copy(),
             "buffers": {key: array.copy(order="K") for key, array in self._named_buffers().items()},
@@ -204,14 +214,14 @@ class RMSprop:
         for key, array in self._named_buffers().items():
             array[...] = loaded.buffers[key]
         self.steps[:] = loaded.steps
-        self._count = loaded.count
+        self._plan.calls = loaded.count
         self.lr_max = loaded.lr_max
 
     def save(self, path: str | Path) -> None:
-        """Write parameters and state to a safetensors file, whole or not at all.
+        """Write parameters and state to a safetensors file, atomically.
 
         Raises:
-            OSError: The disk is full or the folder cannot be written; a file that stood there survives.
+            OSError: The disk is full or the folder cannot be written; an existing file keeps its old content.
         """
         params = {f"params{name}": leaf for name, leaf in zip(self._names, self._leaves)}
         _state.write(path, self.state_dict(), params)
@@ -232,11 +242,15 @@ class RMSprop:
             leaf[...] = params[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_plan", "_lock")}
+        return {**kept, "calls": self.step_count}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        calls = state.pop("calls")
         self.__dict__.update(state)
+        self._lock = threading.Lock()
         self._plan = self._new_plan()
+        self._plan.calls = calls
 
     def __repr__(self) -> str:
         elements = sum(leaf.size for leaf in self._leaves)
@@ -281,8 +295,26 @@ def _rate(lr: Any) -> float:
     return rate
 
 
+def _convert(grad: Any, param: NDArray[Any], name: str) -> Any:
+    """Copy a gradient into its parameter's dtype and memory order if it can be; the border explains what cannot."""
+    if isinstance(grad, np.ma.MaskedArray):
+        raise InputTypeError(f"grads{name}: a masked array, whose mask would be ignored; pass grad.filled(0)")
+    try:
+        array = np.asarray(grad)
+    except ValueError:  # a ragged list
+        return grad
+    if grad is None or array.dtype.kind not in "fiu" or array.shape != param.shape:
+        return grad if array.dtype.kind in "OSU" else array
+    copy = np.empty_like(param, subok=False)
+    with np.errstate(over="ignore"):
+        copy[...] = array
+    # A finite number stays finite, as in a step of it.
+    np.copyto(copy, np.copysign(np.finfo(copy.dtype).max, copy), where=np.isinf(copy) & np.isfinite(array))
+    return copy
+
+
 def _check_leaf(leaf: object, path: str) -> None:
-    if not isinstance(leaf, np.ndarray):
+    if not isinstance(leaf, np.ndarray) or isinstance(leaf, np.ma.MaskedArray):
         raise InputTypeError(f"{path}: {type(leaf).__name__}, expected a NumPy array")
     if leaf.dtype not in (np.float32, np.float64):
         raise InputTypeError(f"{path}: {leaf.dtype}, expected float32 or float64")
@@ -293,9 +325,13 @@ def _norm(max_norm: float | None) -> float:
         return 0.0
     if isinstance(max_norm, bool) or not isinstance(max_norm, numbers.Real):
         raise InputTypeError(f"max_norm: {max_norm!r}, expected a number or None")
-    if not math.isfinite(max_norm) or max_norm <= 0:
-        raise InputError(f"max_norm: {float(max_norm)}, expected a finite number above 0, or None for no clipping")
-    return float(max_norm)
+    try:
+        norm = float(max_norm)
+    except OverflowError:
+        norm = math.inf
+    if not math.isfinite(norm) or norm <= 0:
+        raise InputError(f"max_norm: {norm}, expected a finite number above 0, or None for no clipping")
+    return norm
 
 
 def _count(threads: int) -> int:

@@ -1,4 +1,4 @@
-"""The rule: which member of the RMSprop family a step is.
+"""The rule: which RMSprop variant a step computes.
 
 One step, for one parameter p with gradient g (arrays of one shape; every operation is elementwise):
 
@@ -14,16 +14,16 @@ One step, for one parameter p with gradient g (arrays of one shape; every operat
     p  <- (1 - lr weight_decay) p - D                                   weight_decay_mode "decoupled"
     p  <- (1 - lr^2 / lr_max weight_decay) p - D                        weight_decay_mode "decoupled_corrected"
 
-`centered` divides by the standard deviation instead of the root mean square. The hosts compute v - m^2, the difference
-of two nearly equal numbers, which rounding turns negative. This library keeps the variance itself, by the exact
-recurrence for an exponentially weighted variance (T. Finch, "Incremental calculation of weighted mean and variance",
-2009, section 9), which cannot become negative:
+`centered` divides by the standard deviation instead of the root mean square. Other implementations compute v - m^2, the
+difference of two nearly equal numbers, which rounding turns negative. This library keeps the variance itself, by the
+exact recurrence for an exponentially weighted variance (T. Finch, "Incremental calculation of weighted mean and
+variance", 2009, section 9), which cannot become negative:
 
     e  <- g - m;   m <- m + (1 - rho) e;   s <- rho (s + (1 - rho) e^2)       s = v - m^2 at every step
 
-Where the gradient hardly changes, this variance fades below what rounding lets be known of it. So it is kept at
-s >= u g^2, u the unit roundoff of the arithmetic (2^-24, in float64 2^-53; g^2 is v there, nearly), and no step is
-longer than lr |g| / (sqrt(u) |g| + eps).
+If the gradient hardly changes, the true variance becomes smaller than the rounding error. So it is kept at s >= u g^2,
+where u is the unit roundoff of the arithmetic (2^-24, in float64 2^-53). No step is then longer than
+lr |g| / (sqrt(u) |g| + eps).
 
 `bias_correction` divides v and m by 1 - rho^t in the literature. Dividing the recurrence instead gives the same numbers
 with one decay per step, rho_t = 1 - (1 - rho) / (1 - rho^t), so the kept statistics are the corrected ones and no
@@ -63,7 +63,7 @@ _FLAGS = ("centered", "bias_correction", "maximize")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Rule:
-    """Name one member of the family; immutable, hashable, comparable.
+    """The switches of one RMSprop variant; immutable, hashable, comparable.
 
     Attributes:
         rho: Decay of the moving averages, in [0, 1]; their memory is about 1 / (1 - rho) steps.
@@ -199,7 +199,7 @@ class Rule:
 
     @classmethod
     def from_json(cls, text: str) -> Rule:
-        """Read what `to_json` wrote. A missing switch takes its default; an unknown one is refused.
+        """Read what `to_json` wrote. A missing switch takes its default; an unknown one raises.
 
         Raises:
             RuleError: Not a JSON object, an unknown switch, or a rule that cannot exist.

@@ -1,4 +1,4 @@
-"""Which options each owner is run with, in its words and in this library's, and where it is known to differ."""
+"""Which options each original is run with, in its words and in this library's, and where it is known to differ."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ KEPT_IN_FLOAT32 = ("rho", "eps", "momentum")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run of one owner.
+    """One run of an original implementation.
 
     Attributes:
-        owner: What `owners` runs.
+        upstream: A name of `frameworks.RUNS`.
         dialect: Its name in this library.
-        options: The owner's options, in its words.
+        options: The original's options, in its words.
         ours: The same in this library's words.
-        doubles: Options that are Python floats reach the owner as NumPy float64.
-        rounded: Switches of the rule that the owner keeps in float32, also in a float64 run; here they are given as it
-            has them.
-        fresh: What the owner forms in float32 in a float32 run, where this library forms it in double and rounds it
+        doubles: Options that are Python floats reach the original as NumPy float64.
+        rounded: Switches of the rule that the original keeps in float32, also in a float64 run; here they are rounded.
+        fresh: What the original forms in float32 in a float32 run, where this library forms it in double and rounds it
             once: 1 - rho ("once") or 1 - rho**t ("each step").
-        raw: The owner keeps uncorrected averages, here they are kept corrected.
-        first: The first step that can be compared; the ones before are the owner's bug. From the second on, steps are
-            compared one by one, each from the owner's state.
-        dtypes: What the owner can do.
+        raw: The original keeps uncorrected averages, here they are kept corrected.
+        first: The first step to compare; the ones before show a bug of the original. From the second on, steps
+            are compared one by one, each from the original's state.
+        dtypes: What the original can do.
         why: The reason of every exception above.
     """
 
-    owner: str
+    upstream: str
     dialect: str
     options: dict[str, Any]
     ours: dict[str, Any]
@@ -45,13 +44,13 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The owner and its options, in a word or two each."""
+        """The original and its options, in a word or two each."""
         given = " ".join(f"{name}={value}" for name, value in self.options.items())
-        return f"{self.owner} {given}".rstrip() + " (doubles)" * self.doubles
+        return f"{self.upstream} {given}".rstrip() + " (doubles)" * self.doubles
 
 
-def _crossed(**axes: list[tuple[dict, dict]]) -> Iterator[tuple[dict, dict]]:
-    """Every combination of one entry per axis; an entry is (the owner's options, this library's)."""
+def _cross(**axes: list[tuple[dict, dict]]) -> Iterator[tuple[dict, dict]]:
+    """Every combination of one entry per axis; an entry is (the original's options, this library's)."""
     for entries in itertools.product(*axes.values()):
         theirs, ours = {}, {}
         for entry in entries:
@@ -72,7 +71,7 @@ DECAY = [OFF, _same(weight_decay=0.01)]
 
 def _torch() -> Iterator[Case]:
     upward = [OFF, _same(maximize=True)]
-    for theirs, ours in _crossed(momentum=MOMENTUM, centered=CENTERED, decay=DECAY, maximize=upward):
+    for theirs, ours in _cross(momentum=MOMENTUM, centered=CENTERED, decay=DECAY, maximize=upward):
         yield Case("torch", "torch", theirs, ours)
     yield Case("torch", "torch", {"alpha": 0.95, "eps": 1e-5}, {"rho": 0.95, "eps": 1e-5})
 
@@ -91,13 +90,13 @@ def _timm() -> Iterator[Case]:
         ),
     ]
     momentum = [*MOMENTUM, ({"momentum": 0.9, "lr_in_momentum": False}, {"momentum": 0.9, "buffer": "unit"})]
-    for theirs, ours in _crossed(momentum=momentum, centered=CENTERED, decay=places):
+    for theirs, ours in _cross(momentum=momentum, centered=CENTERED, decay=places):
         yield Case("timm", "timm", theirs, ours)
     yield Case("timm", "timm", {"alpha": 0.95, "eps": 1e-3}, {"rho": 0.95, "eps": 1e-3})
 
 
 def _sb3() -> Iterator[Case]:
-    for theirs, ours in _crossed(momentum=MOMENTUM, centered=CENTERED, decay=DECAY):
+    for theirs, ours in _cross(momentum=MOMENTUM, centered=CENTERED, decay=DECAY):
         yield Case("sb3", "sb3", theirs, ours)
     yield Case("sb3", "sb3", {"alpha": 0.95, "eps": 1e-5}, {"rho": 0.95, "eps": 1e-5})
 
@@ -106,7 +105,7 @@ def _optax() -> Iterator[Case]:
     eps = [OFF, ({"eps_in_sqrt": False}, {"eps_mode": "outside"})]
     momentum = [*MOMENTUM, ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": "post"})]
     start = [OFF, ({"initial_scale": 0.5}, {"init": 0.5}), _same(bias_correction=True)]
-    for theirs, ours in _crossed(eps=eps, centered=CENTERED, momentum=momentum, start=start):
+    for theirs, ours in _cross(eps=eps, centered=CENTERED, momentum=momentum, start=start):
         corrected = "bias_correction" in theirs
         spoilt = corrected and "centered" in theirs
         why = "the first corrected variance is 0: optax divides by eps or by a root of rounding noise" if spoilt else ""
@@ -128,7 +127,7 @@ def _keras() -> Iterator[Case]:
     for backend in ("tensorflow", "jax", "torch"):
         # On TensorFlow a Python number meets a float64 variable as float32; 2**-7 is the same number in both.
         decay = [OFF, _same(weight_decay=2.0**-7)] if backend == "tensorflow" else DECAY
-        for theirs, ours in _crossed(momentum=MOMENTUM, centered=CENTERED, decay=decay):
+        for theirs, ours in _cross(momentum=MOMENTUM, centered=CENTERED, decay=decay):
             yield Case(f"keras3-{backend}", "keras3", theirs, ours)
         yield Case(f"keras3-{backend}", "keras3", {"rho": 0.95, "epsilon": 1e-3}, {"rho": 0.95, "eps": 1e-3})
     yield Case(
@@ -139,7 +138,7 @@ def _keras() -> Iterator[Case]:
 
 def _tf_keras() -> Iterator[Case]:
     exact = [OFF, _same(weight_decay=2.0**-7)]
-    for theirs, ours in _crossed(momentum=MOMENTUM, centered=CENTERED, decay=exact):
+    for theirs, ours in _cross(momentum=MOMENTUM, centered=CENTERED, decay=exact):
         yield Case("tf-keras", "tf-keras", theirs, ours)
     yield Case("tf-keras", "tf-keras", {"rho": 0.95, "epsilon": 1e-3}, {"rho": 0.95, "eps": 1e-3})
     yield Case(
@@ -148,17 +147,17 @@ def _tf_keras() -> Iterator[Case]:
     )  # fmt: skip
 
 
-def _slots(owner: str, rho: str, numbers: dict[str, Any]) -> Iterator[Case]:
+def _slots(upstream: str, rho: str, numbers: dict[str, Any]) -> Iterator[Case]:
     """TensorFlow 1 and tf_keras's legacy optimizer: fused kernels, Python floats that become float32."""
     ours_of = {rho: "rho", "epsilon": "eps"}
-    rounded = KEPT_IN_FLOAT32 if owner == "tensorflow1" else ("rho", "momentum")
+    rounded = KEPT_IN_FLOAT32 if upstream == "tensorflow1" else ("rho", "momentum")
     chosen = (numbers, {ours_of[k]: v for k, v in numbers.items()})
-    for theirs, ours in [*_crossed(momentum=MOMENTUM, centered=CENTERED), chosen]:
+    for theirs, ours in [*_cross(momentum=MOMENTUM, centered=CENTERED), chosen]:
         # NumPy's float64 stays what it is; what the optimizer takes as its default is a Python float.
-        given = {rho: 0.9, "epsilon": 1e-10 if owner == "tensorflow1" else 1e-7, "momentum": 0.0, **theirs}
-        yield Case(owner, owner, given, ours, doubles=True, fresh="once")
+        given = {rho: 0.9, "epsilon": 1e-10 if upstream == "tensorflow1" else 1e-7, "momentum": 0.0, **theirs}
+        yield Case(upstream, upstream, given, ours, doubles=True, fresh="once")
         yield Case(
-            owner, owner, theirs, ours, fresh="once", rounded=rounded,
+            upstream, upstream, theirs, ours, fresh="once", rounded=rounded,
             why="Python floats become float32 tensors, also for float64 variables",
         )  # fmt: skip
 
@@ -173,7 +172,7 @@ def _legacy() -> Iterator[Case]:
 
 def _paddle() -> Iterator[Case]:
     why = "rho, epsilon and momentum are C++ floats, also in a float64 run"
-    for theirs, ours in _crossed(momentum=MOMENTUM, centered=CENTERED, decay=DECAY):
+    for theirs, ours in _cross(momentum=MOMENTUM, centered=CENTERED, decay=DECAY):
         yield Case("paddle", "paddle", theirs, ours, fresh="once", rounded=KEPT_IN_FLOAT32, why=why)
     # Exact in float32: nothing is rounded.
     theirs = {"rho": 0.875, "epsilon": 2.0**-20, "momentum": 0.75}
@@ -186,7 +185,7 @@ def _mlx() -> Iterator[Case]:
 
 
 def _bitsandbytes() -> Iterator[Case]:
-    for theirs, ours in _crossed(decay=DECAY, numbers=[OFF, ({"alpha": 0.9, "eps": 1e-3}, {"rho": 0.9, "eps": 1e-3})]):
+    for theirs, ours in _cross(decay=DECAY, numbers=[OFF, ({"alpha": 0.9, "eps": 1e-3}, {"rho": 0.9, "eps": 1e-3})]):
         yield Case("bitsandbytes", "bitsandbytes", theirs, ours, dtypes=("float32",), why="it has no float64")
     yield Case(
         "bitsandbytes", "bitsandbytes", {"momentum": 0.9}, {}, dtypes=("float32",),
@@ -196,7 +195,7 @@ def _bitsandbytes() -> Iterator[Case]:
 
 def _heavyball() -> Iterator[Case]:
     numbers = [OFF, ({"betas": [0.9, 0.95], "eps": 1e-3}, {"rho": 0.95, "eps": 1e-3})]
-    for theirs, ours in _crossed(decay=DECAY, numbers=numbers):
+    for theirs, ours in _cross(decay=DECAY, numbers=numbers):
         yield Case(
             "heavyball", "heavyball", theirs, ours, fresh="each step", dtypes=("float32",),
             why="the corrected decay is formed in float32, also for float64 parameters, which then differ by 5e-7",
@@ -225,6 +224,6 @@ CASES: tuple[Case, ...] = (
 )  # fmt: skip
 
 
-def of(owner: str) -> tuple[Case, ...]:
-    """Return the cases of an owner."""
-    return tuple(case for case in CASES if case.owner == owner)
+def of(upstream: str) -> tuple[Case, ...]:
+    """Return the cases of an original implementation."""
+    return tuple(case for case in CASES if case.upstream == upstream)

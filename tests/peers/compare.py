@@ -1,18 +1,18 @@
-"""What an owner's run is compared by: two figures, each with the bound that is promised.
+"""What an original implementation's run is compared by: two figures, each with the bound that is promised.
 
-**The way**, float64: this library runs the course on its own, beside the owner. The difference of the parameters is
+**The way**, float64: this library runs the course on its own, beside the original. The difference of the parameters is
 taken relative to the farthest that this element has been from 0, which is what rounding is relative to. Bound: WAY.
 
-**One step**, both dtypes: this library does one step from the owner's parameters and state, for every step of the run.
+**One step**, both dtypes: this library does one step from upstream's parameters and state, for every step of the run.
 The difference is counted in units in the last place of the largest term that was added up for the element, since the
 unit of a result that cancels out says nothing of how it was computed. The terms: the parameter before and after, the
 buffer, lr * grad / d. Bound: STEP units, with two additions that are derived and not chosen:
 
-* A centered owner takes m**2 from v. That turns an error of one unit in v into v / (v - m**2) of them, and the root
+* A centered original takes m**2 from v. That turns an error of one unit in v into v / (v - m**2) of them, and the root
   halves it: the term lr * grad / d counts as (v + eps) / (v - m**2 + eps) times as large. It is this library that is
   exact there (see `rmsprop.rule`).
-* An owner that forms 1 - rho in float32 weighs the new square otherwise than this library, which forms it in double and
-  rounds it once. The mean square is off by at most that, and its root by half of it: `fresh_gap`.
+* An original that computes 1 - rho in float32 weighs the new square in another way than this library, which computes
+  it in double and rounds it once. The mean square is off by at most that, and its root by half of it: `fresh_gap`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Path_ = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """How far an owner's run is from this library's.
+    """How far an original implementation's run is from this library's.
 
     Attributes:
         way: Largest relative difference over the whole float64 run, at the steps that the path holds; None where there
@@ -52,7 +52,7 @@ class Figures:
 
 
 def rule_of(case: Case) -> rmsprop.Rule:
-    """Return the rule of a case, with the numbers rounded that the owner rounds."""
+    """Return the rule of a case, with the numbers rounded that the original rounds."""
     rule = rmsprop.dialect(case.dialect, **case.ours)
     return rule.replace(**{name: float(np.float32(getattr(rule, name))) for name in case.rounded})
 
@@ -69,7 +69,7 @@ def own_path(rule: rmsprop.Rule, dtype: str = "float64") -> np.ndarray:
 
 
 def figures(case: Case, path: Path_, dtype: str) -> Figures:
-    """Measure one run of an owner."""
+    """Measure one run of an original implementation."""
     rule = rule_of(case)
     way = _way(own_path(rule), path) if dtype == "float64" and case.first == 1 else None
     bound = STEP + (fresh_gap(rule.rho, case.fresh) / 2 if dtype == "float32" else 0.0)
@@ -105,11 +105,11 @@ def _steps(case: Case, rule: rmsprop.Rule, path: Path_, dtype: str) -> list[floa
         if t in at and (t == 1 or t - 1 in at):
             before = None if t == 1 else {name: rows[at[t - 1]] for name, rows in path.items() if name != "steps"}
             after = {name: rows[at[t]] for name, rows in path.items() if name != "steps"}
-            differences.append(_one_step(case, rule, t, before, after, dtype))
+            differences.append(_measure_step(case, rule, t, before, after, dtype))
     return differences
 
 
-def _one_step(case: Case, rule: rmsprop.Rule, t: int, before: Path_ | None, after: Path_, dtype: str) -> float:
+def _measure_step(case: Case, rule: rmsprop.Rule, t: int, before: Path_ | None, after: Path_, dtype: str) -> float:
     param = START.astype(dtype) if before is None else before["param"].copy()
     start = param.astype(np.float64)
     optimizer = rmsprop.RMSprop(param, lr=float(LRS[0]), dialect=rule)
@@ -124,7 +124,7 @@ def _one_step(case: Case, rule: rmsprop.Rule, t: int, before: Path_ | None, afte
     unit = _units(rule, optimizer, t, start, kept, dtype)
     difference = np.abs(after["param"].astype(np.float64) - param) / unit
     if case.first > 1:
-        # What the owner's bug made NaN stays NaN.
+        # What the original's bug made NaN stays NaN.
         difference = difference[np.isfinite(start)]
     return float(np.max(difference))
 

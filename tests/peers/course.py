@@ -1,6 +1,6 @@
-"""The run that every owner and this library do: a start, gradients over ten decades, an lr that changes at every step.
+"""The run that all do: a start, gradients over ten decades, a learning rate that changes at every step.
 
-Every number is exact in float32, so no owner sees another one than this library does, whatever it rounds on its way.
+Every number is exact in float32, so no original sees another one than this library does, whatever it rounds on its way.
 The numbers come from `random.Random`, whose sequence Python promises, so a recording needs to name no more than SEED.
 """
 

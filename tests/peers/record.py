@@ -1,7 +1,7 @@
-"""Run an owner over the course and keep what it did.
+"""Run an original implementation over the course and keep what it did.
 
-`python -m peers.record OWNER` writes tests/peers/OWNER.json, a few steps of every case, for owners that the tests
-cannot import; `python -m peers.record OWNER,OWNER FILE.npz` writes every step, for the tests that wait for it.
+`python -m peers.record NAME` writes tests/peers/NAME.json, a few steps of every case, for those that the tests cannot
+import; `python -m peers.record NAME,NAME FILE.npz` writes every step, for the tests that wait for it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from peers import course, owners
+from peers import course, frameworks
 from peers.cases import RECORDED, Case, of
 
 Path_ = dict[str, np.ndarray]
-"""What a run leaves: "steps" (int array) and, for each array of the owner, its value after these steps, a row each."""
+"""What a run leaves: "steps" (int array) and the value of each array after these steps, a row each."""
 
 Paths = dict[tuple[str, str], Path_]
 """By the label of a case and the dtype."""
@@ -31,7 +31,7 @@ def run(case: Case, dtype: str, steps: Sequence[int] = range(1, course.STEPS + 1
     """Run one case; return the parameters and the state after the steps asked for."""
     options = {k: np.float64(v) if case.doubles and type(v) is float else v for k, v in case.options.items()}
     rows: list[dict[str, np.ndarray]] = []
-    for t, snapshot in enumerate(owners.RUNS[case.owner][0](options, dtype), start=1):
+    for t, snapshot in enumerate(frameworks.RUNS[case.upstream][0](options, dtype), start=1):
         if t in steps:
             rows.append({name: _array(value, dtype) for name, value in snapshot.items()})
     return {"steps": np.array(steps), **{name: np.stack([row[name] for row in rows]) for name in rows[0]}}
@@ -40,23 +40,23 @@ def run(case: Case, dtype: str, steps: Sequence[int] = range(1, course.STEPS + 1
 def _array(value: Any, dtype: str) -> np.ndarray:
     array = np.array(value.detach().numpy() if hasattr(value, "detach") else value)
     if array.dtype != dtype:
-        raise TypeError(f"the owner keeps {array.dtype}, expected {dtype}")
+        raise TypeError(f"the original keeps {array.dtype}, expected {dtype}")
     return array.reshape(-1)
 
 
-def record(owner: str) -> dict[str, Any]:
-    """Return what the file of a recorded owner holds."""
+def record(upstream: str) -> dict[str, Any]:
+    """Return what the file of a recorded original holds."""
     runs = []
-    for case in of(owner):
+    for case in of(upstream):
         for dtype in case.dtypes:
-            # One step from the owner's own state is what float32 is judged by; in float64 it is the whole way.
+            # One step from the original's own state is what float32 is judged by; in float64 it is the whole way.
             path = run(case, dtype, course.KEPT)
             names = ("steps", "param") if dtype == "float64" else tuple(path)
             runs.append({"options": case.options, "dtype": dtype} | {name: _numbers(path[name]) for name in names})
     return {
-        "owner": owner,
-        "distribution": owners.RUNS[owner][1],
-        "version": owners.version(owner),
+        "upstream": upstream,
+        "distribution": frameworks.RUNS[upstream][1],
+        "version": frameworks.version(upstream),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "course": {
@@ -86,47 +86,47 @@ def _rows(text: str) -> str:
 
 
 def keep(names: Sequence[str], file: str | Path) -> None:
-    """Write every step of every case of some owners; `kept` reads it."""
+    """Write every step of every case of some original implementations; `load_kept` reads it."""
     arrays = {
-        f"{owner}/{i}/{dtype}/{name}": rows
-        for owner in names
-        for i, case in enumerate(of(owner))
+        f"{upstream}/{i}/{dtype}/{name}": rows
+        for upstream in names
+        for i, case in enumerate(of(upstream))
         for dtype in case.dtypes
         for name, rows in run(case, dtype).items()
     }
     np.savez(file, **arrays)
 
 
-def kept(names: Sequence[str], file: str | Path) -> Paths:
+def load_kept(names: Sequence[str], file: str | Path) -> Paths:
     """Read what `keep` wrote."""
-    paths: Paths = {(case.label, dtype): {} for owner in names for case in of(owner) for dtype in case.dtypes}
+    paths: Paths = {(case.label, dtype): {} for upstream in names for case in of(upstream) for dtype in case.dtypes}
     with np.load(file) as arrays:
         for key in arrays.files:
-            owner, i, dtype, name = key.split("/")
-            paths[of(owner)[int(i)].label, dtype][name] = arrays[key]
+            upstream, i, dtype, name = key.split("/")
+            paths[of(upstream)[int(i)].label, dtype][name] = arrays[key]
     return paths
 
 
-def recorded(owner: str) -> tuple[dict[str, Any], Paths]:
-    """Read the file of a recorded owner: what it says of itself, and the runs."""
-    head = json.loads((HERE / f"{owner}.json").read_text(encoding="utf-8"))
+def load_recorded(upstream: str) -> tuple[dict[str, Any], Paths]:
+    """Read the file of a recorded original: what it says of itself, and the runs."""
+    head = json.loads((HERE / f"{upstream}.json").read_text(encoding="utf-8"))
     paths: Paths = {}
     for entry in head.pop("runs"):
-        label, dtype = Case(owner, owner, entry.pop("options"), {}).label, entry.pop("dtype")
+        label, dtype = Case(upstream, upstream, entry.pop("options"), {}).label, entry.pop("dtype")
         paths[label, dtype] = {name: np.array(rows, int if name == "steps" else dtype) for name, rows in entry.items()}
     return head, paths
 
 
 def main(words: list[str]) -> None:
-    owner, *file = words
+    upstream, *file = words
     if file:
-        keep(owner.split(","), file[0])
+        keep(upstream.split(","), file[0])
         return
-    if owner not in RECORDED:
-        raise SystemExit(f"{owner}: expected one of {', '.join(RECORDED)}")
-    target = HERE / f"{owner}.json"
-    target.write_text(_rows(json.dumps(record(owner))) + "\n", encoding="utf-8")
-    print(f"{target.name}: {owners.version(owner)}, {target.stat().st_size / 1e3:.0f} kB")
+    if upstream not in RECORDED:
+        raise SystemExit(f"{upstream}: expected one of {', '.join(RECORDED)}")
+    target = HERE / f"{upstream}.json"
+    target.write_text(_rows(json.dumps(record(upstream))) + "\n", encoding="utf-8")
+    print(f"{target.name}: {frameworks.version(upstream)}, {target.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every owner's runs, wherever they come from: this process, another one, or a file."""
+"""Every original's runs, wherever they come from: this process, another one, or a file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from peers import owners
+from peers import frameworks
 from peers.cases import APART, CASES, LIVE, Case
 from peers.compare import Figures, figures
-from peers.record import Path_, Paths, kept, recorded, run
+from peers.record import Path_, Paths, load_kept, load_recorded, run
 
 BY_LABEL = {case.label: case for case in CASES}
 
@@ -22,35 +22,35 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
-def how(owner: str) -> str:
-    """Say where an owner's runs come from."""
+def how(upstream: str) -> str:
+    """Say where an original implementation's runs come from."""
     apart = {name for names in APART.values() for name in names}
-    return "live" if owner in LIVE or owner in apart else "recorded"
+    return "live" if upstream in LIVE or upstream in apart else "recorded"
 
 
-def version(owner: str) -> str:
-    """Return the version of the owner that is compared with."""
-    return owners.version(owner) if how(owner) == "live" else recorded(owner)[0]["version"]
+def version(upstream: str) -> str:
+    """Return the version of the original that is compared with."""
+    return frameworks.version(upstream) if how(upstream) == "live" else load_recorded(upstream)[0]["version"]
 
 
 def path_of(case: Case, dtype: str) -> Path_:
     """Return the run of a case.
 
     Raises:
-        ModuleNotFoundError: The owner is not installed.
+        ModuleNotFoundError: The original is not installed.
     """
-    if case.owner in LIVE:
-        owners.version(case.owner)
+    if case.upstream in LIVE:
+        frameworks.version(case.upstream)
         return run(case, dtype)
-    return _paths(case.owner)[case.label, dtype]
+    return _paths(case.upstream)[case.label, dtype]
 
 
 @functools.cache
-def _paths(owner: str) -> Paths:
+def _paths(upstream: str) -> Paths:
     for backend, names in APART.items():
-        if owner in names:
+        if upstream in names:
             return _all_apart()[backend].result()
-    return recorded(owner)[1]
+    return load_recorded(upstream)[1]
 
 
 @functools.cache
@@ -63,7 +63,7 @@ def _all_apart() -> dict[str, Future[Paths]]:
 def _apart(backend: str) -> Paths:
     names = APART[backend]
     for name in names:
-        owners.version(name)
+        frameworks.version(name)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "runs.npz"
         done = subprocess.run(
@@ -76,11 +76,11 @@ def _apart(backend: str) -> Paths:
         )
         if done.returncode:
             raise RuntimeError(f"{', '.join(names)}:\n{done.stderr[-4000:]}")
-        return kept(names, file)
+        return load_kept(names, file)
 
 
 @functools.cache
-def measured(label: str, dtype: str) -> Figures:
+def measure(label: str, dtype: str) -> Figures:
     """Measure a case, by its label."""
     case = BY_LABEL[label]
     return figures(case, path_of(case, dtype), dtype)

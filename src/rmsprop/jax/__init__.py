@@ -1,9 +1,9 @@
 """RMSprop for JAX: an optax gradient transformation, in any dialect.
 
-    tx = rmsprop.jax.rmsprop(1e-3)                          optax.rmsprop, word for word
-    tx = rmsprop.jax.rmsprop(1e-3, dialect="tensorflow1")   TensorFlow 1, number for number
+    tx = rmsprop.jax.rmsprop(1e-3)                          same signature as optax.rmsprop
+    tx = rmsprop.jax.rmsprop(1e-3, dialect="tensorflow1")   the numbers of TensorFlow 1
 
-The arithmetic is `rmsprop.reference`, in float32 or float64; XLA fuses it. What this file adds is the form that XLA
+The arithmetic is `rmsprop.formula`, in float32 or float64; XLA fuses it. What this file adds is the form that XLA
 compiles without a temporary array: see `_step.py`. Numbers that are traced (`optax.inject_hyperparams`) stay traced.
 
 Bytes per float32 parameter and step on a CPU, jitted with donation: 28 (XLA writes one array per loop), as optax.
@@ -11,6 +11,7 @@ Bytes per float32 parameter and step on a CPU, jitted with donation: 28 (XLA wri
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ Array = Any
 Tree = Any
 
 _NUMBERS = {"decay": ("rho", 0.5), "eps": ("eps", 1e-8), "initial_scale": ("init", 0.0), "momentum": ("momentum", 0.5)}
-"""optax's word of a number -> this library's, and what stands in for a traced one while the rule is selected."""
+"""optax's name of a number -> this library's, and the value used for a traced one while the rule is selected."""
 _WORDS = {"rho": "decay", "init": "initial_scale", "eps_mode": "eps_in_sqrt"}
 
 
@@ -77,12 +78,12 @@ def rmsprop(
     v <- decay v + (1 - decay) g^2;  update = -lr g / sqrt(v + eps), and what the switches of `rmsprop.Rule` add.
 
     Args:
-        learning_rate: At least 0: a number, a traced scalar, or an optax schedule of the step counted from 0. None: the
+        learning_rate: A number, a traced scalar, or an optax schedule of the step counted from 0. None: the
             dialect's own, if it has one; "optax" has none.
         decay: Decay of the moving averages, in [0, 1]. None, here and below: the dialect's own (optax: 0.9).
         eps: In units of grad**2 inside the root, of grad outside (optax: 1e-8).
         initial_scale: The mean square before the first step, in units of grad**2 (optax: 0).
-        eps_in_sqrt: Whether eps stands inside the root (optax: True).
+        eps_in_sqrt: Whether eps is inside the root (optax: True).
         centered: Divide by the standard deviation of the gradient instead of its root mean square.
         momentum: Decay of the momentum buffer (optax: no buffer).
         nesterov: Add momentum * buffer once more.
@@ -93,11 +94,11 @@ def rmsprop(
     Returns:
         `init(params)` -> `RMSpropState`, float32 statistics for 16-bit parameters; `update(grads, state, params=None)`
         -> updates of the gradients' dtype, to add to the parameters, and the new state. Only weight decay reads
-        `params`. A leaf None of the gradients leaves its parameter and statistics alone.
+        `params`. A gradient of None leaves its parameter and statistics unchanged.
 
     Raises:
-        RuleError: A rule that cannot exist, or an option that the dialect's host does not have.
-        InputError: lr is negative or not finite; in `update`: params missing, another structure or shape.
+        RuleError: A rule that cannot exist, or an option that the dialect does not have.
+        InputError: lr is not finite; in `update`: params missing, another structure or shape.
         InputTypeError: A leaf that is not floating, or complex with a rule that is not defined for it.
 
     Example:
@@ -154,7 +155,7 @@ def scale_by_rms(
 
     Source: google-deepmind/optax, optax/_src/transform.py, 0.2.8.
     """
-    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
+    return _as_scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, None, None, None, bias_correction,
                             dialect=dialect), "scale_by_rms")  # fmt: skip
 
 
@@ -172,11 +173,11 @@ def scale_by_stddev(
 
     As `scale_by_rms`, with centered=True.
     """
-    return _scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
+    return _as_scaling(rmsprop(1.0, decay, eps, initial_scale, eps_in_sqrt, True, None, None, bias_correction,
                             dialect=dialect), "scale_by_stddev")  # fmt: skip
 
 
-def _scaling(transformation: Transformation, name: str) -> Transformation:
+def _as_scaling(transformation: Transformation, name: str) -> Transformation:
     """Turn a step down of length 1 into the scaled gradient."""
     rule = transformation.rule
     if rule.buffer != "none" or rule.weight_decay or rule.maximize:
@@ -186,25 +187,27 @@ def _scaling(transformation: Transformation, name: str) -> Transformation:
         updates, state = transformation.update(updates, state, params, **extra)
         return jax.tree.map(jnp.negative, updates), state
 
-    return _named(transformation.init, update, rule, transformation.dialect)
+    return _make_transformation(transformation.init, update, rule, transformation.dialect)
 
 
-def _named(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
+def _make_transformation(init: Any, update: Any, rule: Rule, dialect: str) -> Transformation:
     transformation = Transformation(init, update)
     transformation.rule, transformation.dialect = rule, dialect
     return transformation
 
 
-def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, Array]) -> Transformation:
+def _transformation(selection: Selection, learning_rate: Any, numbers_: dict[str, Array]) -> Transformation:
     rule, row = selection.rule, selection.row
-    lr = learning_rate if callable(learning_rate) else _checked_lr(learning_rate)
-    complex_fits = row is None or row.complex == "abs2"
-    if isinstance(lr, float) and not traced:
+    lr = learning_rate if callable(learning_rate) else _check_lr(learning_rate)
+    if isinstance(lr, float) and not numbers_:
         _advice.warn(_advice.advise(rule, lr), stacklevel=4)
+    # Numbers in arrays are arguments of the compiled update: other values compile nothing again.
+    stand_ins = {switch: stand_in for switch, stand_in in _NUMBERS.values() if switch in numbers_}
+    compiled = _compile_update(rule.replace(**stand_ins), row is None or row.complex == "abs2")
 
     def init(params: Tree) -> RMSpropState:
         def zeros(buffer: str) -> Callable[[Array], Array]:
-            start = traced.get("init", rule.init_value) if buffer in ("mean_sq", "grad_var") else 0.0
+            start = numbers_.get("init", rule.init_value) if buffer in ("mean_sq", "grad_var") else 0.0
             return lambda param: jnp.full_like(param, start, dtype=state_dtype(param, buffer))
 
         buffers = {FIELDS[name]: jax.tree.map(zeros(name), params) for name in rule.buffers}
@@ -217,19 +220,30 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
                 f"state: a {type(state).__name__}, expected the RMSpropState that init returned; "
                 "rmsprop.jax.from_optax(state, rule) converts the state of optax.rmsprop"
             )
-        reads = rule.weight_decay_mode != "none"
-        if reads and params is None:
+        if rule.weight_decay_mode == "none":
+            params = None
+        elif params is None:
             raise InputError(
                 f"params: None, expected the parameters: weight decay of the mode {rule.weight_decay_mode!r} reads "
                 "them; call update(grads, state, params)"
             )
-        now = lr(state.count) if callable(lr) else lr
-        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
-        lr_max = None if state.lr_max is None else jnp.maximum(state.lr_max, now)
+        return compiled(updates, state, params, lr(state.count) if callable(lr) else lr, numbers_)
 
+    return _make_transformation(init, update, rule, selection.dialect)
+
+
+@functools.lru_cache(maxsize=256)
+def _compile_update(rule: Rule, complex_fits: bool) -> Callable[..., tuple[Tree, RMSpropState]]:
+    """Return the update of a rule as one compiled call; inside another jit it is a part of that one."""
+
+    def update(
+        updates: Tree, state: RMSpropState, params: Tree, lr: Any, numbers_: dict[str, Array]
+    ) -> tuple[Tree, RMSpropState]:
+        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
+        lr_max = None if state.lr_max is None else jnp.maximum(state.lr_max, lr)
         paths, structure = jax.tree_util.tree_flatten_with_path(updates, is_leaf=lambda leaf: leaf is None)
         kept = [_like(structure, getattr(state, FIELDS[name]), f"state.{FIELDS[name]}") for name in rule.buffers]
-        leaves = _like(structure, params, "params") if reads else [None] * len(paths)
+        leaves = [None] * len(paths) if params is None else _like(structure, params, "params")
         deltas, news = [], []
         for (path, grad), param, *arrays in zip(paths, leaves, *kept):
             buffers = dict(zip(rule.buffers, arrays))
@@ -239,8 +253,8 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
                     _check_complex(name, rule, complex_fits)
                 _check_grad(name, grad, param, buffers)
                 dtype = buffers[rule.buffers[0]].dtype
-                live = {name: _cast(value, dtype) for name, value in traced.items() if name != "init"}
-                n = formula.numbers_of(rule, lr=_cast(now, dtype), step=count, lr_max=_cast(lr_max, dtype), **live)
+                given = {switch: _cast(value, dtype) for switch, value in numbers_.items() if switch != "init"}
+                n = formula.numbers_of(rule, lr=_cast(lr, dtype), step=count, lr_max=_cast(lr_max, dtype), **given)
                 step = complex_step if jnp.iscomplexobj(grad) else real_step
                 delta, buffers = step(grad, param, buffers, rule, n)
             deltas.append(None if grad is None else delta.astype(grad.dtype))
@@ -248,11 +262,11 @@ def _transformation(selection: Selection, learning_rate: Any, traced: dict[str, 
         trees = {FIELDS[name]: structure.unflatten([new[name] for new in news]) for name in rule.buffers}
         return structure.unflatten(deltas), RMSpropState(count, **trees, lr_max=lr_max)
 
-    return _named(init, update, rule, selection.dialect)
+    return jax.jit(update, inline=True)
 
 
 def _choose(word: str, flag: bool | None, on: str, off: str) -> str | None:
-    """Return the switch that a flag of optax's stands for."""
+    """Return the switch that a flag of optax sets."""
     if flag not in (None, True, False):
         raise RuleError(f"{word}={flag!r}, expected True or False")
     return None if flag is None else on if flag else off
@@ -268,6 +282,7 @@ def _split_traced(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple
             traced[switch] = value
             value = getattr(dialect, switch) if isinstance(dialect, Rule) else stand_in
         elif isinstance(value, jax.Array):
+            traced[switch] = value
             value = value.item()
         options[switch] = value
     if "momentum" in traced and isinstance(dialect, Rule) and dialect.buffer == "none":
@@ -275,14 +290,14 @@ def _split_traced(given: Mapping[str, Any], dialect: str | Rule | None) -> tuple
     return options, traced
 
 
-def _checked_lr(lr: Any) -> Any:
+def _check_lr(lr: Any) -> Any:
     if isinstance(lr, bool) or not (isinstance(lr, (numbers.Real, jax.Array)) or getattr(lr, "shape", None) == ()):
         raise InputTypeError(f"learning_rate: {lr!r}, expected a number, a scalar array or a schedule")
     if isinstance(lr, jax.Array):
         return lr
     lr = float(lr)
-    if not math.isfinite(lr) or lr < 0:
-        raise InputError(f"learning_rate: {lr}, expected a finite number of at least 0; a Rule can maximize")
+    if not math.isfinite(lr):
+        raise InputError(f"learning_rate: {lr}, expected a finite number")
     return lr
 
 

@@ -1,7 +1,7 @@
 """RMSprop for Keras 3: an optimizer for all three backends, in any dialect.
 
-    model.compile(optimizer=rmsprop.keras.RMSprop(1e-3), ...)                        Keras's own, word for word
-    model.compile(optimizer=rmsprop.keras.RMSprop(2.5e-4, dialect="tensorflow1"))    TensorFlow 1, number for number
+    model.compile(optimizer=rmsprop.keras.RMSprop(1e-3), ...)                        same signature as Keras
+    model.compile(optimizer=rmsprop.keras.RMSprop(2.5e-4, dialect="tensorflow1"))    the numbers of TensorFlow 1
 
 The arithmetic is `rmsprop.formula` in Keras's operations; on the torch backend, variables on the CPU take the
 compiled step. Statistics are float32, also for 16-bit variables, or float64.
@@ -9,8 +9,8 @@ compiled step. Statistics are float32, also for 16-bit variables, or float64.
 Variables, in Keras's order and under Keras's names: `<w>_velocity` (mean_sq), `<w>_momentum` and
 `<w>_average_gradient`. A centered rule keeps `<w>_variance` in place of the velocity: what Keras computes as
 velocity - average_gradient**2, which rounding turns negative. Saved uncentered states are Keras's own, both ways. A
-centered one carries a mark, by which Keras leaves it alone; Keras's is converted when it is loaded, and
-`keras_weights` converts the other way.
+centered state carries a mark, so that Keras does not load it as its own. A centered state of Keras is converted when
+it is loaded; `keras_weights` converts the other way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ except ImportError as error:
 from rmsprop import _advice, formula
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
-from rmsprop.keras._saving import Saved, decayed
+from rmsprop.keras._saving import Saved, add_weight_decay
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names, select
 
@@ -66,12 +66,12 @@ class RMSprop(Saved):
             contradicts a `Rule`. Default: "keras3".
 
     Attributes:
-        rule: The member of the family. Read only, with `rho`, `momentum`, `epsilon` and `centered`.
+        rule: The `Rule`. Read only, with `rho`, `momentum`, `epsilon` and `centered`.
 
     Raises:
-        RuleError: A rule that cannot exist, or an option that the dialect's host does not have.
-        InputTypeError: In `build`: a variable that is not floating; in `apply`: a gradient that names rows, for a
-            dialect whose host updates these rows only.
+        RuleError: A rule that cannot exist, or an option that the dialect does not have.
+        InputTypeError: In `build`: a variable that is not floating; in `apply`: a sparse gradient, for a dialect
+            that updates only its rows.
 
     Example:
         >>> import keras, numpy as np, rmsprop.keras
@@ -199,7 +199,7 @@ class RMSprop(Saved):
 
     def _rule_of(self, variable: Any) -> Rule:
         rule = self.rule
-        return rule if not rule.weight_decay or self._use_weight_decay(variable) else decayed(rule, 0.0)
+        return rule if not rule.weight_decay or self._use_weight_decay(variable) else add_weight_decay(rule, 0.0)
 
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any

@@ -13,14 +13,14 @@ from rmsprop.errors import StateError
 from rmsprop.formula import bias_divisor
 from rmsprop.rule import Rule
 
-__all__ = ["Saved", "decayed"]
+__all__ = ["Saved", "add_weight_decay"]
 
 _MARK = "rule"
 
 
 @functools.lru_cache(maxsize=64)
-def decayed(rule: Rule, strength: float) -> Rule:
-    """The rule with this weight decay, in its own place, or in Keras's where it has none."""
+def add_weight_decay(rule: Rule, strength: float) -> Rule:
+    """Return the rule with this weight decay, where the rule applies it, or where Keras does if the rule has none."""
     if rule.weight_decay == strength:
         return rule
     mode = "decoupled" if rule.weight_decay_mode == "none" else rule.weight_decay_mode
@@ -38,7 +38,7 @@ class Saved(keras.optimizers.Optimizer):
     @property
     def rule(self) -> Rule:
         """The rule that a step of a variable with weight decay follows."""
-        return decayed(self._rule, float(self.weight_decay or 0.0))
+        return add_weight_decay(self._rule, float(self.weight_decay or 0.0))
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs for the same optimizer without its state."""

@@ -1,4 +1,4 @@
-"""The compiled step for the variables of Keras's torch backend that live on the CPU."""
+"""The compiled step for CPU variables of Keras's torch backend."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Each owner's optimizer over the course: a generator that yields, after every step, its parameters and its state.
+"""Each original optimizer over the course: a generator that yields its parameters and state after every step.
 
-The state is named in this library's words: mean_sq, mean_grad, momentum_buf, as far as the owner keeps them, with the
-sign that subtracts it from the parameter. An owner is imported when it runs.
+The state is named in this library's words: mean_sq, mean_grad, momentum_buf, as far as the original keeps them, with
+the sign that subtracts it from the parameter. An original implementation is imported when it runs.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def torch(options: Options, dtype: str) -> Iterator[Snapshot]:
 def timm(options: Options, dtype: str) -> Iterator[Snapshot]:
     if not (ALONE / "timm").is_dir():
         raise ModuleNotFoundError(f"no timm in {ALONE}: `make test` puts it there", name="timm")
-    owner = _alone(ALONE / "timm" / "optim", "rmsprop_tf").RMSpropTF
-    return _torch_family(owner, options, dtype, TORCH_WORDS)
+    upstream = _alone(ALONE / "timm" / "optim", "rmsprop_tf").RMSpropTF
+    return _torch_family(upstream, options, dtype, TORCH_WORDS)
 
 
 def sb3(options: Options, dtype: str) -> Iterator[Snapshot]:
     (folder,) = importlib.util.find_spec("stable_baselines3").submodule_search_locations
-    owner = _alone(Path(folder) / "common" / "sb2_compat", "rmsprop_tf_like").RMSpropTFLike
-    return _torch_family(owner, options, dtype, TORCH_WORDS)
+    upstream = _alone(Path(folder) / "common" / "sb2_compat", "rmsprop_tf_like").RMSpropTFLike
+    return _torch_family(upstream, options, dtype, TORCH_WORDS)
 
 
 def _alone(folder: Path, module: str) -> Any:
@@ -93,17 +93,17 @@ def heavyball(options: Options, dtype: str) -> Iterator[Snapshot]:
 
 def optax(options: Options, dtype: str) -> Iterator[Snapshot]:
     import jax
-    import optax as owner
+    import optax as upstream
 
     with jax.enable_x64(dtype == "float64"):
         table = jax.numpy.asarray(LRS, dtype)
-        transformation = owner.rmsprop(lambda count: table[count], **options)
+        transformation = upstream.rmsprop(lambda count: table[count], **options)
         param = jax.numpy.asarray(START, dtype)
         state = transformation.init(param)
         update = jax.jit(transformation.update)
         for grad in jax.numpy.asarray(GRADS, dtype):
             updates, state = update(grad, state)
-            param = owner.apply_updates(param, updates)
+            param = upstream.apply_updates(param, updates)
             kept = {key: value for part in state for key, value in part._asdict().items()}
             snapshot = {"param": param, "mean_sq": kept["nu"]}
             snapshot |= {"mean_grad": kept["mu"]} if "mu" in kept else {}
@@ -111,17 +111,17 @@ def optax(options: Options, dtype: str) -> Iterator[Snapshot]:
 
 
 def jax(options: Options, dtype: str, *, name: str = "rmsprop") -> Iterator[Snapshot]:
-    import jax as owner
+    import jax as upstream
     from jax.example_libraries import optimizers
 
-    with owner.enable_x64(dtype == "float64"):
-        table = owner.numpy.asarray(LRS, dtype)
+    with upstream.enable_x64(dtype == "float64"):
+        table = upstream.numpy.asarray(LRS, dtype)
         init, update, params_of = getattr(optimizers, name)(lambda i: table[i], **options)
-        state = init(owner.numpy.asarray(START, dtype))
-        update = owner.jit(update)
-        for t, grad in enumerate(owner.numpy.asarray(GRADS, dtype)):
+        state = init(upstream.numpy.asarray(START, dtype))
+        update = upstream.jit(update)
+        for t, grad in enumerate(upstream.numpy.asarray(GRADS, dtype)):
             state = update(t, grad, state)
-            kept = dict(zip(("param", "mean_sq", "momentum_buf"), owner.tree.leaves(state)))
+            kept = dict(zip(("param", "mean_sq", "momentum_buf"), upstream.tree.leaves(state)))
             yield {**kept, "param": params_of(state)}
 
 
@@ -145,10 +145,10 @@ def keras3(options: Options, dtype: str) -> Iterator[Snapshot]:
 
 def tf_keras(options: Options, dtype: str) -> Iterator[Snapshot]:
     import tensorflow as tf
-    import tf_keras as owner
+    import tf_keras as upstream
 
     variable = tf.Variable(START, dtype=dtype)
-    optimizer = owner.optimizers.RMSprop(LRS[0], **options)
+    optimizer = upstream.optimizers.RMSprop(LRS[0], **options)
     kept = {"mean_sq": "_velocities", "mean_grad": "_average_gradients", "momentum_buf": "_momentums"}
     for grad, lr in zip(GRADS, LRS):
         optimizer.learning_rate = float(lr)
@@ -162,10 +162,10 @@ SLOTS = {"mean_sq": "rms", "mean_grad": "mg", "momentum_buf": "momentum"}
 
 def tf_keras_legacy(options: Options, dtype: str) -> Iterator[Snapshot]:
     import tensorflow as tf
-    import tf_keras as owner
+    import tf_keras as upstream
 
     variable = tf.Variable(START, dtype=dtype)
-    optimizer = owner.optimizers.legacy.RMSprop(LRS[0], **options)
+    optimizer = upstream.optimizers.legacy.RMSprop(LRS[0], **options)
     for grad, lr in zip(GRADS, LRS):
         optimizer.learning_rate = float(lr)
         optimizer.apply_gradients([(tf.constant(grad, dtype), variable)])
@@ -191,17 +191,17 @@ def tensorflow1(options: Options, dtype: str) -> Iterator[Snapshot]:
 
 
 def paddle(options: Options, dtype: str) -> Iterator[Snapshot]:
-    import paddle as owner
+    import paddle as upstream
 
-    owner.set_device("cpu")
-    param = owner.create_parameter(START.shape, dtype)
+    upstream.set_device("cpu")
+    param = upstream.create_parameter(START.shape, dtype)
     param.set_value(START.astype(dtype))
-    optimizer = owner.optimizer.RMSProp(float(LRS[0]), parameters=[param], **options)
+    optimizer = upstream.optimizer.RMSProp(float(LRS[0]), parameters=[param], **options)
     kept = {"mean_sq": "mean_square", "momentum_buf": "momentum"}
     kept |= {"mean_grad": "mean_grad"} if options.get("centered") else {}
     for grad, lr in zip(GRADS, LRS):
         optimizer.set_lr(float(lr))
-        (param * owner.to_tensor(grad.astype(dtype))).sum().backward()
+        (param * upstream.to_tensor(grad.astype(dtype))).sum().backward()
         optimizer.step()
         optimizer.clear_grad()
         state = optimizer.state_dict()
@@ -210,11 +210,11 @@ def paddle(options: Options, dtype: str) -> Iterator[Snapshot]:
 
 def mlx(options: Options, dtype: str) -> Iterator[Snapshot]:
     import mlx.core as mx
-    import mlx.optimizers as owner
+    import mlx.optimizers as upstream
 
     mx.set_default_device(mx.cpu)
     params = {"w": mx.array(START.astype(dtype), dtype=getattr(mx, dtype))}
-    optimizer = owner.RMSprop(float(LRS[0]), **options)
+    optimizer = upstream.RMSprop(float(LRS[0]), **options)
     for grad, lr in zip(GRADS, LRS):
         optimizer.learning_rate = float(lr)
         params = optimizer.apply_gradients({"w": mx.array(grad.astype(dtype), dtype=params["w"].dtype)}, params)
@@ -240,13 +240,13 @@ RUNS: dict[str, tuple[Callable[..., Iterator[Snapshot]], str]] = {
     "bitsandbytes": (bitsandbytes, "bitsandbytes"),
     "heavyball": (heavyball, "heavyball"),
 }
-"""An owner's run and the distribution that it comes from."""
+"""An original implementation's run and the distribution that it comes from."""
 
 
-def version(owner: str) -> str:
+def version(upstream: str) -> str:
     """Return the version that is installed, without the label of a build: 2.13.0."""
-    path = [str(ALONE)] if owner == "timm" else sys.path
-    found = next(iter(importlib.metadata.distributions(name=RUNS[owner][1], path=path)), None)
+    path = [str(ALONE)] if upstream == "timm" else sys.path
+    found = next(iter(importlib.metadata.distributions(name=RUNS[upstream][1], path=path)), None)
     if found is None:
-        raise ModuleNotFoundError(f"{RUNS[owner][1]} is not installed", name=RUNS[owner][1])
+        raise ModuleNotFoundError(f"{RUNS[upstream][1]} is not installed", name=RUNS[upstream][1])
     return found.version.split("+")[0]

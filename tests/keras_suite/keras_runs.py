@@ -1,4 +1,4 @@
-"""What the tests of the Keras front end share on every backend: variables, gradients, and runs of them in float64."""
+"""Variables, gradients and runs in float64, on any backend of Keras."""
 
 from __future__ import annotations
 
@@ -11,19 +11,8 @@ SHAPES = ((7, 5), (5,), (3, 2, 4))
 to_numpy = keras.ops.convert_to_numpy
 
 
-@pytest.fixture(name="float64", autouse=True)
-def float64_fixture():
-    keras.config.set_floatx("float64")
-    yield
-    keras.config.set_floatx("float32")
-
-
-@pytest.fixture(name="float32")
-def float32_fixture(float64):
-    keras.config.set_floatx("float32")
-
-
-def only(backend):
+def only_on(backend):
+    """Mark a test of one backend."""
     return pytest.mark.skipif(backend != BACKEND, reason=f"the {backend} backend only")
 
 
@@ -45,14 +34,14 @@ def run(optimizer, steps=100, dtype="float64", before=None):
     params = variables(dtype)
     if before is not None:
         before(optimizer, params)
-    apply = jitted(optimizer, params) if BACKEND == "jax" else lambda grads: optimizer.apply(grads, params)
+    apply = compile_apply(optimizer, params) if BACKEND == "jax" else lambda grads: optimizer.apply(grads, params)
     for t, grads in enumerate(gradients(steps, dtype)):
         optimizer.learning_rate = lr_at(t)
         apply(grads)
     return [to_numpy(p) for p in params]
 
 
-def jitted(optimizer, params):
+def compile_apply(optimizer, params):
     """What `fit` does on the JAX backend: one compiled step, the state handed in and out."""
     import jax
 
@@ -70,6 +59,6 @@ def jitted(optimizer, params):
     return apply
 
 
-def close(mine, theirs, rtol=1e-12):
+def assert_close(mine, theirs, rtol=1e-12):
     for a, b in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)

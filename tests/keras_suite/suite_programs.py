@@ -1,4 +1,4 @@
-"""Promise: on each backend a Keras program runs as with Keras's RMSprop, saves and resumes; test_keras.py runs this."""
+"""On each backend a Keras program runs as with Keras's RMSprop, saves and resumes; test_keras.py runs this file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import pytest
 import rmsprop
 import rmsprop.keras as ours
 from cases import ULP
-from kerasing import (
+from keras_suite.keras_runs import (
     BACKEND,
-    close,
-    float32_fixture,  # noqa: F401
-    float64_fixture,  # noqa: F401
+    assert_close,
     gradients,
     lr_at,
     run,
@@ -212,11 +210,11 @@ def test_fit_compiles():
 
 @pytest.mark.usefixtures("float32")
 def test_keras_own_tests_pass_with_this_optimizer_in_its_place(monkeypatch):
-    owner = pytest.importorskip("keras.src.optimizers.rmsprop_test", reason="keras ships no tests")
+    upstream = pytest.importorskip("keras.src.optimizers.rmsprop_test", reason="keras ships no tests")
     import unittest
 
-    monkeypatch.setattr(owner, "RMSprop", ours.RMSprop)
-    suite = unittest.defaultTestLoader.loadTestsFromModule(owner)
+    monkeypatch.setattr(upstream, "RMSprop", ours.RMSprop)
+    suite = unittest.defaultTestLoader.loadTestsFromModule(upstream)
     result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
     assert result.testsRun >= 6
     assert result.wasSuccessful(), result.failures + result.errors
@@ -243,7 +241,7 @@ def test_a_run_changes_over_to_keras_and_back_in_its_middle(options):
             now.load_own_variables(store)
         now.learning_rate = lr_at(t)
         now.apply(grads, params)
-    close([to_numpy(p) for p in params], expected, rtol=1e-11)
+    assert_close([to_numpy(p) for p in params], expected, rtol=1e-11)
 
 
 def test_keras_leaves_the_state_of_a_centered_rule_alone():

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("jax", reason="jax is not installed")
 pytest.importorskip("optax", reason="optax is not installed")
+pytestmark = pytest.mark.peers
 
 RUN = """
 import unittest

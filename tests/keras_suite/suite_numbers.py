@@ -1,4 +1,4 @@
-"""Promise: on each backend the numbers are Keras's, or the reference's in another dialect; test_keras.py runs this."""
+"""On each backend the numbers are Keras's, or the formula's in another dialect; test_keras.py runs this file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import pytest
 import rmsprop
 import rmsprop.keras as ours
 from cases import MINGLED
-from kerasing import (
+from keras_suite.keras_runs import (
     BACKEND,
-    close,
-    float32_fixture,  # noqa: F401
-    float64_fixture,  # noqa: F401
+    assert_close,
     gradients,
     lr_at,
-    only,
+    only_on,
     run,
     to_numpy,
     variables,
@@ -42,11 +40,11 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_float64_is_keras_within_1e_12_over_100_steps_of_a_changing_lr(options):
-    close(run(ours.RMSprop(0.01, **options)), run(keras.optimizers.RMSprop(0.01, **options)))
+    assert_close(run(ours.RMSprop(0.01, **options)), run(keras.optimizers.RMSprop(0.01, **options)))
 
 
 @pytest.mark.parametrize("rule", MINGLED, ids=repr)
-def test_every_rule_is_the_reference(rule):
+def test_each_rule_gives_the_numbers_of_the_formula(rule):
     mine = run(ours.RMSprop(0.01, dialect=rule), steps=20)
     for i, (param, got) in enumerate(zip(variables(), mine)):
         param = to_numpy(param)
@@ -68,10 +66,10 @@ def test_excluded_variables_do_not_decay(dialect):
     excluded = run(ours.RMSprop(weight_decay=0.25, dialect=dialect), steps=5, before=exclude)
     without = run(ours.RMSprop(dialect=dialect), steps=5)
     everywhere = run(ours.RMSprop(weight_decay=0.25, dialect=dialect), steps=5)
-    close(excluded, [*without[:2], everywhere[2]])
+    assert_close(excluded, [*without[:2], everywhere[2]])
     assert not np.array_equal(without[2], everywhere[2])
     if dialect == "keras3":
-        close(excluded, run(keras.optimizers.RMSprop(weight_decay=0.25), steps=5, before=exclude))
+        assert_close(excluded, run(keras.optimizers.RMSprop(weight_decay=0.25), steps=5, before=exclude))
 
 
 def embedding_after_a_repeated_row(optimizer):
@@ -99,14 +97,14 @@ def test_rows_that_a_gradient_names_twice_are_summed_before_they_are_squared():
 
 
 @pytest.mark.usefixtures("float32")
-@only("tensorflow")
+@only_on("tensorflow")
 def test_keras_on_tensorflow_squares_such_rows_before_it_sums_them():
     # mean_sq is .1 * (1**2 + 1**2), half of what it is for the row's gradient of 2: the step is sqrt(2) times as long.
     after = embedding_after_a_repeated_row(keras.optimizers.RMSprop(0.1))
     np.testing.assert_allclose(after[2], 1 - 0.1 * 2 / np.sqrt(0.1 * 2), rtol=1e-5)
 
 
-@only("tensorflow")
+@only_on("tensorflow")
 def test_a_dialect_that_updates_named_rows_only_is_refused_for_them():
     import tensorflow as tf
 
@@ -165,13 +163,13 @@ def test_a_stateless_step_leaves_what_it_was_given_alone():
     state = [keras.ops.convert_to_tensor(to_numpy(v).copy()) for v in optimizer.variables]
     grads = gradients(1)[0]
     new, _ = optimizer.stateless_apply(state, grads, given)
-    close([to_numpy(g) for g in given], [to_numpy(v) for v in params], rtol=0)
+    assert_close([to_numpy(g) for g in given], [to_numpy(v) for v in params], rtol=0)
     optimizer.apply(grads, params)
-    close([to_numpy(n) for n in new], [to_numpy(v) for v in params])
+    assert_close([to_numpy(n) for n in new], [to_numpy(v) for v in params])
 
 
 @pytest.mark.usefixtures("float32")
-@only("torch")
+@only_on("torch")
 @pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not built")
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"centered": True}, {"weight_decay": 0.1}], ids=str)
 def test_cpu_variables_take_the_kernel_and_have_the_bits_of_the_numpy_front_end(options):
@@ -181,14 +179,14 @@ def test_cpu_variables_take_the_kernel_and_have_the_bits_of_the_numpy_front_end(
     numpy_optimizer = rmsprop.RMSprop(params, lr=0.1, dialect=optimizer.rule)
     for t, grads in enumerate(gradients(10, "float32")):
         numpy_optimizer.step([to_numpy(g) for g in grads], lr=float(np.float32(lr_at(t))))
-    close(mine, params, rtol=0)
+    assert_close(mine, params, rtol=0)
 
 
-@only("torch")
+@only_on("torch")
 @pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not built")
-def test_what_the_kernel_cannot_take_is_stepped_by_the_reference(monkeypatch):
+def test_what_the_kernel_cannot_take_is_stepped_by_the_formula(monkeypatch):
     from rmsprop.keras import _torch
 
     kernel = run(ours.RMSprop(0.01, momentum=0.9), steps=5)
     monkeypatch.setattr(_torch, "_READY", False)
-    close(run(ours.RMSprop(0.01, momentum=0.9), steps=5), kernel, rtol=1e-14)
+    assert_close(run(ours.RMSprop(0.01, momentum=0.9), steps=5), kernel, rtol=1e-14)

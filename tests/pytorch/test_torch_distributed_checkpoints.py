@@ -121,8 +121,7 @@ def test_a_centered_state_that_torch_trained_on_is_not_mixed_with_an_older_varia
     train(theirs, 3, start=3)
     assert "grad_var" in theirs.state_dict()["state"][0]  # torch keeps unknown entries
     twin = copy.deepcopy(model)
-    for each, optimizer in ((model, RMSprop(model.parameters(), **options)),
-                            (twin, TorchRMSprop(twin.parameters(), **options))):  # fmt: skip
+    for optimizer in (RMSprop(model.parameters(), **options), TorchRMSprop(twin.parameters(), **options)):
         optimizer.load_state_dict(theirs.state_dict())
         train(optimizer, 3, start=6)
     assert_near(model, twin, 1e-4, 1e-6)

@@ -22,7 +22,7 @@ from rmsprop.torch.layout import align_grads
 
 __all__ = ["Traced", "prepare", "step"]
 
-_owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_optimizers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,14 +30,14 @@ class Traced:
     """What tracing sees of an optimizer: plain lists of tensors, filled before the trace reads them.
 
     Attributes:
-        owner: The number by which the operator finds the optimizer.
+        number: The number by which the operator finds the optimizer.
         params: Parameters with a gradient, group by group.
         idle: Parameters without a gradient; if one gets a gradient, the step is traced again.
         state: For each group, for each key of the state, the tensors of its parameters.
         places: For each group, the places of its `params` in the group.
     """
 
-    owner: int = -1
+    number: int = -1
     params: list[Tensor] = dataclasses.field(default_factory=list)
     idle: list[Tensor] = dataclasses.field(default_factory=list)
     state: list[Tensor] = dataclasses.field(default_factory=list)
@@ -45,12 +45,12 @@ class Traced:
 
 
 @torch.library.custom_op("rmsprop::step_", mutates_args=("params", "state"))
-def _operator(params: list[Tensor], grads: list[Tensor], state: list[Tensor], owner: int) -> None:
-    _run(_owners[owner], params, grads, state)
+def _operator(params: list[Tensor], grads: list[Tensor], state: list[Tensor], number: int) -> None:
+    _run(_optimizers[number], params, grads, state)
 
 
 @_operator.register_fake
-def _(params: list[Tensor], grads: list[Tensor], state: list[Tensor], owner: int) -> None:
+def _(params: list[Tensor], grads: list[Tensor], state: list[Tensor], number: int) -> None:
     return None
 
 
@@ -70,7 +70,7 @@ def step(optimizer: Any, closure: Callable[[], Any] | None, grad_scale: Any, fou
     for param in traced.idle:
         if param.grad is not None:  # read for the guard that it sets
             raise RuntimeError("a gradient that is made and used inside one compiled function; call step outside of it")
-    torch.ops.rmsprop.step_(traced.params, [p.grad for p in traced.params], traced.state, traced.owner)
+    torch.ops.rmsprop.step_(traced.params, [p.grad for p in traced.params], traced.state, traced.number)
     return loss
 
 
@@ -92,8 +92,8 @@ def prepare(optimizer: Any) -> bool:
         traced.params += active
         traced.idle += [p for p in plan.params if p.grad is None]
         traced.state += _list_state(optimizer, plan, active)
-    _owners[id(optimizer)] = optimizer
-    traced.owner = id(optimizer)
+    _optimizers[id(optimizer)] = optimizer
+    traced.number = id(optimizer)
     return True
 
 

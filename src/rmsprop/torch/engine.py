@@ -242,7 +242,7 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
     assert grad is not None
     keys = plan.keys if plan.keys[0] in state and plan.keys[-1] in state else plan.wide_keys
     buffers = tuple([state[key] for key in keys])
-    whole, index, piece = (param, *buffers), None, None
+    originals, index, piece = (param, *buffers), None, None
     recorded = _is_recorded(group)
     with torch.set_grad_enabled(bool(group["differentiable"])):
         if group["lazy"] and grad.layout == torch.sparse_coo and not recorded:
@@ -269,7 +269,7 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
             else:
                 torch.autograd.graph.increment_version(param)
         if index is not None:
-            for tensor, values in zip(whole, (param, *buffers)):
+            for tensor, values in zip(originals, (param, *buffers)):
                 tensor.index_put_(index, values)
 
 

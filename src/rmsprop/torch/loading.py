@@ -30,15 +30,15 @@ def read_state_dict(
     """
     saved_groups = state_dict["param_groups"]
     new_groups = _merge_groups(param_groups, saved_groups)
-    owners: dict[Any, tuple[Tensor, dict[str, Any]]] = {}
+    by_key: dict[Any, tuple[Tensor, dict[str, Any]]] = {}
     for group, saved in zip(new_groups, saved_groups):
-        owners.update({key: (param, group) for key, param in zip(saved["params"], group["params"])})
+        by_key.update({key: (param, group) for key, param in zip(saved["params"], group["params"])})
     table = StateTable()
     for key, value in state_dict["state"].items():
-        if key not in owners:
+        if key not in by_key:
             table[key] = value
         elif value:  # looking a parameter up in `state` leaves an empty entry
-            param, group = owners[key]
+            param, group = by_key[key]
             table[param] = import_state(value, param, group, rule_of(group), f"state[{key!r}]")
     return table, new_groups
 

@@ -119,6 +119,7 @@ def test_each_optimizer_steps_its_own_parameters():
         assert_same_bits(optimizer, expected)
 
 
+@pytest.mark.slow
 def test_gradients_may_come_and_go():
     """The random numbers of a parameter do not depend on which other parameters have a gradient."""
     options = {"momentum": 0.9, "param_rounding": "stochastic", "seed": 6}

@@ -34,7 +34,7 @@ races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time
 	$(BIN)/rmsprop lab
 
-data: $(VENV)/.built ## fetch the real data of the races: about 80 MB, into the user's cache folder; DATA=all: 84 MB more
+data: $(VENV)/.built ## fetch the real data of the benchmark tasks: about 60 MB, into the user's cache folder; DATA=all: 84 MB more
 	$(BIN)/python -m rmsprop.race.fetch $(DATA)
 
 test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline

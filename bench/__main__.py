@@ -32,6 +32,7 @@ NEEDS = {
     "doctor": "torch",
     "race_mnist": "torch",
     "jax_step": "jax",
+    "keras_step": "tensorflow",
     "torch_step": "torch",
     "view": "matplotlib",
     "lab": "starlette",

@@ -19,7 +19,7 @@ from typing import Any
 
 from rmsprop import landscapes, minimize, view
 from rmsprop.errors import MissingDependency
-from rmsprop.view.animation import Camera
+from rmsprop.view.figure import FrameRenderer
 from rmsprop.view.picture import Picture
 from rmsprop.view.scene import Scene
 
@@ -50,8 +50,8 @@ def main(quick: bool = False) -> dict[str, Any]:
             print(f"{suffix}: 200 frames of 640x480 in {wall:.2f} s, {path.stat().st_size / 1e3:.0f} kB {asked}")
         if not quick:
             scene = Scene.of(runs, function=f)
-            camera = Camera(Picture(scene, theme="dark", size=(640, 480), moving=True))
-            drawn = [Image.fromarray(pixels).convert("RGB") for pixels in camera.film(scene.times(200))]
+            renderer = FrameRenderer(Picture(scene, theme="dark", size=(640, 480), moving=True))
+            drawn = [Image.fromarray(pixels).convert("RGB") for pixels in map(renderer.render, scene.times(200))]
             path = Path(folder) / "plain.gif"
             wall, _ = _time_call(lambda: drawn[0].save(path, save_all=True, append_images=drawn[1:], duration=20))
             found["plain_save_of_drawn_frames"] = {"seconds": wall, "bytes": path.stat().st_size}

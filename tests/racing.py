@@ -42,7 +42,7 @@ class Valley:
         distance = float(np.linalg.norm(self.params["w"] - self._target))
         return distance, 0.5 * distance**2
 
-    def culprit(self, grads):
+    def find_nonfinite(self, grads):
         return "the gradient of w" if not np.isfinite(grads["w"]).all() else "w"
 
 
@@ -53,7 +53,7 @@ class ValleyTask:
     title = "A valley"
     model = "three numbers"
     source = "none"
-    licence = "none needed"
+    license = "none needed"
     notes = ()
     framework = "numpy"
     metric = Metric(name="distance", better="lower", percent=False, target=0.1)

@@ -1,4 +1,4 @@
-"""Every named landscape is what it says: gradient, minima, domain, and what a run from its start shows."""
+"""Promise: gradients, minima and domains of the landscapes are right, and runs show what their notes say."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TWELVE = ["bowl", "ravine", "rosenbrock", "himmelblau", "beale", "rastrigin", "a
 TWELVE += ["plateau", "cliff", "two-wells"]
 
 
-def run(land, *, start=None, lr=None, steps=None, rule=None):
-    """The path of plain RMSprop, shape (steps + 1, n)."""
+def run_rmsprop(land, *, start=None, lr=None, steps=None, rule=None):
+    """Return the path of plain RMSprop, shape (steps + 1, n)."""
     rule = rule or Rule()
     point = np.array(land.start if start is None else start)
     state = {name: np.zeros_like(point) for name in rule.buffers}
@@ -28,8 +28,8 @@ def run(land, *, start=None, lr=None, steps=None, rule=None):
     return np.array(path)
 
 
-def descend(land, *, steps=None):
-    """The path of gradient descent with the same learning rate, until it leaves every scale."""
+def run_gradient_descent(land, *, steps=None):
+    """Return the path of gradient descent with the same learning rate, until it diverges."""
     point = np.array(land.start)
     path = [point]
     for _ in range(steps or land.steps):
@@ -40,24 +40,24 @@ def descend(land, *, steps=None):
     return np.array(path)
 
 
-def first_exit(land, path):
-    """The first step outside the domain, or infinity."""
+def find_exit(land, path):
+    """Return the first step outside the domain, or infinity."""
     lower, upper = np.array(land.domain).T
     outside = ((path < lower) | (path > upper)).any(axis=1)
     return int(np.argmax(outside)) if outside.any() else math.inf
 
 
-def random_points(land, count=200):
+def draw_points(land, count=200):
     lower, upper = np.array(land.domain).T
     return np.random.default_rng(11).uniform(lower, upper, (count, len(lower)))
 
 
-def distance(land, point):
-    """To the nearest known minimum."""
+def compute_distance(land, point):
+    """Return the distance to the nearest known minimum."""
     return np.abs(land.minima - point).max(axis=1).min()
 
 
-def test_the_twelve_of_two_variables_are_there_and_some_of_one():
+def test_there_are_twelve_landscapes_of_two_variables():
     assert list(landscapes.names(variables=2)) == TWELVE
     assert len(landscapes.names(variables=1)) >= 4
     assert set(landscapes.names(variables=1)) | set(TWELVE) == set(NAMES)
@@ -66,7 +66,7 @@ def test_the_twelve_of_two_variables_are_there_and_some_of_one():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_that_of_central_differences(name):
     land = landscapes.get(name)
-    points = random_points(land)
+    points = draw_points(land)
     h = 1e-3
     if name == "cliff":
         points = points[(np.abs(points[:, :1] - [1.0, 1.2]) > 3 * h).all(axis=1)]
@@ -76,12 +76,12 @@ def test_the_gradient_is_that_of_central_differences(name):
     for axis in range(points.shape[1]):
         step = np.zeros(points.shape[1])
 
-        def difference(h, axis=axis, step=step):
+        def compute_difference(h, axis=axis, step=step):
             step[axis] = h
             return (land(points + step) - land(points - step)) / (2 * h)
 
         # Richardson's extrapolation twice: what remains is of order h^6, and rounding.
-        a, b, c = difference(h), difference(2 * h), difference(4 * h)
+        a, b, c = compute_difference(h), compute_difference(2 * h), compute_difference(4 * h)
         first, second = (4 * a - b) / 3, (4 * b - c) / 3
         scale = np.abs(land(points)).max() / h
         np.testing.assert_allclose(grads[:, axis], (16 * first - second) / 15, rtol=1e-8, atol=1e-13 * scale + 1e-9)
@@ -94,7 +94,7 @@ def test_the_minima_are_minima(name):
     if not len(land.minima):
         assert land.minimum == -math.inf
         # Unbounded below: it falls further in every larger domain.
-        assert land(random_points(land) * 10).min() < 10 * land(random_points(land)).min() < 0
+        assert land(draw_points(land) * 10).min() < 10 * land(draw_points(land)).min() < 0
         return
     assert ((land.minima >= lower) & (land.minima <= upper)).all()
     values = land(land.minima)
@@ -106,7 +106,7 @@ def test_the_minima_are_minima(name):
     for minimum, value in zip(land.minima, values, strict=True):
         ring = minimum + 1e-3 * np.random.default_rng(5).standard_normal((100, len(lower)))
         assert (land(ring) > value).all()
-    assert (land(random_points(land, 20000)) >= land.minimum).all()
+    assert (land(draw_points(land, 20000)) >= land.minimum).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,9 +119,9 @@ def test_the_start_lies_in_the_domain_and_is_not_a_minimum(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_points_together_give_the_bits_of_each_alone(name):
+def test_many_points_give_the_values_of_single_points(name):
     land = landscapes.get(name)
-    points = random_points(land, 24).reshape(4, 6, -1)
+    points = draw_points(land, 24).reshape(4, 6, -1)
     values, grads = land.value_and_grad(points)
     assert (values.shape, grads.shape) == ((4, 6), points.shape)
     for index in np.ndindex(4, 6):
@@ -135,13 +135,13 @@ def test_the_text_is_the_function(name):
     land = landscapes.get(name)
     typed = expression.parse(land.text, variables=land.variables)
     assert typed == land.function
-    assert np.array_equal(typed(random_points(land)), land.function(random_points(land)))
+    assert np.array_equal(typed(draw_points(land)), land.function(draw_points(land)))
     assert str(typed) == land.text
     assert land.teaches.endswith(".")
     assert len(land.teaches) <= 110
 
 
-def test_a_name_is_found_in_any_spelling_and_an_unknown_one_names_the_nearest():
+def test_get_accepts_any_spelling_and_suggests_the_nearest_name():
     assert landscapes.get(" Two_Wells ") is landscapes.get("two-wells")
     with pytest.raises(InputError, match="did you mean 'rosenbrock'"):
         landscapes.get("rosenbork")
@@ -159,7 +159,7 @@ def test_a_landscape_cannot_be_changed():
         land.minima[0, 0] = 1.0
 
 
-# What each note says, seen in a run.
+# Runs show what the notes say.
 
 ENDS_WITHIN_LR = [
     "bowl",
@@ -178,13 +178,13 @@ ENDS_WITHIN_LR = [
 @pytest.mark.parametrize("name", ENDS_WITHIN_LR)
 def test_a_run_with_the_preset_ends_within_lr_of_a_minimum(name):
     land = landscapes.get(name)
-    # Beale's valley is ten times flatter along than across; the hops across it also shift x.
+    # Beale's valley is ten times flatter along than across; oscillations across it also change x.
     reach = 1.5 * land.lr if name == "beale" else land.lr
-    assert distance(land, run(land)[-1]) <= reach
+    assert compute_distance(land, run_rmsprop(land)[-1]) <= reach
 
 
-def test_bowl_both_coordinates_move_at_one_pace():
-    moves = np.diff(run(landscapes.get("bowl"), steps=20), axis=0)
+def test_bowl_both_coordinates_move_at_the_same_speed():
+    moves = np.diff(run_rmsprop(landscapes.get("bowl"), steps=20), axis=0)
     straight = landscapes.get("bowl").start[0] / landscapes.get("bowl").start[1]
     assert np.abs(moves[0, 0] / moves[0, 1]) == pytest.approx(1.0, rel=1e-6)
     assert abs(straight) > 1.5
@@ -193,44 +193,44 @@ def test_bowl_both_coordinates_move_at_one_pace():
 def test_ravine_ends_where_dive_into_deep_learning_says():
     # d2l.ai, RMSProp: rho 0.9, eps 1e-6 inside the root, 20 steps; it prints x1 -0.010599, x2 0.000000.
     land = landscapes.get("ravine")
-    end = run(land, rule=Rule(eps=1e-6))[-1]
+    end = run_rmsprop(land, rule=Rule(eps=1e-6))[-1]
     assert end.tolist() == pytest.approx([-0.010599, 0.0], abs=5e-7)
-    assert distance(land, descend(land)[-1]) > 20 * distance(land, run(land)[-1])
+    assert compute_distance(land, run_gradient_descent(land)[-1]) > 20 * compute_distance(land, run_rmsprop(land)[-1])
 
 
-def test_rosenbrock_finds_the_valley_soon_and_the_minimum_late():
+def test_rosenbrock_reaches_the_valley_early_and_the_minimum_late():
     land = landscapes.get("rosenbrock")
-    path = run(land)
+    path = run_rmsprop(land)
     floor = np.abs(path[:, 1] - path[:, 0] ** 2)
     assert np.argmax(floor < 0.05) < land.steps / 20
-    assert distance(land, path[land.steps // 20]) > 1.0
-    assert distance(land, path[-1]) < 0.05
+    assert compute_distance(land, path[land.steps // 20]) > 1.0
+    assert compute_distance(land, path[-1]) < 0.05
 
 
 @pytest.mark.parametrize(("start", "end"), [((0, 0), 0), ((-1, 0), 1), ((-1, -1), 2), ((3, -1), 3)])
-def test_himmelblau_the_start_decides_the_minimum(start, end):
+def test_himmelblau_the_start_determines_the_minimum(start, end):
     land = landscapes.get("himmelblau")
-    assert np.abs(run(land, start=np.array(start, float))[-1] - land.minima[end]).max() <= land.lr
+    assert np.abs(run_rmsprop(land, start=np.array(start, float))[-1] - land.minima[end]).max() <= land.lr
 
 
 def test_beale_slopes_span_orders_of_magnitude():
     land = landscapes.get("beale")
-    slopes = np.abs(land.gradient(random_points(land, 5000)))
+    slopes = np.abs(land.gradient(draw_points(land, 5000)))
     assert slopes.max() > 1e4
-    assert np.abs(land.gradient(run(land)[1:])).min() < 1e-2
+    assert np.abs(land.gradient(run_rmsprop(land)[1:])).min() < 1e-2
 
 
 def test_rastrigin_small_steps_end_in_the_nearest_cell():
     land = landscapes.get("rastrigin")
-    end = run(land)[-1]
+    end = run_rmsprop(land)[-1]
     assert np.array_equal(np.round(end), np.round(land.start))
     assert land(end) > 1.0
 
 
-def test_ackley_long_steps_cross_the_ripples_where_small_ones_stop():
+def test_ackley_large_steps_cross_the_ripples_where_small_steps_stop():
     land = landscapes.get("ackley")
-    assert distance(land, run(land, lr=0.02)[-1]) > 1.5
-    path = run(land)
+    assert compute_distance(land, run_rmsprop(land, lr=0.02)[-1]) > 1.5
+    path = run_rmsprop(land)
     assert np.abs(np.diff(path[-20:], axis=0)).max() > land.lr / 3
 
 
@@ -244,55 +244,55 @@ def test_ackley_has_a_finite_gradient_at_its_tip():
 @pytest.mark.parametrize("name", ["saddle", "monkey-saddle"])
 def test_rmsprop_leaves_a_saddle_before_gradient_descent_does(name):
     land = landscapes.get(name)
-    assert first_exit(land, run(land)) < land.steps
-    assert first_exit(land, descend(land)) > land.steps
+    assert find_exit(land, run_rmsprop(land)) < land.steps
+    assert find_exit(land, run_gradient_descent(land)) > land.steps
 
 
-def test_plateau_rmsprop_walks_where_gradient_descent_stands():
+def test_plateau_rmsprop_moves_where_gradient_descent_does_not():
     land = landscapes.get("plateau")
     assert np.abs(land.gradient(land.start)).max() < 0.01
-    assert np.abs(descend(land)[-1] - land.start).max() < 0.1
-    assert distance(land, run(land)[-1]) <= land.lr
+    assert np.abs(run_gradient_descent(land)[-1] - land.start).max() < 0.1
+    assert compute_distance(land, run_rmsprop(land)[-1]) <= land.lr
 
 
-def test_cliff_bounds_the_step_and_then_holds_it_back():
+def test_cliff_the_step_is_bounded_and_then_small():
     land = landscapes.get("cliff")
-    path = run(land)
+    path = run_rmsprop(land)
     moves = np.abs(np.diff(path, axis=0))
     assert moves.max() <= land.lr / math.sqrt(1 - 0.9) * (1 + 1e-12)
-    assert np.abs(np.diff(descend(land), axis=0)).max() > 4.0
+    assert np.abs(np.diff(run_gradient_descent(land), axis=0)).max() > 4.0
     landed = int(np.argmax(path[:, 0] < 1.0))
     assert moves[landed : landed + 10, 0].max() < land.lr / 20
 
 
-def test_two_wells_momentum_reaches_the_deep_one():
+def test_two_wells_momentum_reaches_the_deep_well():
     land = landscapes.get("two-wells")
     deep, shallow = land.minima
-    assert np.abs(run(land)[-1] - shallow).max() <= land.lr
-    assert np.abs(run(land, rule=Rule(buffer="unit", momentum=0.9))[-1] - deep).max() <= land.lr
+    assert np.abs(run_rmsprop(land)[-1] - shallow).max() <= land.lr
+    assert np.abs(run_rmsprop(land, rule=Rule(buffer="unit", momentum=0.9))[-1] - deep).max() <= land.lr
 
 
-def test_cubic_falls_for_ever_beyond_its_hill():
+def test_cubic_diverges_beyond_its_maximum():
     land = landscapes.get("cubic")
-    assert run(land, start=[0.6], steps=1000)[-1, 0] > 5.0
+    assert run_rmsprop(land, start=[0.6], steps=1000)[-1, 0] > 5.0
 
 
-def test_double_well_nothing_moves_on_the_hilltop():
+def test_double_well_nothing_moves_at_the_top():
     land = landscapes.get("double-well")
-    assert run(land, start=[0.0])[-1, 0] == 0.0
-    assert run(land, start=[-0.01])[-1, 0] == pytest.approx(-1.0, abs=land.lr)
-    assert abs(run(land)[1, 0] - run(land)[0, 0]) > land.lr
+    assert run_rmsprop(land, start=[0.0])[-1, 0] == 0.0
+    assert run_rmsprop(land, start=[-0.01])[-1, 0] == pytest.approx(-1.0, abs=land.lr)
+    assert abs(run_rmsprop(land)[1, 0] - run_rmsprop(land)[0, 0]) > land.lr
 
 
 def test_quartic_gradient_descent_stalls():
     land = landscapes.get("quartic")
-    assert distance(land, run(land)[-1]) < 0.1 * distance(land, descend(land)[-1])
+    assert compute_distance(land, run_rmsprop(land)[-1]) < 0.1 * compute_distance(land, run_gradient_descent(land)[-1])
 
 
 @pytest.mark.parametrize("name", ["parabola", "kink"])
-def test_a_constant_lr_keeps_the_run_hopping(name):
+def test_a_constant_lr_keeps_the_run_oscillating(name):
     land = landscapes.get(name)
-    tail = run(land, steps=400)[-50:, 0]
+    tail = run_rmsprop(land, steps=400)[-50:, 0]
     assert tail.min() < 0 < tail.max()
     assert np.abs(tail).max() <= land.lr
     assert np.abs(np.diff(tail)).max() > land.lr / 4

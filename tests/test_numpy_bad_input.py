@@ -66,12 +66,20 @@ def test_parameters_that_no_step_could_take_raise(params, error, message):
         ({"threads": 1025}, InputError, "threads: 1025, expected a whole number"),
         ({"threads": 1.0}, InputError, "threads: 1.0, expected a whole number"),
         ({"threads": None}, InputError, "threads: None, expected a whole number"),
+        ({"check_finite": "no"}, InputTypeError, "check_finite: 'no', expected True or False"),
     ],
 )
 def test_options_out_of_their_domain_raise(option, error, message):
     with pytest.raises(error) as caught:
         rmsprop.RMSprop(np.zeros(2), lr=0.1, **option)
     assert str(caught.value).startswith(message)
+
+
+def test_the_rule_cannot_be_assigned():
+    optimizer = rmsprop.RMSprop(np.zeros(2), lr=0.1)
+    for name in ("rule", "dialect"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(optimizer, name, rmsprop.Rule(centered=True))
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ import re
 import pytest
 
 from rmsprop import baselines
-from rmsprop.lab.server import _catalogue
+from rmsprop.lab.server import _build_catalog
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
 from rmsprop.race.panels import line_style
-from rmsprop.view.style import THEMES, looks
+from rmsprop.view.style import THEMES, assign_looks
 
 ROOT = pathlib.Path(__file__).parent.parent
 SOURCES = [
@@ -38,11 +38,11 @@ def test_every_optimizer_in_numpy_but_rmsprop_is_a_baseline():
 def test_an_optimizer_looks_the_same_in_a_benchmark_a_picture_and_the_lab(name):
     row = TABLE[name]
     for theme, color in (("light", row.light), ("dark", row.dark)):
-        (look,) = looks([name], THEMES[theme])
+        (look,) = assign_looks([name], THEMES[theme])
         assert dataclasses.astuple(look) == (color, row.marker, row.dash)
     style = line_style(row.short)
     assert (style["color"], style["marker"], style["linestyle"]) == (row.light, row.marker, row.dash)
-    shown = {item["name"]: item for item in json.loads(_catalogue())["optimizers"]}
+    shown = {item["name"]: item for item in json.loads(_build_catalog())["optimizers"]}
     assert (name in shown) == ("numpy" in row.builds)
     if name in shown:
         item = shown[name]
@@ -58,7 +58,7 @@ def test_the_colors_of_the_table_are_written_in_no_other_file():
     # Black, white and the cycle of later runs are no optimizer's own.
     own = {color for row in TABLE.values() for color in (row.light, row.dark)} - {"#ffffff"}
     for source in SOURCES:
-        if source.name not in ("optimizers.py", "style.py"):
+        if source.name not in ("optimizers.py", "_theme.py"):
             assert not own & set(re.findall("#[0-9a-f]{6}", source.read_text(encoding="utf-8"))), source
 
 

@@ -1,4 +1,4 @@
-"""Promise: a trace holds what every step saw and did, and comes back from a file as it was."""
+"""Promise: a trace has the numbers of every step, and files keep it exactly."""
 
 import csv
 import errno
@@ -24,18 +24,18 @@ def slope(x):
     return np.array([2 * x[0], 10 * x[1]], dtype=x.dtype)
 
 
-def a_run(x0=(1.0, -2.0), **options):
+def run_bowl(x0=(1.0, -2.0), **options):
     return minimize(bowl, np.asarray(x0), jac=slope, **{"lr": 0.05, "steps": 25, "trace": True, **options}).trace
 
 
-def many_starts(**options):
+def run_many_starts(**options):
     def valleys(x):
         return (x**2 - 1).sum(axis=1) ** 2
 
     return minimize(valleys, np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, 0.1]]), steps=6, trace=True, **options).trace
 
 
-def same(a, b):
+def are_equal(a, b):
     return all(
         getattr(a, name).dtype == getattr(b, name).dtype
         and np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)
@@ -43,8 +43,8 @@ def same(a, b):
     ) and (a.optimizer, a.rule, a.shape) == (b.optimizer, b.rule, b.shape)
 
 
-def test_a_row_per_step_and_one_more_for_the_points():
-    run = a_run()
+def test_arrays_have_a_row_per_step_and_one_more_for_points():
+    run = run_bowl()
     assert len(run) == run.steps == 25
     assert run.x.shape == (26, 2)
     assert run.f.shape == (26,)
@@ -53,8 +53,8 @@ def test_a_row_per_step_and_one_more_for_the_points():
         assert getattr(run, name).shape == (25, 2)
 
 
-def test_the_rows_are_those_of_the_formula():
-    run = a_run()
+def test_the_rows_follow_the_formula():
+    run = run_bowl()
     mean_sq = np.zeros(2)
     for t in range(run.steps):
         grad = slope(run.x[t])
@@ -71,7 +71,7 @@ def test_the_rows_are_those_of_the_formula():
 
 
 def test_a_centered_rule_records_the_mean_square_too():
-    run = a_run(dialect=Rule(centered=True))
+    run = run_bowl(dialect=Rule(centered=True))
     mean_sq = np.zeros(2)
     for t in range(run.steps):
         mean_sq = 0.9 * mean_sq + 0.1 * run.grad[t] ** 2
@@ -80,7 +80,7 @@ def test_a_centered_rule_records_the_mean_square_too():
 
 @pytest.mark.parametrize("name", baselines.names())
 def test_a_baseline_is_recorded_with_its_own_statistic(name):
-    run = a_run(optimizer=name, lr=0.01)
+    run = run_bowl(optimizer=name, lr=0.01)
     assert run.optimizer == name
     assert run.rule is None
     expected = {
@@ -92,32 +92,32 @@ def test_a_baseline_is_recorded_with_its_own_statistic(name):
 
 
 def test_a_schedule_is_recorded_step_by_step():
-    run = a_run(lr=lambda step: 0.1 / (step + 1))
+    run = run_bowl(lr=lambda step: 0.1 / (step + 1))
     np.testing.assert_array_equal(run.lr, [0.1 / (t + 1) for t in range(25)])
     np.testing.assert_allclose(run.effective_lr, run.lr[:, None] / np.sqrt(run.mean_sq + 1e-8), rtol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 1023, 1024, 1025, 3000])
-def test_a_run_of_any_length_fits(steps):
-    run = a_run(steps=steps)
+def test_a_run_may_have_any_length(steps):
+    run = run_bowl(steps=steps)
     assert run.x.shape == (steps + 1, 2)
     assert run.grad.shape == (steps, 2)
     assert np.isfinite(run.x).all()
 
 
-def test_a_recorder_grows_beyond_what_it_was_told():
+def test_a_recorder_takes_more_steps_than_expected():
     record = Recorder(np.zeros(1), steps=2)
     for t in range(100):
-        record.point([float(t)], f=t)
-        record.step(grad=[t], mean_sq=t, effective_lr=1.0, lr=1.0)
+        record.add_point([float(t)], f=t)
+        record.add_step(grad=[t], mean_sq=t, effective_lr=1.0, lr=1.0)
     run = record.finish(optimizer="adam")
     assert run.x.ravel().tolist() == list(range(100))
     assert run.grad.ravel().tolist() == list(range(99))
     assert run.update.ravel().tolist() == [1.0] * 99
 
 
-def test_one_start_of_many_is_a_trace_of_its_own():
-    run = many_starts()
+def test_the_run_of_one_start_is_a_trace():
+    run = run_many_starts()
     assert run.x.shape == (7, 3, 2)
     assert run.f.shape == (7, 3)
     one = run.start(1)
@@ -125,18 +125,18 @@ def test_one_start_of_many_is_a_trace_of_its_own():
     assert np.array_equal(one.f, run.f[:, 1])
     assert one.grad.shape == (6, 2)
     assert repr(run) == "Trace(rmsprop, 6 steps, n=2, 3 starts)"
-    with pytest.raises(InputError, match="one start only"):
+    with pytest.raises(InputError, match="start"):
         one.start(0)
 
 
 RUNS = {
-    "plain": a_run,
-    "float32": lambda: a_run(np.array([1, 2], dtype=np.float32)),
-    "no steps": lambda: a_run(steps=0),
-    "a baseline without statistic": lambda: a_run(optimizer="momentum"),
-    "many starts": many_starts,
-    "many starts, no steps": lambda: many_starts(dialect=Rule(centered=True)).start(2),
-    "a schedule and a rule": lambda: a_run(
+    "plain": run_bowl,
+    "float32": lambda: run_bowl(np.array([1, 2], dtype=np.float32)),
+    "no steps": lambda: run_bowl(steps=0),
+    "a baseline without statistic": lambda: run_bowl(optimizer="momentum"),
+    "many starts": run_many_starts,
+    "many starts, no steps": lambda: run_many_starts(dialect=Rule(centered=True)).start(2),
+    "a schedule and a rule": lambda: run_bowl(
         lr=lambda step: 0.5**step, dialect=Rule(rho=0.5, buffer="unit", momentum=0.3)
     ),
     "a column": lambda: minimize(lambda x: bowl(x.ravel()), np.ones((2, 1)), steps=3, trace=True).trace,
@@ -148,24 +148,24 @@ RUNS = {
 def test_a_trace_survives_the_round_trip_bit_for_bit(kind, suffix, tmp_path):
     run, path = RUNS[kind](), tmp_path / f"run.{suffix}"
     getattr(run, f"to_{suffix}")(path)
-    assert same(getattr(Trace, f"from_{suffix}")(path), run)
+    assert are_equal(getattr(Trace, f"from_{suffix}")(path), run)
 
 
-def test_infinities_survive_json_without_breaking_its_rules(tmp_path):
-    run = a_run(steps=2)
+def test_infinities_are_stored_in_valid_json(tmp_path):
+    run = run_bowl(steps=2)
     run.grad[0] = [np.inf, -np.inf]
     run.f[1] = np.nan
     run.to_json(tmp_path / "run.json")
 
-    def refuse(constant):
+    def fail(constant):
         raise AssertionError(f"{constant} is not JSON")
 
-    json.loads((tmp_path / "run.json").read_text(), parse_constant=refuse)
-    assert same(Trace.from_json(tmp_path / "run.json"), run)
+    json.loads((tmp_path / "run.json").read_text(), parse_constant=fail)
+    assert are_equal(Trace.from_json(tmp_path / "run.json"), run)
 
 
 def test_csv_has_a_line_per_point_with_all_digits(tmp_path):
-    run, path = a_run(), tmp_path / "run.csv"
+    run, path = run_bowl(), tmp_path / "run.csv"
     run.to_csv(path)
     with open(path, newline="") as file:
         lines = list(csv.DictReader(file))
@@ -178,7 +178,7 @@ def test_csv_has_a_line_per_point_with_all_digits(tmp_path):
 
 
 def test_csv_of_float32_reads_back_to_the_same_float32(tmp_path):
-    run = a_run(np.array([0.1, 0.7], dtype=np.float32))
+    run = run_bowl(np.array([0.1, 0.7], dtype=np.float32))
     run.to_csv(tmp_path / "run.csv")
     with open(tmp_path / "run.csv", newline="") as file:
         read = [np.float32(line["x[0]"]) for line in csv.DictReader(file)]
@@ -186,7 +186,7 @@ def test_csv_of_float32_reads_back_to_the_same_float32(tmp_path):
 
 
 def test_csv_of_many_starts_names_the_start(tmp_path):
-    run = many_starts()
+    run = run_many_starts()
     run.to_csv(tmp_path / "run.csv")
     with open(tmp_path / "run.csv", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -198,40 +198,40 @@ WRITERS = ("to_json", "to_npz", "to_csv")
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk_leaves_the_old_file_and_no_other(writer, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_only_the_old_file(writer, tmp_path, monkeypatch):
     path = tmp_path / "run"
-    getattr(a_run(steps=3), writer)(path)
-    before = path.read_bytes()
+    getattr(run_bowl(steps=3), writer)(path)
+    old = path.read_bytes()
 
     def no_space(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="No space left"):
-        getattr(a_run(steps=9), writer)(path)
-    assert path.read_bytes() == before
+        getattr(run_bowl(steps=9), writer)(path)
+    assert path.read_bytes() == old
     assert [file.name for file in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_missing_folder_is_named(writer, tmp_path):
+def test_a_missing_folder_raises(writer, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        getattr(a_run(steps=1), writer)(tmp_path / "nowhere" / "run")
+        getattr(run_bowl(steps=1), writer)(tmp_path / "nowhere" / "run")
 
 
 @pytest.mark.parametrize("suffix", ["json", "npz"])
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_file_is_refused_by_name(suffix, keep, tmp_path):
+def test_a_truncated_file_raises(suffix, keep, tmp_path):
     path = tmp_path / "run.trace"
-    getattr(a_run(), f"to_{suffix}")(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole))])
+    getattr(run_bowl(), f"to_{suffix}")(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(FileError, match=r"run\.trace: not a trace written by to_" + suffix):
         getattr(Trace, f"from_{suffix}")(path)
 
 
 @pytest.mark.parametrize("suffix", ["json", "npz"])
-def test_a_file_of_another_kind_is_refused(suffix, tmp_path):
+def test_a_file_of_another_kind_raises(suffix, tmp_path):
     path = tmp_path / "other"
     reader = getattr(Trace, f"from_{suffix}")
     np.savez(tmp_path / "other.npz", a=np.ones(3))
@@ -244,9 +244,9 @@ def test_a_file_of_another_kind_is_refused(suffix, tmp_path):
         reader(tmp_path / "array.npy")
 
 
-def test_a_file_with_one_damaged_byte_in_its_data_is_refused(tmp_path):
+def test_a_damaged_file_raises(tmp_path):
     path = tmp_path / "run.npz"
-    a_run().to_npz(path)
+    run_bowl().to_npz(path)
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     path.write_bytes(content)
@@ -254,8 +254,8 @@ def test_a_file_with_one_damaged_byte_in_its_data_is_refused(tmp_path):
         Trace.from_npz(path)
 
 
-def test_arrays_that_do_not_belong_together_are_refused():
-    run = a_run(steps=3)
+def test_arrays_whose_shapes_do_not_fit_raise():
+    run = run_bowl(steps=3)
     fields = {name: getattr(run, name) for name in ARRAYS}
     with pytest.raises(InputError, match=r"grad: shape \(2, 2\), expected \(3, 2\) like x: \(4, 2\)"):
         Trace(**{**fields, "grad": run.grad[:2]})

@@ -26,7 +26,7 @@ all_options = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """Use one thread in the modules that import this: on small arrays a second thread only costs time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
-"""Photograph the lab: `python web/shots.py docs/pictures` makes the pictures of docs/use/lab.md.
+"""Take pictures of the lab: `python web/shots.py docs/pictures` makes the pictures of docs/use/lab.md.
 
-With `--sizes FOLDER` it takes every screen size in both themes instead, to be looked at.
-Needs the built page, playwright and a Chromium (the variable CHROMIUM says where, else /usr/bin/chromium).
+With `--sizes FOLDER` it takes pictures of every screen size in both themes instead.
+Needs the built page, playwright and a Chromium (at the path in the variable CHROMIUM, else /usr/bin/chromium).
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "lab"))
 
-from labpage import Lab, browsing
-from serving import serving
+from labpage import Lab, open_browser
+from serving import run_server
 
 SIZES = {"desktop": (1280, 720), "wide": (1920, 1080), "phone": (390, 844)}
 
 
-def small(path: Path) -> None:
-    """Write the file anew with the best compression that loses nothing."""
+def compress(path: Path) -> None:
+    """Write the file again with the best lossless compression."""
     from PIL import Image
 
     Image.open(path).convert("RGB").save(path, optimize=True)
 
 
-def pictures(folder: Path, url: str, browser: object) -> None:
-    """The three pictures of the documentation."""
+def take_pictures(folder: Path, url: str, browser: object) -> None:
+    """Take the three pictures of the documentation."""
     lab = Lab(browser, url).open()
     lab.get("__lab.seek(12)")
     lab.page.wait_for_timeout(500)
@@ -33,10 +33,10 @@ def pictures(folder: Path, url: str, browser: object) -> None:
     lab.close()
 
     lab = Lab(browser, url, color_scheme="dark").open()
-    with lab.answer():
+    with lab.wait_for_answer():
         lab.page.select_option("#scene", "himmelblau")
     lab.page.click("#tab-heat")
-    lab.until("/runs of/.test(document.querySelector('#panel-heat .hint').textContent)")
+    lab.wait_until("/runs of/.test(document.querySelector('#panel-heat .hint').textContent)")
     lab.page.wait_for_timeout(500)
     lab.page.screenshot(path=folder / "lab-heat.png")
     lab.close()
@@ -50,11 +50,11 @@ def pictures(folder: Path, url: str, browser: object) -> None:
     lab.page.screenshot(path=folder / "lab-steps.png")
     lab.close()
     for name in ("lab", "lab-heat", "lab-steps"):
-        small(folder / f"{name}.png")
+        compress(folder / f"{name}.png")
 
 
-def sizes(folder: Path, url: str, browser: object) -> None:
-    """Every size in both themes."""
+def take_all_sizes(folder: Path, url: str, browser: object) -> None:
+    """Take a picture of every size in both themes."""
     for name, (width, height) in SIZES.items():
         for theme in ("light", "dark"):
             lab = Lab(browser, url, viewport={"width": width, "height": height}, color_scheme=theme).open()
@@ -68,8 +68,8 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--sizes"]
     folder = Path(words[0] if words else "docs/pictures")
     folder.mkdir(parents=True, exist_ok=True)
-    with serving() as port, browsing() as browser:
-        (sizes if "--sizes" in sys.argv else pictures)(folder, f"http://127.0.0.1:{port}/", browser)
+    with run_server() as port, open_browser() as browser:
+        (take_all_sizes if "--sizes" in sys.argv else take_pictures)(folder, f"http://127.0.0.1:{port}/", browser)
 
 
 if __name__ == "__main__":

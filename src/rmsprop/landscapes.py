@@ -1,8 +1,8 @@
 """Named functions to watch an optimizer on: twelve of two variables, five of one.
 
 Each is an expression (`rmsprop.expression`), so its gradient is exact and its text can be shown, edited and shared.
-`minima` are exact or to the last digit of float64; `lr` and `steps` are those at which plain RMSprop (`Rule()`) does
-what `teaches` says.
+`minima` are exact or correct to the last digit of float64; with `lr` and `steps`, plain RMSprop (`Rule()`) shows what
+`teaches` says.
 
 Source: the usual test functions under their usual names: E. Beale, IBM report (1958); H. Rosenbrock, Computer Journal 3
 (1960); D. Himmelblau, Applied Nonlinear Programming (1972); L. Rastrigin, Systems of Extremal Control (1974);
@@ -28,20 +28,20 @@ __all__ = ["Landscape", "get", "names"]
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Landscape:
-    """A function with what is known about it.
+    """A function, its known minima, and a run that shows how RMSprop behaves on it.
 
     Attributes:
-        name: What `get` finds it by.
-        title: A name to print over a picture.
+        name: Its name for `get`.
+        title: The heading of a picture.
         text: The function, as `rmsprop.expression.parse` reads it.
-        domain: For each variable the lowest and highest value worth drawing.
-        start: A point in the domain from which a run shows what `teaches` says.
+        domain: For each variable the lowest and highest value to draw.
+        start: A point in the domain where that run starts.
         lr: The learning rate of that run, in units of x.
         steps: The number of its steps.
-        teaches: One sentence.
+        teaches: What the run shows, in one sentence.
         minima: Shape (k, n), float64, read-only: known minima in the domain, the lowest first; k may be 0.
         minimum: The value at the first of them; minus infinity where there is none.
-        log_scale: The values span so many orders of magnitude that a picture needs a logarithm.
+        log_scale: Whether a picture needs a logarithmic scale, because the values span many orders of magnitude.
         function: The parsed text: points of shape (..., n) to values of shape (...).
 
     Example:
@@ -86,12 +86,12 @@ class Landscape:
     def gradient(self, points: ArrayLike) -> NDArray[np.float64]:
         """Return the gradient at points of shape (..., n): float64 of the same shape.
 
-        At a kink it is 0 in the direction of the kink: at the tip of Ackley's funnel, and at the bottom of |x|.
+        The derivative at a kink is taken as 0, for example at the tip of Ackley's funnel and at the bottom of |x|.
         """
         return self.function.grad(points)
 
     def value_and_grad(self, points: ArrayLike) -> tuple[Any, NDArray[np.float64]]:
-        """Return both at once, at little more than the cost of the gradient."""
+        """Return both at once, at little more than the cost of the gradient alone."""
         return self.function.value_and_grad(points)
 
     def __repr__(self) -> str:
@@ -139,205 +139,110 @@ _ORIGIN, _NOWHERE = np.zeros((1, 2)), np.zeros((0, 2))
 
 _ALL = (
     Landscape(
-        name="bowl",
-        title="Bowl",
-        text="x^2 + y^2",
-        domain=_square(5.0),
-        start=(-4.0, 2.5),
-        lr=0.1,
-        steps=100,
-        teaches="Each coordinate moves at the pace lr whatever its slope: the path runs diagonally, not straight down.",
+        name="bowl", title="Bowl", text="x^2 + y^2",
+        domain=_square(5.0), start=(-4.0, 2.5), lr=0.1, steps=100,
+        teaches="Both coordinates move at the same speed, lr, whatever their slope: the path is diagonal at first.",
         minima=_ORIGIN,
     ),
     Landscape(
-        name="ravine",
-        title="Ravine (Dive into Deep Learning)",
-        text="0.1*x^2 + 2*y^2",
-        domain=((-6.0, 6.0), (-3.0, 3.0)),
-        start=(-5.0, -2.0),
-        lr=0.4,
-        steps=20,
-        teaches="Twenty times the curvature in y than in x, and both arrive together; gradient descent is late in x.",
+        name="ravine", title="Ravine (Dive into Deep Learning)", text="0.1*x^2 + 2*y^2",
+        domain=((-6.0, 6.0), (-3.0, 3.0)), start=(-5.0, -2.0), lr=0.4, steps=20,
+        teaches="The curvature in y is 20x larger: RMSprop reaches both minima together; gradient descent lags in x.",
         minima=_ORIGIN,
     ),
     Landscape(
-        name="rosenbrock",
-        title="Rosenbrock's valley",
-        text="(1 - x)^2 + 100*(y - x^2)^2",
-        domain=((-2.0, 2.0), (-1.0, 3.0)),
-        start=(-1.2, 1.0),
-        lr=0.003,
-        steps=3000,
-        teaches="Finding the curved valley is quick, following it slow: the steep wall keeps the memory large.",
+        name="rosenbrock", title="Rosenbrock's valley", text="(1 - x)^2 + 100*(y - x^2)^2",
+        domain=((-2.0, 2.0), (-1.0, 3.0)), start=(-1.2, 1.0), lr=0.003, steps=3000, log_scale=True,
+        teaches="The valley is found fast and followed slowly, because its steep walls keep the mean square large.",
         minima=np.ones((1, 2)),
-        log_scale=True,
     ),
     Landscape(
-        name="himmelblau",
-        title="Himmelblau's four minima",
-        text="(x^2 + y - 11)^2 + (x + y^2 - 7)^2",
-        domain=_square(5.0),
-        start=(0.0, 0.0),
-        lr=0.05,
-        steps=200,
-        teaches="Four equal minima: the start decides which one a run finds.",
-        minima=np.array(
-            [
-                [3.0, 2.0],
-                [-2.805118086952744853, 3.131312518250572966],
-                [-3.779310253377746892, -3.283185991286169412],
-                [3.584428340330491745, -1.848126526964403554],
-            ]
-        ),
-        log_scale=True,
+        name="himmelblau", title="Himmelblau's four minima", text="(x^2 + y - 11)^2 + (x + y^2 - 7)^2",
+        domain=_square(5.0), start=(0.0, 0.0), lr=0.05, steps=200, log_scale=True,
+        teaches="Four equal minima: the start determines which of them a run finds.",
+        minima=np.array([
+            [3.0, 2.0], [-2.805118086952744853, 3.131312518250572966],
+            [-3.779310253377746892, -3.283185991286169412], [3.584428340330491745, -1.848126526964403554],
+        ]),
     ),
     Landscape(
-        name="beale",
-        title="Beale's plain",
-        text="(1.5 - x + x*y)^2 + (2.25 - x + x*y^2)^2 + (2.625 - x + x*y^3)^2",
-        domain=_square(4.5),
-        start=(1.0, 1.5),
-        lr=0.02,
-        steps=800,
-        teaches="Slopes from thousandths to ten thousands in one picture, and still one learning rate serves.",
+        name="beale", title="Beale's plain", text="(1.5 - x + x*y)^2 + (2.25 - x + x*y^2)^2 + (2.625 - x + x*y^3)^2",
+        domain=_square(4.5), start=(1.0, 1.5), lr=0.02, steps=800, log_scale=True,
+        teaches="Gradients range from 0.001 to 10,000, and a single learning rate works for all of them.",
         minima=np.array([[3.0, 0.5]]),
-        log_scale=True,
     ),
     Landscape(
-        name="rastrigin",
-        title="Rastrigin's egg box",
-        text="20 + x^2 - 10*cos(2*pi*x) + y^2 - 10*cos(2*pi*y)",
-        domain=_square(5.12),
-        start=(-2.3, 1.7),
-        lr=0.02,
-        steps=200,
-        teaches="A minimum in every cell: a run with small steps ends in the nearest one, not in the lowest.",
+        name="rastrigin", title="Rastrigin's egg box", text="20 + x^2 - 10*cos(2*pi*x) + y^2 - 10*cos(2*pi*y)",
+        domain=_square(5.12), start=(-2.3, 1.7), lr=0.02, steps=200,
+        teaches="A minimum in every cell: a run with small steps ends in the nearest one, not in the lowest one.",
         minima=_ORIGIN,
     ),
     Landscape(
-        name="ackley",
-        title="Ackley's funnel",
+        name="ackley", title="Ackley's funnel",
         text="20*(1 - exp(-0.2*sqrt(0.5*(x^2 + y^2)))) + e - exp(0.5*(cos(2*pi*x) + cos(2*pi*y)))",
-        domain=_square(5.0),
-        start=(-2.5, 1.8),
-        lr=0.3,
-        steps=300,
-        teaches="Steps as long as the ripples cross them where small ones stop; at the sharp tip they never settle.",
+        domain=_square(5.0), start=(-2.5, 1.8), lr=0.3, steps=300,
+        teaches="Large steps cross the ripples where small steps stop; at the sharp tip they keep oscillating.",
         minima=_ORIGIN,
     ),
     Landscape(
-        name="saddle",
-        title="Saddle",
-        text="x^2 - y^2",
-        domain=_square(2.0),
-        start=(-1.5, 0.001),
-        lr=0.02,
-        steps=90,
-        teaches="A faint slope in y counts as much as a steep one: RMSprop leaves where gradient descent waits.",
-        minima=_NOWHERE,
-        minimum=-math.inf,
+        name="saddle", title="Saddle", text="x^2 - y^2",
+        domain=_square(2.0), start=(-1.5, 0.001), lr=0.02, steps=90,
+        teaches="RMSprop divides each gradient by its size, so it leaves the saddle long before gradient descent does.",
+        minima=_NOWHERE, minimum=-math.inf,
     ),
     Landscape(
-        name="monkey-saddle",
-        title="Monkey saddle",
-        text="x^3 - 3*x*y^2",
-        domain=_square(2.0),
-        start=(1.0, 0.01),
-        lr=0.02,
-        steps=70,
-        teaches="Three valleys meet where even the curvature is zero; RMSprop turns aside long before it gets there.",
-        minima=_NOWHERE,
-        minimum=-math.inf,
+        name="monkey-saddle", title="Monkey saddle", text="x^3 - 3*x*y^2",
+        domain=_square(2.0), start=(1.0, 0.01), lr=0.02, steps=70,
+        teaches="Three valleys meet at a point without curvature; RMSprop turns away before it reaches that point.",
+        minima=_NOWHERE, minimum=-math.inf,
     ),
     Landscape(
-        name="plateau",
-        title="Plateau with a hole",
-        text="1 - exp(-0.25*(x^2 + y^2))",
-        domain=_square(6.0),
-        start=(-4.0, 3.0),
-        lr=0.05,
-        steps=200,
-        teaches="On nearly flat ground the small slope is divided by itself: RMSprop walks, gradient descent stands.",
+        name="plateau", title="Plateau with a hole", text="1 - exp(-0.25*(x^2 + y^2))",
+        domain=_square(6.0), start=(-4.0, 3.0), lr=0.05, steps=200,
+        teaches="RMSprop divides the tiny gradient by its own size and moves on; gradient descent hardly moves.",
         minima=_ORIGIN,
     ),
     Landscape(
-        name="cliff",
-        title="Cliff",
-        text="0.1*(x^2 + y^2) + 50*(relu(x - 1) - relu(x - 1.2))",
-        domain=_square(4.0),
-        start=(3.0, 2.0),
-        lr=0.1,
-        steps=250,
-        teaches="No slope makes a step longer than lr/sqrt(1 - rho); past the cliff its memory holds RMSprop back.",
+        name="cliff", title="Cliff", text="0.1*(x^2 + y^2) + 50*(relu(x - 1) - relu(x - 1.2))",
+        domain=_square(4.0), start=(3.0, 2.0), lr=0.1, steps=250,
+        teaches="A step is at most lr/sqrt(1 - rho); after the cliff, the large mean square slows RMSprop down.",
         minima=_ORIGIN,
     ),
     Landscape(
-        name="two-wells",
-        title="Two wells",
-        text="0.25*x^4 + x^3/3 - x^2 + 0.5*y^2",
-        domain=((-3.2, 2.4), (-2.5, 2.5)),
-        start=(2.0, 1.5),
-        lr=0.05,
-        steps=400,
-        teaches="Plain RMSprop stops in the shallow well near the start; momentum 0.9 carries it into the deep one.",
-        minima=np.array([[-2.0, 0.0], [1.0, 0.0]]),
-        minimum=-8.0 / 3.0,
+        name="two-wells", title="Two wells", text="0.25*x^4 + x^3/3 - x^2 + 0.5*y^2",
+        domain=((-3.2, 2.4), (-2.5, 2.5)), start=(2.0, 1.5), lr=0.05, steps=400,
+        teaches="Plain RMSprop stops in the shallow well near the start; with momentum 0.9 it reaches the deep one.",
+        minima=np.array([[-2.0, 0.0], [1.0, 0.0]]), minimum=-8.0 / 3.0,
     ),
     Landscape(
-        name="parabola",
-        title="Parabola",
-        text="x^2",
-        domain=((-1.2, 1.2),),
-        start=(-1.0,),
-        lr=0.05,
-        steps=100,
-        teaches="A constant lr comes within lr of the minimum and stays about that far: decay lr to come closer.",
+        name="parabola", title="Parabola", text="x^2",
+        domain=((-1.2, 1.2),), start=(-1.0,), lr=0.05, steps=100,
+        teaches="With a constant lr the run oscillates around the minimum by about lr; decay lr to come closer.",
         minima=np.array([[0.0]]),
     ),
     Landscape(
-        name="cubic",
-        title="Cubic",
-        text="x - x^3",
-        domain=((-1.15, 1.15),),
-        start=(-1.0,),
-        lr=0.01,
-        steps=200,
-        teaches="A minimum that is only local: from -1 a run finds it, from beyond 1/sqrt(3) it falls for ever.",
-        minima=np.array([[-1.0 / math.sqrt(3.0)]]),
-        minimum=-2.0 / (3.0 * math.sqrt(3.0)),
+        name="cubic", title="Cubic", text="x - x^3",
+        domain=((-1.15, 1.15),), start=(-1.0,), lr=0.01, steps=200,
+        teaches="The minimum is only local: a run from -1 finds it, a run from beyond 1/sqrt(3) diverges.",
+        minima=np.array([[-1.0 / math.sqrt(3.0)]]), minimum=-2.0 / (3.0 * math.sqrt(3.0)),
     ),
     Landscape(
-        name="double-well",
-        title="Double well",
-        text="(x^2 - 1)^2",
-        domain=((-1.6, 1.6),),
-        start=(0.01,),
-        lr=0.02,
-        steps=150,
-        teaches="On the hilltop the slope is zero and nothing moves; a hair beside it RMSprop leaves at full pace.",
+        name="double-well", title="Double well", text="(x^2 - 1)^2",
+        domain=((-1.6, 1.6),), start=(0.01,), lr=0.02, steps=150,
+        teaches="At the top the gradient is zero and nothing moves; right beside it RMSprop moves at full speed.",
         minima=np.array([[-1.0], [1.0]]),
     ),
     Landscape(
-        name="quartic",
-        title="Quartic",
-        text="x^4",
-        domain=((-1.2, 1.2),),
-        start=(1.0,),
-        lr=0.02,
-        steps=200,
-        teaches="The slope fades with the cube of the distance; gradient descent stalls, RMSprop goes on.",
+        name="quartic", title="Quartic", text="x^4",
+        domain=((-1.2, 1.2),), start=(1.0,), lr=0.02, steps=200,
+        teaches="The gradient shrinks with the cube of the distance; gradient descent stalls, RMSprop does not.",
         minima=np.array([[0.0]]),
     ),
     Landscape(
-        name="kink",
-        title="Absolute value",
-        text="abs(x)",
-        domain=((-1.2, 1.2),),
-        start=(-1.0,),
-        lr=0.05,
-        steps=100,
-        teaches="The slope never fades: the run hops across the kink, about lr wide, until lr decays.",
+        name="kink", title="Absolute value", text="abs(x)",
+        domain=((-1.2, 1.2),), start=(-1.0,), lr=0.05, steps=100,
+        teaches="The gradient never shrinks: the run oscillates across the kink by about lr until lr decays.",
         minima=np.array([[0.0]]),
     ),
-)
+)  # fmt: skip
 _BY_NAME: dict[str, Landscape] = {item.name: item for item in _ALL}

@@ -53,7 +53,7 @@ class RMSprop:
     Attributes:
         params: The tree that was passed.
         rule: The rule. Read only.
-        dialect: Its name: "rmsprop" without a dialect, "custom" for a `Rule`.
+        dialect: Its name, read only: "rmsprop" without a dialect, "custom" for a `Rule`.
         lr: The learning rate or its function; assign to change it.
         steps: Steps done per leaf, int64; a leaf whose gradient was None has done fewer.
         buffers: The statistics, a list of arrays in leaf order for each name in `rule.buffers`.
@@ -98,10 +98,12 @@ class RMSprop:
         self.params = params
         options = {"rho": rho, "eps": eps, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
         selection = select(dialect, options)
-        self.rule, self.dialect = selection.rule, selection.dialect
+        self._rule, self._dialect = selection.rule, selection.dialect
         self.lr = selection.lr if lr is None else lr  # type: ignore[assignment] # this front end has a default
         self.max_norm = _norm(max_norm)
-        self.check_finite = bool(check_finite)
+        if not isinstance(check_finite, bool):
+            raise InputTypeError(f"check_finite: {check_finite!r}, expected True or False")
+        self.check_finite = check_finite
         self.threads = _count(threads)
         self.grad_norm = math.nan
         self.lr_max = 0.0
@@ -122,6 +124,9 @@ class RMSprop:
         self._lock = threading.Lock()
         self._plan = self._new_plan()
         self._plan.check()
+
+    rule = property(lambda self: self._rule)
+    dialect = property(lambda self: self._dialect)
 
     def step(self, grads: Any, lr: float | None = None) -> None:
         """Do one step in place.

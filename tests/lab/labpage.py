@@ -1,4 +1,4 @@
-"""What the tests of the lab's page share: the built page, a browser, a page that is ready, and its default scene."""
+"""The lab's page in a browser, and the numbers that it should show."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import serving
 
 from rmsprop import RMSprop, expression
 
 WEB = Path(__file__).parents[2] / "web"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-# WebGL in software, and the page itself put together without it: a machine without a GPU is quickest so.
+# WebGL in software, and the rest of the page without it: the fastest way on a machine without a GPU.
 SOFTWARE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-compositing"]
 
 
-def built() -> Path:
-    """The page's folder; built first where it is missing and can be, else the test is skipped by name."""
+def find_page() -> Path:
+    """Return the folder of the built page; build it if possible, else skip the test."""
     from rmsprop.lab.server import PAGE
 
     if not (PAGE / "index.html").exists():
@@ -37,8 +36,8 @@ def built() -> Path:
 
 
 @contextlib.contextmanager
-def browsing() -> Iterator[Any]:
-    """A headless Chromium."""
+def open_browser() -> Iterator[Any]:
+    """Start a headless Chromium."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: it drives the browser")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"chromium is not installed at {CHROMIUM}")
@@ -51,7 +50,7 @@ def browsing() -> Iterator[Any]:
 
 
 class Lab:
-    """One open page, and what it did that it should not."""
+    """An open page, its console errors, and its requests to other hosts."""
 
     def __init__(self, browser: Any, url: str, **context: Any) -> None:
         options = {"viewport": {"width": 1280, "height": 720}, "color_scheme": "light", **context}
@@ -59,62 +58,70 @@ class Lab:
         self.context = browser.new_context(**options)
         self.page = self.context.new_page()
         self.errors: list[str] = []
-        self.foreign: list[str] = []
-        self.expected = 0
-        self.page.on("console", self._said)
+        self.foreign_requests: list[str] = []
+        self.expects_error = False
+        self.page.on("console", self._record_message)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", self._asked)
+        self.page.on("request", self._record_request)
 
-    def _said(self, message: Any) -> None:
-        refused = self.expected and "422" in message.text
-        # A software driver remarks on its own speed; that is no word of the page's.
-        remark = "GL Driver Message" in message.text
-        if message.type in ("error", "warning") and not refused and not remark:
+    def _record_message(self, message: Any) -> None:
+        is_expected = self.expects_error and "422" in message.text
+        # The software driver reports its own speed.
+        is_driver = "GL Driver Message" in message.text
+        if message.type in ("error", "warning") and not is_expected and not is_driver:
             self.errors.append(message.text)
 
-    def _asked(self, request: Any) -> None:
+    def _record_request(self, request: Any) -> None:
         if not request.url.startswith((self.url, "blob:", "data:")):
-            self.foreign.append(request.url)
+            self.foreign_requests.append(request.url)
 
     def open(self, hash: str = "") -> Lab:
         self.page.goto(self.url + hash)
-        self.until("!!window.__lab && window.__lab.app.answers > 0 && !!window.__lab.app.surface")
+        self.wait_until("!!window.__lab && window.__lab.app.answers > 0 && !!window.__lab.app.surface")
         return self
 
-    def until(self, condition: str, seconds: float = 20.0) -> None:
-        """Wait for a condition; the page's policy forbids Playwright's own way, which evaluates text inside it."""
+    def wait_until(self, condition: str, seconds: float = 60.0) -> None:
+        """Wait for a condition. Playwright's own way evaluates text inside the page, which its policy forbids."""
         end = time.monotonic() + seconds
         while not self.page.evaluate(f"() => Boolean({condition})"):
-            assert time.monotonic() < end, f"never true: {condition}"
+            assert time.monotonic() < end, f"not true after {seconds:g} s: {condition}"
             self.page.wait_for_timeout(15)
+
+    def take_new_screenshot(self, name: str, *old: bytes, seconds: float = 60.0) -> bytes:
+        """Return a screenshot of an element when it differs from the old ones."""
+        end = time.monotonic() + seconds
+        while (shot := self.page.locator(name).screenshot()) in old:
+            assert time.monotonic() < end, f"{name} did not change in {seconds:g} s"
+            self.page.wait_for_timeout(15)
+        return bytes(shot)
 
     def get(self, expression: str) -> Any:
         return self.page.evaluate(f"() => {expression}")
 
     @contextlib.contextmanager
-    def answer(self) -> Iterator[None]:
-        """Wait until the server has answered what the block did."""
+    def wait_for_answer(self) -> Iterator[None]:
+        """Wait until the server has answered the request that the block causes."""
         before = self.get("__lab.app.answers")
         yield
-        self.until(f"__lab.app.answers > {before}")
+        self.wait_until(f"__lab.app.answers > {before}")
         self.page.wait_for_timeout(60)
 
-    def points(self, run: int) -> list[float]:
-        found: list[float] = self.get(f"Array.from(__lab.app.result.runs[{run}].x)")
-        return found
+    def get_points(self, run: int) -> list[float]:
+        points: list[float] = self.get(f"Array.from(__lab.app.result.runs[{run}].x)")
+        return points
 
-    def shown(self) -> list[str]:
-        """The losses beside the timeline, as the page writes them."""
+    def get_losses(self) -> list[str]:
+        """Return the losses beside the timeline, as the page writes them."""
         return [text.strip() for text in self.page.locator("#values .value").all_inner_texts()]
 
     def close(self) -> None:
         self.context.close()
         assert self.errors == []
-        assert self.foreign == []
+        assert self.foreign_requests == []
 
 
-def written(value: float, digits: int = 4) -> str:
-    """A number as the page writes it."""
+def format_number(value: float, digits: int = 4) -> str:
+    """Return a number as the page writes it."""
     size = abs(value)
     if value == 0:
         return "0"
@@ -126,28 +133,8 @@ def written(value: float, digits: int = 4) -> str:
     return (repr(float(text)).removesuffix(".0")).replace("-", "−")
 
 
-@pytest.fixture(name="browser", scope="module")
-def browser_fixture():
-    built()
-    with browsing() as found:
-        yield found
-
-
-@pytest.fixture(name="url", scope="module")
-def url_fixture():
-    with serving() as port:
-        yield f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture(name="lab")
-def lab_fixture(browser, url):
-    opened = Lab(browser, url).open()
-    yield opened
-    opened.close()
-
-
-def ravine(rule=None, steps=20, lr=0.4):
-    """The default scene as a user of the library runs it."""
+def run_ravine(rule=None, steps=20, lr=0.4):
+    """Run the page's default experiment with the library; return the points and the values."""
     f = expression.parse("0.1*x^2 + 2*y^2")
     p = np.array([-5.0, -2.0])
     optimizer = RMSprop(p, lr=lr, dialect=rule)
@@ -158,8 +145,9 @@ def ravine(rule=None, steps=20, lr=0.4):
     return np.array(points), np.array([f(point) for point in points])
 
 
-def own_fields(lab):
-    # The page hears of it in an event, after its own listener this one.
+def open_fields(lab):
+    """Return the first optimizer's card, with its details open."""
+    # The page's own listener gets the event before this one.
     opening = """() => new Promise((done) => {
         const more = document.querySelector('.card .more');
         if (more.open) return done();

@@ -1,4 +1,4 @@
-"""What the lab's tests share: a server on loopback, and requests to it."""
+"""A lab server on loopback, and requests to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from rmsprop.lab.wire import unpack
 
@@ -23,61 +25,50 @@ RAVINE = {
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[int]:
+def run_server() -> Iterator[int]:
     """Run the server in a thread; yield its port."""
-    import uvicorn
+    pytest.importorskip("starlette", reason="starlette is not installed: the lab needs it")
+    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
+    from rmsprop.lab.server import make_application
 
-    from rmsprop.lab.server import application
-
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(application(), log_level="critical", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    end = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < end, "the server does not start"
-        time.sleep(0.01)
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listener.close()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(make_application(), log_level="critical", lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
-def send(
-    port: int,
-    path: str,
-    body: Any = None,
-    *,
-    method: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> tuple[int, dict[str, str], bytes]:
-    """One request; `body` is bytes as they are, or anything JSON knows."""
+def send(port: int, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, dict, bytes]:
+    """Send a GET request, or a POST request with `body`: bytes, or anything that JSON can store."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     content = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     usual = {} if content is None else {"Content-Type": "application/json"}
     try:
-        connection.request(
-            method or ("GET" if content is None else "POST"), path, content, {**usual, **(headers or {})}
-        )
+        connection.request("GET" if content is None else "POST", path, content, {**usual, **(headers or {})})
         reply = connection.getresponse()
         return reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read()
     finally:
         connection.close()
 
 
-def ask(port: int, name: str, body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A call that has to succeed: its header and its arrays."""
+def call(port: int, name: str, body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header and the arrays of an answer."""
     status, _, content = send(port, f"/api/{name}", body)
     assert status == 200, content
     return unpack(content)
 
 
-def refusal(port: int, name: str, body: Any) -> dict[str, Any]:
-    """A call that has to be refused: the error."""
+def get_error(port: int, name: str, body: Any) -> dict[str, Any]:
+    """Return the error of a request that the server rejects."""
     status, _, content = send(port, f"/api/{name}", body)
     assert status == 422, (status, content[:200])
     error: dict[str, Any] = json.loads(content)["error"]

@@ -1,4 +1,4 @@
-"""What the page hands out opens, and holds what the page showed."""
+"""Promise: exported files can be opened, and have the page's numbers and pictures."""
 
 from __future__ import annotations
 
@@ -9,20 +9,10 @@ import json
 import struct
 
 import pytest
-from labpage import Lab, browser_fixture  # noqa: F401
+from labpage import Lab
 from PIL import Image
-from serving import serving
 
-pytest.importorskip("starlette", reason="starlette is not installed: the lab needs it")
-pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
-
-
-@pytest.fixture
-def lab(browser):
-    with serving() as port:
-        opened = Lab(browser, f"http://127.0.0.1:{port}/").open()
-        yield opened
-        opened.close()
+pytestmark = pytest.mark.browser
 
 
 def export(lab: Lab, kind: str, **settings: int | str) -> bytes:
@@ -42,14 +32,14 @@ def export(lab: Lab, kind: str, **settings: int | str) -> bytes:
 
 
 @pytest.mark.parametrize("content", ["map", "surface", "both"])
-def test_a_png_has_twice_the_size_that_was_asked_for(lab, content):
+def test_a_png_has_twice_the_given_size(lab, content):
     image = Image.open(io.BytesIO(export(lab, "png", width=400, height=300, content=content)))
     assert image.format == "PNG"
     assert image.size == (800, 600)
     assert len(image.convert("RGB").getcolors(1 << 20)) > 200
 
 
-def test_a_gif_has_its_frames_its_size_and_its_pace(lab):
+def test_a_gif_has_its_frames_size_and_duration(lab):
     image = Image.open(io.BytesIO(export(lab, "gif", width=320, height=240, seconds=2, fps=20)))
     assert image.format == "GIF"
     assert image.size == (320, 240)
@@ -61,23 +51,23 @@ def test_a_gif_has_its_frames_its_size_and_its_pace(lab):
     assert image.convert("RGB").tobytes() != first.tobytes()
 
 
-def boxes(content: bytes) -> dict[bytes, bytes]:
-    """The boxes of an MP4 file, the nested ones too; of several with one name the last."""
+def read_boxes(content: bytes) -> dict[bytes, bytes]:
+    """Return the boxes of an MP4 file, nested ones too; the last of those with the same name."""
     found, at = {}, 0
     while at + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, at)
         body = content[at + 8 : at + size]
         found[kind] = body
         if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
-            found |= boxes(body)
+            found |= read_boxes(body)
         at += max(size, 8)
     return found
 
 
-def test_an_mp4_has_its_frames_and_its_size(lab):
+def test_an_mp4_has_its_frames_and_size(lab):
     if not lab.get("'VideoEncoder' in window"):
         pytest.skip("this Chromium has no video encoder")
-    found = boxes(export(lab, "mp4", width=321, height=240, seconds=1, fps=24))
+    found = read_boxes(export(lab, "mp4", width=321, height=240, seconds=1, fps=24))
     assert found[b"ftyp"]
     _, _, samples = struct.unpack_from(">III", found[b"stsz"])
     assert samples == 24
@@ -85,18 +75,18 @@ def test_an_mp4_has_its_frames_and_its_size(lab):
     assert (width >> 16, height >> 16) == (320, 240)
 
 
-def test_the_csv_holds_every_digit_of_every_run(lab):
+def test_the_csv_has_all_digits_of_all_runs(lab):
     rows = list(csv.DictReader(export(lab, "csv").decode().splitlines()))
     assert len(rows) == 4 * 21
     for run in range(4):
         mine = rows[21 * run : 21 * (run + 1)]
-        assert [float(row[axis]) for row in mine for axis in "xy"] == lab.points(run)
+        assert [float(row[axis]) for row in mine for axis in "xy"] == lab.get_points(run)
     assert rows[20]["grad_x"] == ""
 
 
-def test_the_json_holds_every_digit_and_its_python_runs(lab):
+def test_the_json_has_all_digits_and_a_script_that_runs(lab):
     found = json.loads(export(lab, "json"))
-    assert [v for point in found["runs"][0]["x"] for v in point] == lab.points(0)
+    assert [v for point in found["runs"][0]["x"] for v in point] == lab.get_points(0)
     assert found["function"] == "0.1*x^2 + 2*y^2"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -104,7 +94,7 @@ def test_the_json_holds_every_digit_and_its_python_runs(lab):
     assert str(found["runs"][0]["x"][-1]) in printed.getvalue()
 
 
-def test_the_shown_python_is_the_one_that_runs(lab):
+def test_the_shared_script_computes_the_page_numbers(lab):
     lab.page.click("#share")
     script = lab.page.input_value("#python-text")
     printed = io.StringIO()
@@ -112,7 +102,7 @@ def test_the_shown_python_is_the_one_that_runs(lab):
         exec(compile(script, "copied", "exec"), {})
     ends = [line.split(" ", 2)[2] for line in printed.getvalue().splitlines()]
     for run, end in enumerate(ends):
-        assert end.startswith(str(lab.points(run)[-2:]))
+        assert end.startswith(str(lab.get_points(run)[-2:]))
     assert lab.page.input_value("#command-text").startswith("rmsprop compare")
 
 
@@ -120,12 +110,12 @@ def test_the_single_file_page_scrubs_without_a_server(lab, browser, tmp_path):
     lab.get("__lab.seek(6)")
     file = tmp_path / "saved.html"
     file.write_bytes(export(lab, "html"))
-    values, points = lab.shown(), lab.points(0)
+    values, points = lab.get_losses(), lab.get_points(0)
     saved = Lab(browser, file.as_uri(), offline=True)
     saved.open()
     assert saved.get("__lab.app.step") == 6
-    assert saved.shown() == values
-    assert saved.points(0) == points
+    assert saved.get_losses() == values
+    assert saved.get_points(0) == points
     saved.page.evaluate("() => document.activeElement.blur()")
     saved.page.keyboard.press("End")
     assert saved.get("__lab.app.step") == 20
@@ -139,11 +129,11 @@ def test_the_single_file_page_scrubs_without_a_server(lab, browser, tmp_path):
     saved.close()
 
 
-def test_a_diverging_run_is_exported_in_words_that_json_knows(lab):
-    with lab.answer():
+def test_a_diverging_run_is_exported_as_valid_json(lab):
+    with lab.wait_for_answer():
         lab.page.locator(".card > summary").nth(2).click()
         lab.page.locator('.card[data-run="2"] input[type=number][data-name="lr"]').fill("1e6")
         lab.page.locator('input[type=number][data-name="steps"]').fill("200")
-    lab.until("__lab.app.result.runs[2].broken !== null")
+    lab.wait_until("__lab.app.result.runs[2].broken !== null")
     found = json.loads(export(lab, "json"))
     assert found["runs"][2]["f"][-1] in ("inf", "nan")

@@ -1,14 +1,13 @@
-"""Promise: the lab's page can be used by keyboard, at every size and in every theme, and nothing covers anything."""
+"""Promise: the lab's page works by keyboard, at every size and in every theme, and nothing overlaps."""
 
 from __future__ import annotations
 
 import itertools
 
 import pytest
-from labpage import Lab, browser_fixture, lab_fixture, url_fixture  # noqa: F401
+from labpage import Lab
 
-pytest.importorskip("starlette", reason="starlette is not installed: the lab needs it")
-pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
+pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("tab", ["curves", "steps", "heat", "basins", "apart", "notes", "table"])
@@ -41,7 +40,7 @@ def test_every_control_is_reached_by_tab_and_has_a_name(lab, tab):
     assert nameless == []
 
 
-def test_the_tabs_are_walked_with_arrows(lab):
+def test_arrows_select_the_tabs(lab):
     lab.page.locator("#tab-curves").focus()
     lab.page.keyboard.press("ArrowRight")
     assert lab.page.get_attribute("#tab-steps", "aria-selected") == "true"
@@ -57,7 +56,7 @@ BOXES = ["#top", "#controls", "#surface", "#contour", "#dock", "#timeline"]
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080), (390, 844)])
-def test_nothing_overlaps_and_nothing_sticks_out(browser, url, width, height, theme):
+def test_nothing_overlaps_or_overflows(browser, url, width, height, theme):
     lab = Lab(browser, url, viewport={"width": width, "height": height}, color_scheme=theme).open()
     assert lab.get("document.documentElement.dataset.theme") == theme
     assert lab.get("document.documentElement.scrollWidth") <= width
@@ -69,7 +68,7 @@ def test_nothing_overlaps_and_nothing_sticks_out(browser, url, width, height, th
         assert across <= 0.5 or down <= 0.5, (one, two)
     if width > 900:
         assert lab.get("document.documentElement.scrollHeight") <= height
-    # No control lies over another one.
+    # Controls do not overlap.
     crossed = lab.page.evaluate(
         """() => {
           const all = [...document.querySelectorAll("button, select, input, summary")];
@@ -99,7 +98,7 @@ def test_reduced_motion_is_respected(browser, url):
     lab.close()
 
 
-def test_the_theme_button_goes_through_auto_light_and_dark(lab):
+def test_the_theme_button_selects_auto_light_and_dark(lab):
     for name, theme in (("Light", "light"), ("Dark", "dark"), ("Auto", "light")):
         lab.page.click("#theme")
         assert lab.page.inner_text("#theme") == name

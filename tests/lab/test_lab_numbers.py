@@ -1,4 +1,4 @@
-"""The lab's numbers are the library's: the same bits as a `step` loop, for runs, maps and lattices."""
+"""Promise: the lab's numbers are bit for bit those of a `step` loop, for runs, heat maps and basins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rmsprop import RMSprop, Rule, baselines, dialects, expression, landscapes
 from rmsprop.errors import InputError, RuleError
 from rmsprop.lab.experiment import HINTON, Deadline, Experiment
 from rmsprop.lab.simulate import simulate
-from rmsprop.lab.sweep import basins, heat
+from rmsprop.lab.sweep import compute_basins, compute_heat_map
 from rmsprop.lab.wire import pack, unpack
 
 ROSENBROCK = "(1 - x)^2 + 100*(y - x^2)^2"
@@ -26,19 +26,15 @@ SETTINGS = [
     {"optimizer": "adadelta", "lr": 1.0},
     {"optimizer": "adam", "lr": 0.01, "beta2": 0.99},
 ]
-NOISES = [
-    {"kind": "none"},
-    {"kind": "gauss", "scale": 0.5, "seed": 3},
-    {"kind": "hinton", "scale": 2.0},
-]
+NOISES = [{"kind": "none"}, {"kind": "gauss", "scale": 0.5, "seed": 3}, {"kind": "hinton", "scale": 2.0}]
 
 
-def read(runs, *, function=ROSENBROCK, start=(-1.2, 1.0), steps=300, **more) -> Experiment:
+def read_experiment(runs, *, function=ROSENBROCK, start=(-1.2, 1.0), steps=300, **more) -> Experiment:
     return Experiment.read({"function": function, "start": list(start), "steps": steps, "runs": runs, **more})
 
 
-def loop(experiment: Experiment, setting: dict, noise: np.ndarray | None):
-    """The run as a user of the library writes it."""
+def run_loop(experiment: Experiment, setting: dict, noise: np.ndarray | None):
+    """Run the setting with the library's `step`."""
     f = expression.parse(experiment.function.text, variables=("x", "y"))
     p = np.array(experiment.start)
     if setting["optimizer"] == "rmsprop":
@@ -65,22 +61,22 @@ def loop(experiment: Experiment, setting: dict, noise: np.ndarray | None):
     return np.array(points), np.array(values), np.array(rates), np.array(squares)
 
 
-def drawn(asked: dict, steps: int) -> np.ndarray | None:
-    if asked["kind"] == "none":
+def draw_noise(noise_setting: dict, steps: int) -> np.ndarray | None:
+    if noise_setting["kind"] == "none":
         return None
-    if asked["kind"] == "gauss":
-        return asked["scale"] * np.random.default_rng(asked["seed"]).standard_normal((steps, 2))
+    if noise_setting["kind"] == "gauss":
+        return noise_setting["scale"] * np.random.default_rng(noise_setting["seed"]).standard_normal((steps, 2))
     noise = np.zeros((steps, 2))
-    noise[:, 0] = [asked["scale"] * HINTON[t % 10] for t in range(steps)]
+    noise[:, 0] = [noise_setting["scale"] * HINTON[t % 10] for t in range(steps)]
     return noise
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise["kind"])
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s['optimizer']}-{s.get('dialect', '')}")
-def test_a_run_has_the_bits_of_a_step_loop(setting, noise):
-    experiment = read([setting], noise=noise)
+def test_a_run_is_identical_to_a_step_loop(setting, noise):
+    experiment = read_experiment([setting], noise=noise)
     (path,) = simulate(experiment)
-    points, values, rates, squares = loop(experiment, setting, drawn(noise, experiment.steps))
+    points, values, rates, squares = run_loop(experiment, setting, draw_noise(noise, experiment.steps))
     np.testing.assert_array_equal(path.x, points)
     np.testing.assert_array_equal(path.f, values)
     np.testing.assert_array_equal(path.rate, rates)
@@ -89,38 +85,40 @@ def test_a_run_has_the_bits_of_a_step_loop(setting, noise):
 
 
 @pytest.mark.parametrize("name", landscapes.names(variables=2))
-def test_every_landscape_has_the_bits_of_a_step_loop(name):
+def test_a_run_on_every_landscape_is_identical_to_a_step_loop(name):
     scene = landscapes.get(name)
     setting = {"optimizer": "rmsprop", "lr": scene.lr}
-    experiment = read([setting], function=scene.text, start=scene.start, steps=scene.steps)
+    experiment = read_experiment([setting], function=scene.text, start=scene.start, steps=scene.steps)
     (path,) = simulate(experiment)
-    np.testing.assert_array_equal(path.x, loop(experiment, setting, None)[0])
+    np.testing.assert_array_equal(path.x, run_loop(experiment, setting, None)[0])
 
 
 def test_the_ravine_ends_where_the_textbook_says():
-    experiment = read([{"optimizer": "rmsprop", "lr": 0.4}], function="0.1*x^2 + 2*y^2", start=(-5, -2), steps=20)
+    experiment = read_experiment(
+        [{"optimizer": "rmsprop", "lr": 0.4}], function="0.1*x^2 + 2*y^2", start=(-5, -2), steps=20
+    )
     (path,) = simulate(experiment)
     assert path.x[-1, 0] == pytest.approx(-0.0106, abs=5e-5)  # Dive into Deep Learning, section RMSProp
     assert abs(path.x[-1, 1]) < 1e-6
 
 
-def test_many_runs_are_each_as_if_alone_and_in_any_order():
-    together = simulate(read(SETTINGS[:8]))
-    backwards = simulate(read(SETTINGS[7::-1]))[::-1]
+def test_runs_do_not_depend_on_each_other():
+    together = simulate(read_experiment(SETTINGS[:8]))
+    backwards = simulate(read_experiment(SETTINGS[7::-1]))[::-1]
     for setting, path, other in zip(SETTINGS, together, backwards):
-        (alone,) = simulate(read([setting]))
+        (alone,) = simulate(read_experiment([setting]))
         np.testing.assert_array_equal(path.x, alone.x)
         np.testing.assert_array_equal(path.x, other.x)
 
 
-def test_a_remembered_run_cannot_be_changed_by_who_got_it():
-    (path,) = simulate(read(SETTINGS[:1]))
+def test_a_cached_run_is_read_only():
+    (path,) = simulate(read_experiment(SETTINGS[:1]))
     with pytest.raises(ValueError, match="read-only"):
         path.x[0] = 7.0
 
 
-def test_a_diverging_run_ends_at_the_step_that_broke_it():
-    (path,) = simulate(read([{"optimizer": "gradient_descent", "lr": 1.0}]))
+def test_a_diverging_run_ends_at_the_first_step_that_is_not_finite():
+    (path,) = simulate(read_experiment([{"optimizer": "gradient_descent", "lr": 1.0}]))
     assert path.broken is not None
     assert len(path.x) == path.broken + 1
     assert np.isfinite(path.f[: path.broken]).all()
@@ -128,7 +126,7 @@ def test_a_diverging_run_ends_at_the_step_that_broke_it():
 
 
 def test_a_start_where_the_function_has_no_value_ends_after_one_step():
-    (path,) = simulate(read([{"optimizer": "rmsprop", "lr": 0.1}], function="log(x)", start=(-1, 0)))
+    (path,) = simulate(read_experiment([{"optimizer": "rmsprop", "lr": 0.1}], function="log(x)", start=(-1, 0)))
     assert path.broken == 1
 
 
@@ -136,48 +134,48 @@ def test_a_start_where_the_function_has_no_value_ends_after_one_step():
 @pytest.mark.parametrize(
     "rule", [{}, {"centered": True}, {"momentum": 0.9}, {"bias_correction": True}, {"init": "eps"}]
 )
-def test_a_cell_of_the_map_has_the_bits_of_a_run_of_its_own(name, rule):
-    experiment = read([{"optimizer": "rmsprop", "lr": 0.1, "rule": rule}], steps=60)
+def test_a_cell_of_the_map_is_identical_to_a_separate_run(name, rule):
+    experiment = read_experiment([{"optimizer": "rmsprop", "lr": 0.1, "rule": rule}], steps=60)
     lr = np.geomspace(1e-3, 0.5, 4)
     other = np.array([0.0, 0.5, 0.99]) if name == "rho" else np.array([1e-12, 1e-3, 1.0])
-    found = heat(experiment, lr=lr, other=other, name=name)
+    found = compute_heat_map(experiment, lr=lr, other=other, name=name)
     assert found.shape == (3, 4)
     for row, value in enumerate(other):
         for column, rate in enumerate(lr):
             setting = {"optimizer": "rmsprop", "lr": float(rate), "rule": {**rule, name: float(value)}}
-            (path,) = simulate(read([setting], steps=60))
+            (path,) = simulate(read_experiment([setting], steps=60))
             expected = path.f[-1] if path.broken is None else np.nan
             np.testing.assert_array_equal(found[row, column], expected)
 
 
-def test_a_map_of_a_baseline_is_refused():
+def test_a_map_of_a_baseline_raises():
     with pytest.raises(InputError, match=r"runs\[0\]: a baseline"):
-        heat(read([{"optimizer": "adam", "lr": 0.1}]), lr=np.ones(2), other=np.ones(2))
+        compute_heat_map(read_experiment([{"optimizer": "adam", "lr": 0.1}]), lr=np.ones(2), other=np.ones(2))
 
 
-def test_a_map_with_an_impossible_rho_is_refused():
+def test_a_map_with_an_impossible_rho_raises():
     with pytest.raises(RuleError, match="rho=2"):
-        heat(read(SETTINGS[:1]), lr=np.ones(2), other=np.array([0.5, 2.0]))
+        compute_heat_map(read_experiment(SETTINGS[:1]), lr=np.ones(2), other=np.array([0.5, 2.0]))
 
 
 @pytest.mark.parametrize("setting", [SETTINGS[0], SETTINGS[1], SETTINGS[10]], ids=["plain", "centered", "adam"])
-def test_a_start_of_the_lattice_has_the_bits_of_a_run_of_its_own(setting):
+def test_a_run_of_the_basins_is_identical_to_a_separate_run(setting):
     himmelblau = landscapes.get("himmelblau")
     domain = [[-5, 5], [-5, 5]]
-    experiment = read([setting], function=himmelblau.text, steps=40, domain=domain)
-    found = basins(experiment, count=3, minima=himmelblau.minima)
+    experiment = read_experiment([setting], function=himmelblau.text, steps=40, domain=domain)
+    found = compute_basins(experiment, count=3, minima=himmelblau.minima)
     places = -5 + 10 * ((np.arange(3) + 0.5) / 3)
     for row, y in enumerate(places):
         for column, x in enumerate(places):
-            alone = read([setting], function=himmelblau.text, start=(float(x), float(y)), steps=40)
+            alone = read_experiment([setting], function=himmelblau.text, start=(float(x), float(y)), steps=40)
             np.testing.assert_array_equal(found["end"][row, column], simulate(alone)[0].x[-1])
 
 
 def test_the_basins_of_four_equal_minima_are_found_and_fill_the_picture():
     himmelblau = landscapes.get("himmelblau")
     setting = {"optimizer": "rmsprop", "lr": 0.05}
-    experiment = read([setting], function=himmelblau.text, steps=300, domain=[[-5, 5], [-5, 5]])
-    found = basins(experiment, count=24, minima=himmelblau.minima)
+    experiment = read_experiment([setting], function=himmelblau.text, steps=300, domain=[[-5, 5], [-5, 5]])
+    found = compute_basins(experiment, count=24, minima=himmelblau.minima)
     assert sorted(np.unique(found["label"])) == [0, 1, 2, 3]
     assert found["share"] == 1.0
     # Each minimum lies in its own basin.
@@ -186,22 +184,22 @@ def test_the_basins_of_four_equal_minima_are_found_and_fill_the_picture():
         assert found["label"][row, column] == which
 
 
-def test_minima_that_nobody_named_are_found_by_the_runs_that_end_there():
+def test_unknown_minima_are_found():
     setting = {"optimizer": "rmsprop", "lr": 0.02}
-    experiment = read([setting], function="(x^2 - 1)^2 + y^2", steps=300, domain=[[-2, 2], [-2, 2]])
-    found = basins(experiment, count=16, minima=np.zeros((0, 2)))
+    experiment = read_experiment([setting], function="(x^2 - 1)^2 + y^2", steps=300, domain=[[-2, 2], [-2, 2]])
+    found = compute_basins(experiment, count=16, minima=np.zeros((0, 2)))
     assert len(found["minima"]) == 2
     np.testing.assert_allclose(sorted(found["minima"][:, 0]), [-1, 1], atol=0.02)
     assert found["share"] == 1.0
 
 
-def test_hintons_batches_move_the_sign_rule_and_leave_rmsprop():
+def test_hintons_batches_move_the_sign_rule_but_not_rmsprop():
     """Lecture 6e: nine gradients of +0.1 and one of -0.9 should leave the weight about where it is."""
     runs = [
         {"optimizer": "rmsprop", "lr": 0.05, "rule": {"rho": 0.0, "eps": 0.0}},
         {"optimizer": "rmsprop", "lr": 0.05, "rule": {"rho": 0.99, "bias_correction": True}},
     ]
-    experiment = read(runs, function="0.05*y^2", start=(0, 0), steps=200, noise={"kind": "hinton"})
+    experiment = read_experiment(runs, function="0.05*y^2", start=(0, 0), steps=200, noise={"kind": "hinton"})
     signs, rms = simulate(experiment)
     assert signs.x[-1, 0] == pytest.approx(-0.05 * 8 * 20)
     assert abs(rms.x[-1, 0]) < 0.1 * abs(signs.x[-1, 0])
@@ -209,19 +207,21 @@ def test_hintons_batches_move_the_sign_rule_and_leave_rmsprop():
 
 LONG = {
     "run": lambda experiment, limit: simulate(experiment, limit),
-    "heat": lambda experiment, limit: heat(experiment, lr=np.ones(2), other=np.full(2, 0.9), deadline=limit),
-    "basins": lambda experiment, limit: basins(experiment, count=2, minima=np.zeros((0, 2)), deadline=limit),
+    "heat": lambda experiment, limit: compute_heat_map(
+        experiment, lr=np.ones(2), other=np.full(2, 0.9), deadline=limit
+    ),
+    "basins": lambda experiment, limit: compute_basins(experiment, count=2, minima=np.zeros((0, 2)), deadline=limit),
 }
 
 
 @pytest.mark.parametrize("work", LONG)
 def test_every_computation_ends_at_its_time_limit(work):
-    experiment = read([{"optimizer": "rmsprop", "lr": 0.0123}], steps=5000)
+    experiment = read_experiment([{"optimizer": "rmsprop", "lr": 0.0123}], steps=5000)
     with pytest.raises(InputError, match=r"not done within 0 s"):
         LONG[work](experiment, Deadline(0.0))
 
 
-def test_a_message_carries_every_bit():
+def test_a_message_keeps_every_bit():
     values = np.array([[0.1, -0.0, np.nan], [np.inf, -np.inf, 5e-324]])
     about, arrays = unpack(pack({"a": "é"}, {"v": values, "empty": np.zeros((0, 2)), "one": 3.0}))
     assert about == {"a": "é"}

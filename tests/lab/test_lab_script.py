@@ -1,4 +1,4 @@
-"""What the lab hands out as Python and as a command gives the lab's numbers when it is run."""
+"""Promise: the lab's Python script and command compute the numbers of the lab."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typer.testing import CliRunner
 
 from rmsprop import cli
 from rmsprop.lab.experiment import Experiment
-from rmsprop.lab.script import command, python
+from rmsprop.lab.script import write_command, write_python
 from rmsprop.lab.simulate import simulate
 
 
-def read(runs, **more) -> Experiment:
+def read_experiment(runs, **more) -> Experiment:
     return Experiment.read({"function": ROSENBROCK, "start": [-1.2, 1.0], "steps": 50, "runs": runs, **more})
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise["kind"])
 @pytest.mark.parametrize("part", [SETTINGS[:6], SETTINGS[6:]], ids=["rmsprop", "baselines"])
-def test_the_python_prints_the_labs_digits(part, noise):
-    experiment = read(part, noise=noise)
+def test_the_script_prints_the_numbers_of_the_lab(part, noise):
+    experiment = read_experiment(part, noise=noise)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(python(experiment), "copied", "exec"), {})
+        exec(compile(write_python(experiment), "copied", "exec"), {})
     lines = printed.getvalue().splitlines()
     paths = simulate(experiment)
     assert len(lines) == len(paths)
@@ -37,14 +37,7 @@ def test_the_python_prints_the_labs_digits(part, noise):
         assert line.endswith(f"{path.x[-1].tolist()} {float(path.f[-1])}")
 
 
-def test_a_hostile_function_stays_text_in_the_python():
-    """A function that parses holds no quote; its text is written by repr all the same."""
-    script = python(read(SETTINGS[:1]))
-    assert f"parse({ROSENBROCK!r}," in script
-
-
-def final(path: Path) -> dict[str, str]:
-    """The last row of a CSV file."""
+def read_last_row(path: Path) -> dict[str, str]:
     return list(csv.DictReader(path.read_text().splitlines()))[-1]
 
 
@@ -60,25 +53,25 @@ COMMANDS = [
 
 @pytest.mark.parametrize("noise", NOISES[:2], ids=lambda noise: noise["kind"])
 @pytest.mark.parametrize("runs", COMMANDS, ids=range(len(COMMANDS)))
-def test_the_command_writes_the_labs_numbers(runs, noise, tmp_path):
-    experiment = read(runs, noise=noise)
-    words = shlex.split(command(experiment))
+def test_the_command_computes_the_numbers_of_the_lab(runs, noise, tmp_path):
+    experiment = read_experiment(runs, noise=noise)
+    words = shlex.split(write_command(experiment))
     assert words[0] == "rmsprop"
     done = CliRunner().invoke(cli.app, [*words[1:], "--csv", str(tmp_path / "out.csv")])
     assert done.exit_code == 0, done.output
     ends = set()
     for file in tmp_path.glob("*.csv"):
-        last = final(file)
+        last = read_last_row(file)
         ends.add((float(last["x[0]"]), float(last["x[1]"])))
     assert ends == {tuple(path.x[-1].tolist()) for path in simulate(experiment)}
 
 
 def test_a_function_of_x_alone_becomes_a_command_with_one_coordinate(tmp_path):
-    experiment = read([SETTINGS[0]], function="-x^2 + x^4", start=[0.3, 1.0])
-    words = shlex.split(command(experiment))
+    experiment = read_experiment([SETTINGS[0]], function="-x^2 + x^4", start=[0.3, 1.0])
+    words = shlex.split(write_command(experiment))
     done = CliRunner().invoke(cli.app, [*words[1:-2], "--csv", str(tmp_path / "a.csv"), *words[-2:]])
     assert done.exit_code == 0, done.output
-    last = final(tmp_path / "a.csv")
+    last = read_last_row(tmp_path / "a.csv")
     assert float(last["x[0]"]) == simulate(experiment)[0].x[-1, 0]
     assert np.isfinite(float(last["f"]))
 
@@ -94,5 +87,5 @@ def test_a_function_of_x_alone_becomes_a_command_with_one_coordinate(tmp_path):
     ],
     ids=["no-rmsprop", "own-beta", "two-rules", "hinton", "flat-noise"],
 )
-def test_what_the_command_has_no_words_for_is_none(runs, more):
-    assert command(read(runs, **more)) is None
+def test_an_experiment_that_is_no_command_gives_none(runs, more):
+    assert write_command(read_experiment(runs, **more)) is None

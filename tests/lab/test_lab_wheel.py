@@ -1,4 +1,4 @@
-"""Wheels and sdists carry the built page: who installs one needs no Node."""
+"""Promise: wheels and sdists contain the built page, so that their users do not need Node."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from labpage import Lab, browsing, built
+from labpage import Lab, find_page, open_browser
 from serving import send
 
 pytest.importorskip("scikit_build_core", reason="scikit-build-core is not installed: it builds the wheel")
-pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
 def build(kind: str, out: Path) -> Path:
-    """Build a wheel (without the compiled module: it has no part in this) or an sdist."""
+    """Build a wheel, without the compiled module, or an sdist."""
     code = (
         f"import sys; from scikit_build_core.build import build_{kind} as build;"
         "print(build(sys.argv[1], {'wheel.cmake': 'false'}))"
     )
     subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT, check=True, capture_output=True)
-    (found,) = out.iterdir()
-    return found
+    (archive,) = out.iterdir()
+    return archive
 
 
-def test_an_sdist_carries_the_page_and_its_source(tmp_path):
-    page = {path.relative_to(built()).as_posix() for path in built().rglob("*") if path.is_file()}
+def test_an_sdist_contains_the_page_and_its_source(tmp_path):
+    page = {path.relative_to(find_page()).as_posix() for path in find_page().rglob("*") if path.is_file()}
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"src/rmsprop/lab/page/{name}" for name in page} <= names
@@ -41,25 +41,26 @@ def test_an_sdist_carries_the_page_and_its_source(tmp_path):
     assert not any("node_modules" in name for name in names)
 
 
+@pytest.mark.browser
 def test_an_installed_wheel_serves_the_page_without_node(tmp_path):
-    built()
+    find_page()
     (tmp_path / "dist").mkdir()
     site = tmp_path / "site"
     with zipfile.ZipFile(build("wheel", tmp_path / "dist")) as wheel:
         wheel.extractall(site)
-    # Without site the checkout's editable install is out of reach: what is imported is the wheel.
+    # Without `site`, the wheel is imported and not the checkout's editable install.
     code = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from rmsprop.cli import main; main()"
-    packages = sysconfig.get_path("purelib")
+    packages = str(Path(np.__file__).parents[1])
     words = [sys.executable, "-S", "-c", code, str(site), packages, "lab", "--port", "0", "--no-open"]
     environment = {**os.environ, "PATH": str(tmp_path), "RMSPROP_PURE_PYTHON": "1"}
     process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
         assert send(port, "/")[0] == 200
-        with browsing() as browser:
+        with open_browser() as browser:
             lab = Lab(browser, f"http://127.0.0.1:{port}/").open()
             assert lab.get("__lab.app.result.runs[0].steps") == 20
             lab.close()
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)

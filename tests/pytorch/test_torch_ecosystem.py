@@ -10,7 +10,7 @@ from torch import nn
 
 import rmsprop
 from rmsprop.torch import RMSprop
-from torch_helpers import one_thread, read_bits  # noqa: F401
+from torch_helpers import read_bits, use_one_thread  # noqa: F401
 
 # Warnings of the frameworks, none about the optimizer.
 IGNORED = (

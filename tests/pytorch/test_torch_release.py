@@ -12,7 +12,7 @@ from torch import nn
 
 from rmsprop.errors import InputError
 from rmsprop.torch import RMSprop, release_gradients
-from torch_helpers import assert_same_bits, one_thread  # noqa: F401
+from torch_helpers import assert_same_bits, use_one_thread  # noqa: F401
 
 DEPTH, WIDTH = 8, 32
 

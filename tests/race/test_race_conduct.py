@@ -220,7 +220,7 @@ def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence
         task = get(name)
         assert task.name == name
         assert task.source
-        assert task.licence
+        assert task.license
         assert task.quick.grid
         assert len(task.quick.grid) <= len(task.budget.grid)
         assert list(task.budget.grid) == sorted(task.budget.grid)

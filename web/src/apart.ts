@@ -70,10 +70,7 @@ export function apart(): HTMLElement {
     const a = app.result?.runs[Number(first.value)];
     const b = app.result?.runs[Number(second.value)];
     if (!a || !b || first.value === second.value) {
-      fill(
-        text,
-        h("p", {}, "Choose two runs, or one of the pairs above: the same optimizer as two libraries ship it."),
-      );
+      fill(text, h("p", {}, "Choose two runs, or one of the pairs above: the same optimizer in two libraries."));
       return;
     }
     const apart = distances(a, b);
@@ -85,7 +82,7 @@ export function apart(): HTMLElement {
       h(
         "p",
         { id: "apart-end" },
-        `After ${apart.length - 1} steps they are ${show(end)} apart, at most ${show(worst)} on the way.`,
+        `After ${apart.length - 1} steps they are ${show(end)} apart; the largest distance is ${show(worst)}.`,
       ),
       a.rule && b.rule ? difference(a.rule, b.rule, a, b) : null,
     );

@@ -93,7 +93,7 @@ function placeFields(): HTMLElement[] {
       kind,
       [
         ["none", "none: the exact gradient"],
-        ["gauss", "normal, added to the gradient"],
+        ["gauss", "normal noise, added to the gradient"],
         ["hinton", "Hinton's batches: 9 × +0.1, 1 × −0.9"],
       ],
       (value) => noise({ kind: value as Noise["kind"] }, false),
@@ -202,13 +202,13 @@ function rmspropFields(
     choice(name.replaceAll("_", " "), String(of(name)), options, (value) => own(name, value, false), name);
   const check = (name: string, label: string) => flag(label, of(name) === true, (on) => own(name, on, false), name);
   const hosts: [string, string][] = [
-    ["", "this library's own"],
+    ["", "this library's default"],
     ...app.catalogue.dialects.map((each): [string, string] => [each.name, each.title]),
   ];
   return [
     choice("dialect", run.dialect ?? "", hosts, (name) => change({ dialect: name || null, own: {} }, false)),
     rate,
-    number("rho", memory, "Decay of the mean of squares; it remembers about 1 / (1 - rho) steps"),
+    number("rho", memory, "Decay of the mean square, an average over about 1 / (1 - rho) steps"),
     number("eps", logarithmic(1e-12, 1, true), "Added to the denominator"),
     number("momentum", linear(0, 0.99, 2), "Decay of the momentum buffer"),
     h(
@@ -221,7 +221,7 @@ function rmspropFields(
           else whole.delete(i);
         },
       },
-      h("summary", {}, "Every other switch"),
+      h("summary", {}, "More switches"),
       pick("eps_mode", [
         ["inside", "sqrt(v + eps)"],
         ["outside", "sqrt(v) + eps"],
@@ -238,10 +238,10 @@ function rmspropFields(
         ["lr", "lr inside the buffer"],
       ]),
       pick("nesterov", [
-        ["none", "no look ahead"],
+        ["none", "no Nesterov momentum"],
         ["post", "Nesterov"],
       ]),
-      number("weight_decay", logarithmic(1e-6, 1, true), "Strength of the pull to zero"),
+      number("weight_decay", logarithmic(1e-6, 1, true), "Strength of the weight decay"),
       pick("weight_decay_mode", [
         ["none", "none"],
         ["l2", "l2: in the gradient"],

@@ -62,7 +62,7 @@ const QUANTITIES: Quantity[] = [
   },
   {
     id: "statistic",
-    title: "Accumulated squares",
+    title: "Accumulator",
     rows: (run) => [axis(run.statistic, 0, 1), axis(run.statistic, 1, 1)],
     memory: true,
   },
@@ -226,7 +226,7 @@ class Chart {
     const left = u.valToPos(from, "x");
     this.window.style.left = `${left}px`;
     this.window.style.width = `${Math.max(0, x - left)}px`;
-    this.window.title = `rho ${show(rho)}: remembers about ${show(1 / (1 - rho), 3)} steps`;
+    this.window.title = `rho ${show(rho)}: averages over about ${show(1 / (1 - rho), 3)} steps`;
   }
 }
 

@@ -15,7 +15,7 @@ export function dock(root: HTMLElement): void {
     ["heat", "Heat map", heat],
     ["basins", "Basins", basins],
     ["apart", "Dialects", apart],
-    ["notes", "What happened", notes],
+    ["notes", "Notes", notes],
     ["table", "Table", table],
   ];
   const tabs = panels.map(([name, title]) =>

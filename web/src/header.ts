@@ -61,8 +61,8 @@ export function header(root: HTMLElement): void {
     scenes.value = noise.kind === "hinton" ? "#hinton" : (app.scene?.name ?? "#own");
     teaches.textContent =
       noise.kind === "hinton"
-        ? "Nine small pushes and one large one cancel out; dividing each by its own size (rho 0, as rprop does) makes them drift."
-        : (app.scene?.teaches ?? "Your own function: exact gradients, nothing executed that was typed.");
+        ? "The sum of the ten gradients is 0; dividing each by its own size (rho 0, as rprop does) makes the weight drift."
+        : (app.scene?.teaches ?? "Your own function: its gradient is exact, and the text is never executed as code.");
   };
   app.on(["state"], () => {
     text.value = app.state.text;

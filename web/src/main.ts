@@ -26,7 +26,7 @@ function first(): [State, string] {
     return [fromHash(location.hash, app.catalogue), ""];
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    return [ofScene(scene), `This link cannot be read (${why}); here is the ravine instead.`];
+    return [ofScene(scene), `This link cannot be read (${why}); the ravine is shown instead.`];
   }
 }
 

@@ -96,7 +96,7 @@ export function heat(): HTMLElement {
   const { select, refresh } = runSelect("heat-run", false);
   const name = h(
     "select",
-    { id: "heat-name", "aria-label": "Second number" },
+    { id: "heat-name", "aria-label": "Second hyperparameter" },
     h("option", { value: "rho" }, "lr and rho"),
     h("option", { value: "eps" }, "lr and eps"),
   );
@@ -232,7 +232,7 @@ export function heat(): HTMLElement {
   app.on(["result", "tab"], () => {
     refresh();
     if (select.value === "") {
-      said.textContent = "Add an RMSprop: the map varies its numbers.";
+      said.textContent = "Add an RMSprop: the map varies its hyperparameters.";
       return;
     }
     draw();
@@ -303,7 +303,7 @@ export function basins(): HTMLElement {
   const canvas = h("canvas", {
     id: "basins",
     role: "img",
-    "aria-label": "Where a run from each start ends, by colour",
+    "aria-label": "Where a run from each start ends, by color",
   });
   const list = h("ul", { class: "basin-list" });
   const said = h("p", { class: "hint", id: "basins-said" });

@@ -85,7 +85,7 @@ export function table(): HTMLElement {
       fill(body, ...rows);
       range.textContent =
         run.steps > AROUND
-          ? `Steps ${from} to ${from + AROUND} of ${run.steps}, around the cursor; all of them: Export, CSV`
+          ? `Steps ${from} to ${from + AROUND} of ${run.steps}, around the cursor; use Export, CSV for all steps`
           : "";
     }
     for (const row of body.children) {

@@ -61,11 +61,10 @@ function copyable(title: string, text: string, id: string, hint: string): HTMLEl
 export function openShare(): void {
   const { result } = app;
   const parts: HTMLElement[] = [];
-  if (!saved)
-    parts.push(copyable("Link", app.link(), "link-text", "Restores everything in a lab that runs at this address."));
+  if (!saved) parts.push(copyable("Link", app.link(), "link-text", "Restores this page in a lab at the same address."));
   if (result) {
     parts.push(
-      copyable("Python", result.python, "python-text", "The same runs with the library; prints the same digits."),
+      copyable("Python", result.python, "python-text", "The same runs with the library; prints the same numbers."),
     );
     if (result.command)
       parts.push(copyable("Command", result.command, "command-text", "Draws these runs in a terminal."));
@@ -74,7 +73,7 @@ export function openShare(): void {
         h(
           "p",
           { class: "hint", id: "no-command" },
-          "As one command: for an RMSprop beside baselines at their own defaults and dialects as they are.",
+          "A command exists for an RMSprop with baselines that have default hyperparameters, and unchanged dialects.",
         ),
       );
   }
@@ -161,7 +160,7 @@ export function openExport(): void {
     h(
       "p",
       { class: "hint" },
-      "A picture of this moment, a film of the whole run, the numbers, or one page that works without a server.",
+      "A picture of this step, a film of the whole run, the numbers, or a page that works without a server.",
     ),
     films,
     h("div", { class: "exports" }, ...buttons),

@@ -104,7 +104,7 @@ export function panel(): HTMLElement {
     const shown = runs.map((run, i) => [run, i] as const).filter(([run]) => !Number.isNaN(run.statistic[0]));
     cells = [];
     if (!shown.length) {
-      fill(body, h("p", { class: "hint" }, "None of these optimizers keeps squared gradients."));
+      fill(body, h("p", { class: "hint" }, "None of these optimizers has an accumulator of squared gradients."));
       return;
     }
     fill(

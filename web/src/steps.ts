@@ -49,17 +49,17 @@ function partsOf(run: Run, rule: Rule, t: number): Part[] {
   const centered = rule.centered === true;
   const mode = String(rule.eps_mode);
   return [
-    { formula: "grad", title: "Slope", says: "the gradient at the ball", values: both((a) => `g = ${show(g(a))}`) },
+    { formula: "grad", title: "Gradient", says: "the gradient at the ball", values: both((a) => `g = ${show(g(a))}`) },
     {
       formula: "square",
       title: "Square",
-      says: "its sign is gone, its size remains",
+      says: "the size of the gradient, without its sign",
       values: both((a) => `${show(g(a))}² = ${show(g(a) ** 2)}`),
     },
     {
       formula: centered ? "variance" : "mean",
-      title: "Remember",
-      says: centered ? "the variance: mean taken away" : `a memory of about ${show(1 / (1 - rho), 3)} steps`,
+      title: "Average",
+      says: centered ? "the variance: the mean is subtracted" : `over about the last ${show(1 / (1 - rho), 3)} steps`,
       values: both((a) =>
         centered || rule.bias_correction
           ? `v = ${show(v(a))}`
@@ -69,19 +69,19 @@ function partsOf(run: Run, rule: Rule, t: number): Part[] {
     {
       formula: mode,
       title: "Root",
-      says: "back to the unit of a gradient",
+      says: "in the unit of the gradient again",
       values: both((a) => `d = ${show(denominator(a))}`),
     },
     {
       formula: "unit",
       title: "Divide",
-      says: "about ±1, whatever the slope",
+      says: "about ±1 for any gradient",
       values: both((a) => `${show(g(a))} / ${show(denominator(a))} = ${show(g(a) / denominator(a))}`),
     },
     {
       formula: rule.buffer === "none" ? "step" : "buffer",
       title: "Step",
-      says: rule.buffer === "none" ? "lr times that, downhill" : "with what the buffer still carries",
+      says: rule.buffer === "none" ? "lr times that, against the gradient" : "with the momentum buffer",
       values: both((a) => {
         const [from, to] = [of(run.x, a), of(run.x, a, t + 1)];
         return `${show(from)} ${to < from ? "−" : "+"} ${show(Math.abs(to - from))} = ${show(to)}`;
@@ -114,7 +114,7 @@ export function steps(): HTMLElement {
       "div",
       { class: "panel-bar" },
       select,
-      h("button", { type: "button", id: "part-back", onclick: () => move(-1) }, "Part back"),
+      h("button", { type: "button", id: "part-back", onclick: () => move(-1) }, "Previous part"),
       h("button", { type: "button", id: "part-next", onclick: () => move(1) }, "Next part"),
       says,
     ),
@@ -125,7 +125,7 @@ export function steps(): HTMLElement {
     const run = app.result?.runs[Number(select.value)];
     if (!run?.rule || select.value === "") {
       fill(cards);
-      says.textContent = "Add an RMSprop to follow one of its steps.";
+      says.textContent = "Add an RMSprop to see one of its steps.";
       return;
     }
     const t = Math.min(app.step, run.steps - 1);

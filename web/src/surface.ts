@@ -283,7 +283,7 @@ export function surface(): HTMLElement {
     renderer.setPixelRatio(1);
     renderer.setClearColor("#0a1020");
   } catch {
-    element.append(h("p", { class: "view-hint" }, "This browser offers no WebGL: the map beside shows the same run."));
+    element.append(h("p", { class: "view-hint" }, "This browser does not support WebGL; the map shows the same run."));
   }
   const paint = perFrame(() => {
     if (!canvas.clientWidth) return;

@@ -76,7 +76,7 @@ export function timeline(root: HTMLElement): void {
       button("first", "First step (Home)", () => step(Number.NEGATIVE_INFINITY), "first"),
       button("back", "One step back (Left)", () => step(-1), "back"),
       play,
-      button("next", "One step on (Right)", () => step(1), "next"),
+      button("next", "One step forward (Right)", () => step(1), "next"),
       button("last", "Last step (End)", () => step(Number.POSITIVE_INFINITY), "last"),
       loop,
       speed,

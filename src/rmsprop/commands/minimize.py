@@ -175,7 +175,7 @@ def _left(problem: Problem, settings: list[Setting], traces: list[Any], output: 
     """When each run leaves the picture that would be drawn, whether or not it is."""
     from rmsprop.view import Scene
 
-    return [track.left for track in Scene.of(traces, **_picture(problem, settings, output)).tracks]
+    return [track.exit_step for track in Scene.of(traces, **_picture(problem, settings, output)).tracks]
 
 
 def _write(problem: Problem, settings: list[Setting], traces: list[Any], output: Output) -> None:

@@ -1,4 +1,4 @@
-"""One step of one leaf by the stages of `rmsprop.formula`, in the form that XLA compiles without a temporary array."""
+"""One step of one leaf, real or complex."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rmsprop import formula
+from rmsprop import _xla, formula
 from rmsprop.formula import Numbers
 from rmsprop.rule import Rule
 
@@ -17,35 +17,17 @@ __all__ = ["complex_step", "real_step"]
 
 Array = Any
 
-_JAX = SimpleNamespace(abs=jnp.abs, sign=jnp.sign, sqrt=jnp.sqrt, where=jnp.where)
+_JAX = SimpleNamespace(abs=jnp.abs, clip=jnp.clip, sign=jnp.sign, sqrt=jnp.sqrt, where=jnp.where)
 
 
 def real_step(
     grad: Array, param: Array | None, buffers: Mapping[str, Array], rule: Rule, n: Numbers
 ) -> tuple[Array, dict[str, Array]]:
-    """Return `formula.step`'s change of the parameter (None: of 0), and the new buffers.
-
-    XLA on a CPU writes one array per loop. A value that two loops need is computed twice if it is a chain of operations
-    with one array each, else it is written to fresh memory, which takes longer than the step. So:
-    * gradients are cut by one clip, which keeps NaN; infinity reaches the statistics, as NaN, through g - g;
-    * with `centered` the update reads the new variance from memory, and the mean waits for it (var - var), so that no
-      donated array is overwritten while it is still needed.
-    """
+    """Return the change of the parameter (None: of 0), and the new buffers."""
     dtype = buffers[rule.buffers[0]].dtype
     start = jnp.zeros_like(grad, dtype=dtype) if param is None else param.astype(dtype)
-    grad = formula.scale_grad(start, grad.astype(dtype), rule, n)
-    infinite = grad - grad
-    limit = formula.LIMIT[str(dtype)]
-    grad = jnp.clip(grad, -limit, limit)
-    new = formula.statistics(grad, buffers, rule, n, xp=_JAX)
-    if rule.centered:
-        new["grad_var"] = new["grad_var"] + infinite
-        new["mean_grad"] = new["mean_grad"] + (new["grad_var"] - new["grad_var"])
-    else:
-        new["mean_sq"] = new["mean_sq"] + infinite
-    divisor = formula.denominator(new, rule, n, xp=_JAX)
-    moved, momentum = formula.apply(start, grad, divisor, buffers, rule, n, xp=_JAX)
-    return (moved if param is None else moved - start), {**new, **momentum}
+    moved, new = _xla.step(start, grad.astype(dtype), buffers, rule, n, xp=_JAX)
+    return (moved if param is None else moved - start), new
 
 
 def complex_step(

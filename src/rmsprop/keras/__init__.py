@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise MissingDependency.of("keras", extra="keras", purpose="rmsprop.keras") from error
 
-from rmsprop import _advice, formula
+from rmsprop import _advice, _xla, formula
 from rmsprop.errors import InputTypeError
 from rmsprop.keras._ops import OPS, dense
 from rmsprop.keras._saving import Saved, add_weight_decay
@@ -125,6 +125,7 @@ class RMSprop(Saved):
             name=name,
         )
         self._rule, self._dialect = rule, dialect
+        self._compiled: dict[tuple[int, ...], Any] = {}
         self._lazy = row is not None and row.sparse == "lazy"
         if isinstance(learning_rate, (int, float)):
             _advice.warn(_advice.advise(rule, float(learning_rate)), stacklevel=3)
@@ -206,6 +207,15 @@ class RMSprop(Saved):
     ) -> None:
         if self._rule.weight_decay_mode == "decoupled_corrected":
             self._lr_max.assign(keras.ops.maximum(self._lr_max, keras.ops.cast(learning_rate, "float32")))
+        if keras.backend.backend() == "tensorflow":
+            from rmsprop.keras._tensorflow import can_compile, compile_update
+
+            if can_compile():
+                key = tuple(map(id, trainable_variables))
+                if key not in self._compiled:
+                    self._compiled[key] = compile_update(self.update_step, trainable_variables)
+                self._compiled[key](grads, learning_rate)
+                return
         if keras.backend.backend() != "torch":
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
@@ -242,16 +252,14 @@ class RMSprop(Saved):
         dtype = keras.backend.standardize_dtype(next(iter(kept.values())).dtype)
         rule = self._rule_of(variable)
         corrected = rule.weight_decay_mode == "decoupled_corrected"
-        new, statistics = formula.step(
-            ops.convert_to_tensor(variable),
-            ops.convert_to_tensor(gradient),
-            buffers,
+        n = formula.numbers_of(
             rule,
             lr=ops.cast(learning_rate, dtype),
             step=ops.cast(self.iterations, dtype) + 1.0 if rule.bias_correction else 1,
             lr_max=ops.cast(self._lr_max, dtype) if corrected else None,
-            xp=OPS,
         )
-        self.assign(variable, new)
+        param = ops.cast(variable, dtype)
+        new, statistics = _xla.step(param, ops.cast(gradient, dtype), buffers, rule, n, xp=OPS)
+        self.assign(variable, ops.cast(new, variable.dtype))
         for name, buffer in kept.items():
             self.assign(buffer, statistics[name])

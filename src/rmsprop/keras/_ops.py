@@ -11,9 +11,7 @@ import keras
 __all__ = ["OPS", "dense"]
 
 _ops = keras.ops
-OPS = SimpleNamespace(
-    abs=_ops.abs, astype=_ops.cast, isfinite=_ops.isfinite, sign=_ops.sign, sqrt=_ops.sqrt, where=_ops.where
-)
+OPS = SimpleNamespace(abs=_ops.abs, clip=_ops.clip, sign=_ops.sign, sqrt=_ops.sqrt, where=_ops.where)
 
 if keras.backend.backend() == "tensorflow":
     tf: Any = importlib.import_module("tensorflow")
@@ -28,5 +26,5 @@ if keras.backend.backend() == "tensorflow":
 else:
 
     def dense(grad: Any, variable: Any) -> Any:
-        """Return a gradient as it is: only TensorFlow has gradients that name rows."""
+        """Return a gradient as it is: only TensorFlow has sparse gradients."""
         return grad

@@ -1,14 +1,14 @@
-"""The lab: a local web page that shows what an optimizer does, computed by this library.
+"""The lab: a local web page that shows how optimizers work, computed by this library.
 
     command      `rmsprop lab`
-    server       the page and its four calls, on loopback, with the checks a local server needs
-    experiment   what a request may ask for: validated, bounded
+    server       the page and its API, on loopback, with the checks that a local server needs
+    experiment   the contents of a request, checked
     simulate     runs step by step; sweep: many settings, or many starts, at once
-    notes        what happened, in sentences; script: the same experiment as Python and as a command
+    notes        sentences about the runs; script: the experiment as Python and as a command
     wire         arrays as bytes
     page/        the built page; its source is web/
 
-Nothing here computes an update: `rmsprop.RMSprop`, `rmsprop.baselines` and `rmsprop.formula` do.
+The updates are computed by `rmsprop.RMSprop`, `rmsprop.baselines` and `rmsprop.formula`.
 """
 
 from __future__ import annotations

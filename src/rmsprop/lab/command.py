@@ -1,4 +1,4 @@
-"""`rmsprop lab`: the command. Cheap to import; everything heavy waits until it runs."""
+"""The command `rmsprop lab`. It imports the server only when it runs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ __all__ = ["lab"]
 
 
 def lab(
-    port: Annotated[int, typer.Option(help="Port; 0 lets the system choose.", min=0, max=65535, metavar="N")] = 8765,
+    port: Annotated[int, typer.Option(help="Port; 0: any free port.", min=0, max=65535, metavar="N")] = 8765,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Others than loopback let everybody there compute here.")
+        str,
+        typer.Option(
+            help="Address to listen on. With any other address than loopback, others can compute on this machine."
+        ),
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     """Open the lab, a local web page: watch RMSprop and its baselines, scrub through time, change every number.
 
-    Everything is computed on this machine, and no other one is asked for anything. Ctrl-C ends it.
+    Everything is computed on this machine, without any network access. Ctrl-C ends it.
 
     Examples:
 
     \b
       rmsprop lab
       rmsprop lab --port 9000 --no-open
-    """  # noqa: D301, D412 (a backspace keeps the lines apart in --help)
+    """  # noqa: D301, D412 (the backspace keeps the line breaks in --help)
     import socket
 
     from rmsprop.errors import FileError, InputError, MissingDependency
@@ -33,7 +36,7 @@ def lab(
     try:
         import uvicorn
 
-        from rmsprop.lab.server import LOOPBACK, PAGE, application
+        from rmsprop.lab.server import LOOPBACK, PAGE, make_application
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette", "anyio"):
             raise
@@ -45,26 +48,28 @@ def lab(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        # From here on a browser that is quicker than the server waits instead of being turned away.
+        # From here on, a browser that connects before the server has started waits.
         listener.listen(128)
     except OSError as error:
         listener.close()
         raise InputError(
             f"--host {host} --port {port}: {error.strerror}; another port: rmsprop lab --port 0"
         ) from error
-    address = _address(host, listener.getsockname()[1])
+    address = _format_address(host, listener.getsockname()[1])
     names = LOOPBACK if host in LOOPBACK else (*LOOPBACK, host, socket.gethostname().lower())
     typer.echo(f"The lab is at {address}  (Ctrl-C ends it)")
     if host not in LOOPBACK:
-        typer.echo("It listens beyond this machine: everybody who reaches the address can compute here.", err=True)
-    config = uvicorn.Config(application(hosts=names), log_level="warning", access_log=False, lifespan="off", ws="none")
+        typer.echo("Warning: other machines can reach this address and compute on this machine.", err=True)
+    config = uvicorn.Config(
+        make_application(hosts=names), log_level="warning", access_log=False, lifespan="off", ws="none"
+    )
     server = uvicorn.Server(config)
     if browser:
         _open_when_ready(server, address)
     server.run(sockets=[listener])
 
 
-def _address(host: str, port: int) -> str:
+def _format_address(host: str, port: int) -> str:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}/"
 

@@ -1,4 +1,4 @@
-"""What a request may ask for: every value checked and bounded before anything is computed."""
+"""The contents of a request; every value is checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
     "Experiment",
     "Noise",
     "Setting",
-    "domain_of",
-    "number",
-    "whole",
+    "check_domain",
+    "check_integer",
+    "check_number",
 ]
 
 MAX_STEPS = 5000
@@ -36,37 +36,37 @@ MAX_RUNS = 8
 MAX_CELLS = 128
 """Cells, or starts, along one axis."""
 SECONDS = 5.0
-"""How long one request may compute."""
+"""The time limit of a request."""
 FAR = 1e6
 """The largest coordinate of a start or a picture."""
 
 _NOISES = ("none", "gauss", "hinton")
 HINTON = np.array([0.1] * 9 + [-0.9])
-"""The mini-batch gradients of lecture 6e: nine of +0.1 and one of -0.9, which together are 0."""
+"""The mini-batch gradients of lecture 6e: nine of +0.1 and one of -0.9, whose sum is 0."""
 
 
 class Deadline:
-    """A time limit that the loops look at."""
+    """A time limit, checked in the loops."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
     def check(self) -> None:
-        """Raise InputError once the time is over."""
+        """Raise InputError after the time limit."""
         if time.monotonic() > self._end:
-            raise InputError(f"steps: not done within {self.seconds:g} s; ask for fewer steps, runs or cells")
+            raise InputError(f"steps: not done within {self.seconds:g} s; use fewer steps, runs or cells")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What is added to the gradient of every run: the same numbers for all.
+    """Noise that is added to the gradients: the same numbers for all runs.
 
     Attributes:
         kind: "none"; "gauss": `scale` times a normal number for each step and coordinate; "hinton": `scale` times
-            nine of +0.1 and one of -0.9, over and over, on x alone.
+            nine of +0.1 and one of -0.9, repeated, on x alone.
         scale: In units of grad, at least 0.
-        seed: Of `numpy.random.default_rng`.
+        seed: For `numpy.random.default_rng`.
     """
 
     kind: str = "none"
@@ -78,14 +78,14 @@ class Noise:
         """Check a JSON object.
 
         Raises:
-            InputError: An unknown kind, or a number out of its domain.
+            InputError: An unknown kind, or a number out of its range.
         """
-        fields = _object(asked or {}, "noise", ("kind", "scale", "seed"))
+        fields = _check_object(asked or {}, "noise", ("kind", "scale", "seed"))
         kind = fields.get("kind", "none")
         if kind not in _NOISES:
             raise InputError(f"noise.kind: {kind!r}, expected one of {', '.join(_NOISES)}")
-        scale = number(fields.get("scale", 1.0), "noise.scale", 0.0, 1e6)
-        return cls(kind=kind, scale=scale, seed=whole(fields.get("seed", 0), "noise.seed", 0, 2**31 - 1))
+        scale = check_number(fields.get("scale", 1.0), "noise.scale", 0.0, 1e6)
+        return cls(kind=kind, scale=scale, seed=check_integer(fields.get("seed", 0), "noise.seed", 0, 2**31 - 1))
 
     def draw(self, steps: int) -> NDArray[np.float64] | None:
         """Return the noise of every step, float64 of shape (steps, 2), or None."""
@@ -100,15 +100,15 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One optimizer and its numbers.
+    """An optimizer and its hyperparameters.
 
     Attributes:
         optimizer: "rmsprop" or one of `baselines.names()`.
         lr: Learning rate, above 0.
         rule: RMSprop's rule; None for a baseline.
-        own: A baseline's own numbers; empty for RMSprop.
-        dialect: The host whose rule this is, or None.
-        changes: What was changed in the host's rule, or in `Rule()`.
+        own: A baseline's hyperparameters; empty for RMSprop.
+        dialect: The dialect whose rule this is, or None.
+        changes: The switches that differ from the dialect's rule, or from `Rule()`.
     """
 
     optimizer: str
@@ -120,20 +120,20 @@ class Setting:
 
     @classmethod
     def read(cls, asked: Any, path: str) -> Setting:
-        """Check a JSON object: {"optimizer", "lr", "dialect", "rule": {switch: value}} or a baseline's own numbers.
+        """Check a JSON object: {"optimizer", "lr", "dialect", "rule": {switch: value}} or a baseline's.
 
         Raises:
-            InputError: An unknown optimizer or number, or one out of its domain.
+            InputError: An unknown optimizer or hyperparameter, or a value out of its range.
             RuleError: A rule, or a dialect's rule, that cannot exist.
         """
         name = asked.get("optimizer") if isinstance(asked, Mapping) else None
         if name == "rmsprop":
-            fields = _object(asked, path, ("optimizer", "lr", "dialect", "rule"))
-            lr = number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
+            fields = _check_object(asked, path, ("optimizer", "lr", "dialect", "rule"))
+            lr = check_number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
             rule = fields.get("rule") or {}
             if not isinstance(rule, Mapping) or len(rule) > 20:
                 raise InputError(f"{path}.rule: expected an object of switches")
-            changes = _completed(dict(rule))
+            changes = _add_modes(dict(rule))
             dialect = fields.get("dialect")
             if dialect is None:
                 return cls(optimizer=name, lr=lr, rule=Rule().replace(**changes), changes=changes)
@@ -144,15 +144,15 @@ class Setting:
         if name not in baselines.names():
             raise InputError(f"{path}.optimizer: {name!r}, expected one of rmsprop, {', '.join(baselines.names())}")
         defaults = TABLE[name].hyperparameters
-        fields = _object(asked, path, ("optimizer", "lr", *defaults))
-        lr = number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
-        own = {key: number(fields.get(key, usual), f"{path}.{key}", 0.0, 1e6) for key, usual in defaults.items()}
+        fields = _check_object(asked, path, ("optimizer", "lr", *defaults))
+        lr = check_number(fields.get("lr"), f"{path}.lr", 0.0, 1e6)
+        own = {key: check_number(fields.get(key, usual), f"{path}.{key}", 0.0, 1e6) for key, usual in defaults.items()}
         setting = cls(optimizer=name, lr=lr, own=own)
-        setting.baseline(np.zeros(1))  # the baseline's own refusals, before any run begins
+        setting.make_baseline(np.zeros(1))  # raises for hyperparameters that the baseline does not allow
         return setting
 
-    def baseline(self, params: NDArray[np.float64]) -> Any:
-        """Return the baseline over `params`, which it will update in place."""
+    def make_baseline(self, params: NDArray[np.float64]) -> Any:
+        """Return the baseline that updates `params` in place."""
         return baselines.get(self.optimizer)(params, lr=self.lr, **self.own)
 
 
@@ -163,10 +163,10 @@ class Experiment:
     Attributes:
         function: f(x, y).
         start: The first point.
-        steps: How many steps, from 1 to `MAX_STEPS`.
-        noise: What is added to the gradient.
-        settings: One run each, at most `MAX_RUNS`.
-        domain: ((x from, x to), (y from, y to)): the picture; a run that leaves it is noted.
+        steps: The number of steps, from 1 to `MAX_STEPS`.
+        noise: Noise that is added to the gradients.
+        settings: One for each run, at most `MAX_RUNS`.
+        domain: The limits of the picture, ((x from, x to), (y from, y to)).
     """
 
     function: Expression
@@ -178,53 +178,53 @@ class Experiment:
 
     @classmethod
     def read(cls, asked: Any) -> Experiment:
-        """Check a whole request.
+        """Check a request.
 
         Raises:
-            RMSpropError: Something in it is refused; the message names what.
+            RMSpropError: A bad value; the message names it.
         """
         names = ("function", "start", "steps", "noise", "runs", "domain")
-        fields = _object(asked, "request", names, required=("function", "start", "steps", "runs"))
-        wanted = fields["runs"]
-        if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_RUNS:
+        fields = _check_object(asked, "request", names, required=("function", "start", "steps", "runs"))
+        runs = fields["runs"]
+        if not isinstance(runs, list) or not 1 <= len(runs) <= MAX_RUNS:
             raise InputError(f"runs: expected a list of 1 to {MAX_RUNS} optimizers")
         return cls(
             function=parse(fields["function"]),
-            start=_pair(fields["start"], "start"),
-            steps=whole(fields["steps"], "steps", 1, MAX_STEPS),
+            start=_check_pair(fields["start"], "start"),
+            steps=check_integer(fields["steps"], "steps", 1, MAX_STEPS),
             noise=Noise.read(fields.get("noise")),
-            settings=tuple(Setting.read(item, f"runs[{i}]") for i, item in enumerate(wanted)),
-            domain=domain_of(fields.get("domain", [[-5, 5], [-5, 5]])),
+            settings=tuple(Setting.read(item, f"runs[{i}]") for i, item in enumerate(runs)),
+            domain=check_domain(fields.get("domain", [[-5, 5], [-5, 5]])),
         )
 
 
 def parse(text: Any) -> Expression:
-    """Return f(x, y) of a typed text; one that names only x does not change along y.
+    """Return f(x, y) for a typed text, which may depend on x alone.
 
     Raises:
         ExpressionError: It does not parse.
-        InputError: It is no text.
+        InputError: It is not a text.
     """
     if not isinstance(text, str):
         raise InputError(f"function: a {type(text).__name__}, expected a text such as 'x^2 + y^2'")
     return expression.parse(text, variables=("x", "y"))
 
 
-def domain_of(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+def check_domain(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     """Check ((from, to), (from, to))."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise InputError("domain: expected [[x from, x to], [y from, y to]]")
-    x, y = (_pair(side, f"domain[{i}]") for i, side in enumerate(value))
+    x, y = (_check_pair(side, f"domain[{i}]") for i, side in enumerate(value))
     for i, (low, high) in enumerate((x, y)):
         if not high - low >= 1e-9:
             raise InputError(f"domain[{i}]: from {low:g} to {high:g}, expected the second to be larger")
     return x, y
 
 
-def number(value: Any, name: str, low: float, high: float) -> float:
+def check_number(value: Any, name: str, low: float, high: float) -> float:
     """Return a finite number in [low, high] as a float, or raise InputError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InputError(f"{name}: {_short(value)}, expected a number from {low:g} to {high:g}")
+        raise InputError(f"{name}: {_shorten(value)}, expected a number from {low:g} to {high:g}")
     try:
         found = float(value)
     except OverflowError:
@@ -234,45 +234,45 @@ def number(value: Any, name: str, low: float, high: float) -> float:
     return found
 
 
-def whole(value: Any, name: str, low: int, high: int) -> int:
+def check_integer(value: Any, name: str, low: int, high: int) -> int:
     """Return a whole number in [low, high], or raise InputError."""
-    found = number(value, name, low, high)
+    found = check_number(value, name, low, high)
     if not found.is_integer():
         raise InputError(f"{name}: {found:g}, expected a whole number from {low} to {high}")
     return int(found)
 
 
-def _pair(value: Any, name: str) -> tuple[float, float]:
+def _check_pair(value: Any, name: str) -> tuple[float, float]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"{name}: {_short(value)}, expected two numbers")
-    return number(value[0], f"{name}[0]", -FAR, FAR), number(value[1], f"{name}[1]", -FAR, FAR)
+        raise InputError(f"{name}: {_shorten(value)}, expected two numbers")
+    return check_number(value[0], f"{name}[0]", -FAR, FAR), check_number(value[1], f"{name}[1]", -FAR, FAR)
 
 
-def _object(value: Any, path: str, known: Sequence[str], required: Sequence[str] = ()) -> Mapping[str, Any]:
+def _check_object(value: Any, path: str, known: Sequence[str], required: Sequence[str] = ()) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InputError(f"{path}: {_short(value)}, expected an object")
+        raise InputError(f"{path}: {_shorten(value)}, expected an object")
     unknown = [key for key in value if key not in known]
     if unknown:
-        raise InputError(f"{path}: unknown key {_short(unknown[0])}, expected {', '.join(known)}")
+        raise InputError(f"{path}: unknown key {_shorten(unknown[0])}, expected {', '.join(known)}")
     missing = [key for key in required if key not in value]
     if missing:
         raise InputError(f"{path}: {missing[0]!r} is missing")
     return value
 
 
-def _completed(changes: dict[str, Any]) -> dict[str, Any]:
-    """Add what a momentum or a weight decay needs, where nothing was chosen."""
-    if _positive(changes.get("momentum")):
+def _add_modes(changes: dict[str, Any]) -> dict[str, Any]:
+    """Add the default modes of momentum and weight decay."""
+    if _is_positive(changes.get("momentum")):
         changes.setdefault("buffer", "unit")
-    if _positive(changes.get("weight_decay")):
+    if _is_positive(changes.get("weight_decay")):
         changes.setdefault("weight_decay_mode", "l2")
     return changes
 
 
-def _positive(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

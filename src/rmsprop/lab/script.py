@@ -1,4 +1,4 @@
-"""The same experiment to take away: as Python, and as one command."""
+"""The experiment as a Python script, and as a command."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rmsprop.expression import parse
 from rmsprop.lab.experiment import Experiment, Setting
 from rmsprop.rule import Rule
 
-__all__ = ["command", "python"]
+__all__ = ["write_command", "write_python"]
 
 
-def python(experiment: Experiment) -> str:
-    """Return a script that makes the same runs with `step` and prints where each ends, with all digits."""
-    makers = [f"    {_label(i, s)!r}: lambda p: {_maker(s)}," for i, s in enumerate(experiment.settings)]
+def write_python(experiment: Experiment) -> str:
+    """Return a script that does the same runs with `step` and prints their last points with all digits."""
+    makers = [f"    {_make_label(i, s)!r}: lambda p: {_write_maker(s)}," for i, s in enumerate(experiment.settings)]
     names = ["RMSprop"] if any(s.rule is not None for s in experiment.settings) else []
     names += ["Rule"] if any(s.rule is not None and _needs_rule(s) for s in experiment.settings) else []
     names += ["dialects"] if any(s.dialect for s in experiment.settings) else []
     names += ["baselines"] if any(s.rule is None for s in experiment.settings) else []
-    noise, use = _noise(experiment)
+    noise, use = _write_noise(experiment)
     return "\n".join(
         [
             "import numpy as np",
@@ -44,7 +44,7 @@ def python(experiment: Experiment) -> str:
     )
 
 
-def _label(index: int, setting: Setting) -> str:
+def _make_label(index: int, setting: Setting) -> str:
     return f"{index + 1} {setting.dialect or setting.optimizer}"
 
 
@@ -52,7 +52,7 @@ def _needs_rule(setting: Setting) -> bool:
     return setting.dialect is None and setting.rule != Rule()
 
 
-def _maker(setting: Setting) -> str:
+def _write_maker(setting: Setting) -> str:
     if setting.rule is None:
         own = "".join(f", {name}={value!r}" for name, value in setting.own.items())
         return f"baselines.{baselines.get(setting.optimizer).__name__}(p, lr={setting.lr!r}{own})"
@@ -64,7 +64,7 @@ def _maker(setting: Setting) -> str:
     return f"RMSprop(p, lr={setting.lr!r}{rule})"
 
 
-def _noise(experiment: Experiment) -> tuple[list[str], str]:
+def _write_noise(experiment: Experiment) -> tuple[list[str], str]:
     noise = experiment.noise
     if experiment.noise.draw(1) is None:
         return [], ""
@@ -75,34 +75,34 @@ def _noise(experiment: Experiment) -> tuple[list[str], str]:
     return [f"noise = np.zeros(({experiment.steps}, 2))", f"noise[:, 0] = {batches}"], " + noise[t]"
 
 
-def command(experiment: Experiment) -> str | None:
-    """Return one `rmsprop compare` (or `minimize`) that draws these runs, or None where it has no words for them.
+def write_command(experiment: Experiment) -> str | None:
+    """Return an `rmsprop compare` (or `minimize`) command for these runs, or None if they cannot be written as one.
 
-    The command has one RMSprop with every switch; beside it stand baselines with their own defaults and dialects as
-    they are, each with a learning rate of its own.
+    The command has one RMSprop with any switches; the others are baselines with their default hyperparameters and
+    unchanged dialects, each with its own learning rate.
     """
     first = next((s for s in experiment.settings if s.rule is not None), None)
     draw, text = experiment.noise.draw(1) is not None, experiment.function.text
     flat = len(parse(text).variables) == 1
     if first is None or (draw and (experiment.noise.kind != "gauss" or flat)):
         return None
-    others = [_named(s, first.lr) for s in experiment.settings if s is not first]
+    others = [_name_setting(s, first.lr) for s in experiment.settings if s is not first]
     if None in others:
         return None
     start = experiment.start[:1] if flat else experiment.start
     words = ["--start", ",".join(map(repr, start)), "--lr", repr(first.lr), "--steps", str(experiment.steps)]
     words += [] if first.dialect is None else ["--dialect", first.dialect]
-    words += _switches(first)
+    words += _write_switches(first)
     words += ["--noise", repr(experiment.noise.scale), "--seed", str(experiment.noise.seed)] if draw else []
     words += ["--with", ",".join(filter(None, others))] if others else []
-    # A text that begins with a sign would pass for an option.
+    # A text that begins with a minus sign would be read as an option.
     sentence = ["--", text] if text.startswith("-") else [text]
     name = ["rmsprop", "compare" if others else "minimize"]
     return shlex.join([*name, *words, *sentence] if len(sentence) > 1 else [*name, *sentence, *words])
 
 
-def _named(setting: Setting, lr: float) -> str | None:
-    """Return NAME or NAME:LR as `--with` reads it, or None for a setting that has no name."""
+def _name_setting(setting: Setting, lr: float) -> str | None:
+    """Return NAME or NAME:LR for `--with`, or None for a setting without a name."""
     rate = "" if setting.lr == lr else f":{setting.lr!r}"
     if setting.rule is None:
         usual = Setting.read({"optimizer": setting.optimizer, "lr": setting.lr}, "")
@@ -117,19 +117,19 @@ def _named(setting: Setting, lr: float) -> str | None:
 _OPPOSITES = {"maximize": "minimize"}
 
 
-def _switches(setting: Setting) -> list[str]:
+def _write_switches(setting: Setting) -> list[str]:
     words: list[str] = []
     for field in dataclasses.fields(Rule):
-        mine: Any = getattr(setting.rule, field.name)
+        value: Any = getattr(setting.rule, field.name)
         if setting.dialect is not None:
-            said = field.name in setting.changes
+            is_given = field.name in setting.changes
         else:
-            said = field.name in ("rho", "eps") or mine != field.default
-        if not said:
+            is_given = field.name in ("rho", "eps") or value != field.default
+        if not is_given:
             continue
         flag = field.name.replace("_", "-")
-        if isinstance(mine, bool):
-            words += [f"--{flag}" if mine else f"--{_OPPOSITES.get(flag, f'no-{flag}')}"]
+        if isinstance(value, bool):
+            words += [f"--{flag}" if value else f"--{_OPPOSITES.get(flag, f'no-{flag}')}"]
         else:
-            words += [f"--{flag}", str(mine)]
+            words += [f"--{flag}", str(value)]
     return words

@@ -1,4 +1,4 @@
-"""Runs, step by step: float64 arrays with a row per step, the same numbers that a `step` loop gives."""
+"""Runs, step by step: float64 arrays with a row per step, bit for bit those of a `step` loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Path", "simulate"]
 
 Array = NDArray[np.float64]
 _BLOCK = 64
-"""Steps between two looks at the clock."""
+"""Steps between two checks of the time limit."""
 _MOST_PATHS = 32
 _paths: dict[str, Path] = {}
 _lock = threading.Lock()
@@ -27,15 +27,15 @@ _lock = threading.Lock()
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Path:
-    """One run; a run that became infinite has fewer steps than were asked for.
+    """A run; a run that became infinite or NaN has fewer steps than requested.
 
     Attributes:
         x: The points, shape (steps + 1, 2).
         f: The function there, shape (steps + 1,).
         grad: The gradient each step used, noise included, shape (steps, 2).
-        statistic: Mean or sum of squares after it, in units of grad**2, shape (steps, 2); NaN if there is none.
+        statistic: Mean or sum of squares after the step, in units of grad**2, shape (steps, 2); NaN without one.
         rate: The effective learning rate, shape (steps, 2).
-        broken: The step that left the finite numbers, or None.
+        broken: The step after which a number is not finite, or None.
     """
 
     x: Array
@@ -50,15 +50,15 @@ def simulate(experiment: Experiment, deadline: Deadline | None = None) -> list[P
     """Run every setting from the same start, with the same noise.
 
     Raises:
-        InputError: The time is over.
+        InputError: The time limit is exceeded.
     """
     deadline = deadline or Deadline()
     noise = experiment.noise.draw(experiment.steps)
-    return [_remembered(experiment, setting, noise, deadline) for setting in experiment.settings]
+    return [_run_cached(experiment, setting, noise, deadline) for setting in experiment.settings]
 
 
-def _remembered(experiment: Experiment, setting: Setting, noise: Array | None, deadline: Deadline) -> Path:
-    """Moving one slider changes one run: the others are not computed again."""
+def _run_cached(experiment: Experiment, setting: Setting, noise: Array | None, deadline: Deadline) -> Path:
+    """Return a run from the cache, or compute it: moving one slider changes only one run."""
     noise_key = None if noise is None else experiment.noise
     key = repr((experiment.function.text, experiment.start, experiment.steps, noise_key, setting))
     with _lock:
@@ -79,15 +79,15 @@ def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline
     point = np.array(experiment.start)
     is_baseline = setting.rule is None
     optimizer: Any = (
-        setting.baseline(point) if is_baseline else RMSprop(point, lr=setting.lr, dialect=setting.rule, threads=1)
+        setting.make_baseline(point) if is_baseline else RMSprop(point, lr=setting.lr, dialect=setting.rule, threads=1)
     )
     history = {name: np.empty((steps, 2)) for name in optimizer.buffers}
-    kept = [(history[name], arrays[0]) for name, arrays in optimizer.buffers.items()]
+    recorded = [(history[name], arrays[0]) for name, arrays in optimizer.buffers.items()]
     x, f, grads = np.empty((steps + 1, 2)), np.empty(steps + 1), np.empty((steps, 2))
     x[0] = point
     done, broken = 0, None
-    evaluate = _evaluator(experiment.function)
-    advance = _advance(optimizer, point) if is_baseline else optimizer.step
+    evaluate = _make_evaluator(experiment.function)
+    advance = _make_step(optimizer, point) if is_baseline else optimizer.step
     finite = math.isfinite
     grad = np.empty(2)
     with np.errstate(all="ignore"):
@@ -99,7 +99,7 @@ def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline
                 grad += noise[t]
             grads[t] = grad
             advance(grad)
-            for rows, buffer in kept:
+            for rows, buffer in recorded:
                 rows[t] = buffer
             x[t + 1] = point
             place = point.tolist()
@@ -110,21 +110,21 @@ def _run(experiment: Experiment, setting: Setting, noise: Array | None, deadline
                 broken = done
                 break
     history = {name: rows[:done] for name, rows in history.items()}
-    statistic, rate = _used(setting, optimizer, history, done)
+    statistic, rate = _compute_rates(setting, optimizer, history, done)
     arrays = {"x": x[: done + 1], "f": f[: done + 1], "grad": grads[:done], "statistic": statistic, "rate": rate}
     for array in arrays.values():
         array.setflags(write=False)
     return Path(**arrays, broken=broken)
 
 
-def _evaluator(function: Expression) -> Any:
-    """Return f(x, y) -> (value, by x, by y) on two numbers: `value_and_grad` without its checks, the same bits."""
+def _make_evaluator(function: Expression) -> Any:
+    """Return f(x, y) -> (value, df/dx, df/dy) of two numbers: `value_and_grad` without its checks."""
     one = np.float64(1.0)
     evaluate = function._evaluate
 
     def numbers(x: float, y: float) -> tuple[Any, Any, Any]:
         try:
-            # The same IEEE arithmetic as NumPy's scalars in less time; where theirs is infinite, this one raises.
+            # Python's floats are faster than NumPy's; where NumPy gives infinity, they raise.
             value, by_x, by_y = evaluate((x, 1.0, None), (y, None, 1.0))
         except ZeroDivisionError:
             value, by_x, by_y = evaluate((np.float64(x), one, None), (np.float64(y), None, one))
@@ -133,8 +133,8 @@ def _evaluator(function: Expression) -> Any:
     return numbers
 
 
-def _advance(optimizer: Any, point: Array) -> Any:
-    """Return one step of a baseline without its checks: the arrays are this file's own."""
+def _make_step(optimizer: Any, point: Array) -> Any:
+    """Return a baseline's step without its checks, which these arrays do not need."""
     buffers = [optimizer.buffers[name][0] for name in optimizer.buffer_names]
     update, lr, steps = optimizer._update, optimizer.lr, optimizer.steps
     count = 0
@@ -148,8 +148,8 @@ def _advance(optimizer: Any, point: Array) -> Any:
     return advance
 
 
-def _used(setting: Setting, optimizer: Any, history: dict[str, Array], done: int) -> tuple[Array, Array]:
-    """Return the statistic and the effective learning rate of every step, from the buffers that the steps left."""
+def _compute_rates(setting: Setting, optimizer: Any, history: dict[str, Array], done: int) -> tuple[Array, Array]:
+    """Return the statistic and the effective learning rate of every step, from the recorded buffers."""
     with np.errstate(all="ignore"):
         if setting.rule is not None:
             step = np.arange(1, done + 1)[:, None]
@@ -160,7 +160,7 @@ def _used(setting: Setting, optimizer: Any, history: dict[str, Array], done: int
         if not isinstance(optimizer, baselines.Adam):
             rate = optimizer._factor(*history.values(), lr=setting.lr, t=done)
             return statistic, np.broadcast_to(np.asarray(rate, np.float64), (done, 2))
-        # Adam's corrections differ from step to step; its own powers, not an array's, which may differ in the last bit.
+        # Adam's bias corrections as powers of numbers: powers of arrays may differ in the last bit.
         first = np.array([1.0 - optimizer.beta1**t for t in range(1, done + 1)])[:, None]
         second = np.array([math.sqrt(1.0 - optimizer.beta2**t) for t in range(1, done + 1)])[:, None]
         denominator = np.sqrt(statistic) / second + optimizer.eps

@@ -1,6 +1,6 @@
-"""Many settings, or many starts, at once: every cell is one element of an array that takes one step.
+"""Many settings, or many starts, at once: every run is an element of one array.
 
-A cell's numbers are those of a run of its own: all operations are elementwise.
+All operations are elementwise, so each element has the numbers of a separate run.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from rmsprop.errors import InputError
 from rmsprop.lab.experiment import Deadline, Experiment
 from rmsprop.numpy import RMSprop
 
-__all__ = ["basins", "heat"]
+__all__ = ["compute_basins", "compute_heat_map"]
 
 Array = NDArray[np.float64]
 _BLOCK = 16
 _NEAR = 0.03
-"""Two ends nearer than this share of the picture's diagonal belong to one basin."""
+"""Two end points belong to one basin if their distance is below this part of the picture's diagonal."""
 _MOST_BASINS = 12
 
 
-def heat(
+def compute_heat_map(
     experiment: Experiment, *, lr: Array, other: Array, name: str = "rho", deadline: Deadline | None = None
 ) -> Array:
-    """Return f after the last step for every pair of numbers.
+    """Return f after the last step for every pair of hyperparameters.
 
     Args:
-        experiment: Its first setting, which must be RMSprop, is the one that is varied.
+        experiment: Its first setting, which must be RMSprop, is varied.
         lr: Learning rates, shape (n,). Read.
-        other: Values of the second number, shape (m,). Read.
-        name: Which: "rho" or "eps".
+        other: Values of the second hyperparameter, shape (m,). Read.
+        name: The second hyperparameter: "rho" or "eps".
         deadline: Default: a new one.
 
     Returns:
-        float64, shape (m, n); not finite where the run did not stay finite.
+        float64, shape (m, n); not finite where the run diverged.
 
     Raises:
-        InputError: The first setting is a baseline, or the time is over.
-        RuleError: A value outside the number's domain.
+        InputError: The first setting is a baseline, or the time limit is exceeded.
+        RuleError: A value out of its range.
     """
     deadline = deadline or Deadline()
     rule = experiment.settings[0].rule
     if rule is None:
-        raise InputError("runs[0]: a baseline, expected RMSprop: the map varies its rule")
+        raise InputError("runs[0]: a baseline, expected RMSprop, whose rule the map varies")
     rows = [rule.replace(**{name: float(value)}) for value in other]
     column = other[:, None, None]
     shape = (len(other), len(lr), 2)
@@ -65,7 +65,7 @@ def heat(
                 grad = grad + noise[t]
             n = formula.numbers_of(rule, lr=lr[None, :, None], step=t + 1)._replace(**{name: column})
             if name == "rho" and (t == 0 or rule.bias_correction):
-                # Row by row: an array's powers may differ from a number's in the last bit.
+                # Row by row, because powers of arrays may differ from powers of numbers in the last bit.
                 pairs = [formula.decay(row.rho, t + 1 if rule.bias_correction else None) for row in rows]
                 decays = np.array(pairs).T[:, :, None, None]
             if name == "rho":
@@ -75,32 +75,34 @@ def heat(
     return values
 
 
-def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadline | None = None) -> dict[str, Any]:
-    """Run the first setting from a lattice of starts over the picture.
+def compute_basins(
+    experiment: Experiment, *, count: int, minima: Array, deadline: Deadline | None = None
+) -> dict[str, Any]:
+    """Run the first setting from a grid of starts over the picture.
 
     Args:
         experiment: Its start is not used.
         count: Starts along each axis.
-        minima: Known minima, shape (k, 2); others that several runs end at are added. Read.
+        minima: Known minima, shape (k, 2); other points where several runs end are added. Read.
         deadline: Default: a new one.
 
     Returns:
         end: shape (count, count, 2), rows along y; label: int64 of shape (count, count), the number of the minimum
-        or -1; minima: shape (k', 2); share: of the starts that ended at any of them.
+        or -1; minima: shape (k', 2); share: the part of the starts that ended at one of them.
 
     Raises:
-        InputError: The time is over.
+        InputError: The time limit is exceeded.
     """
     deadline = deadline or Deadline()
     (left, right), (bottom, top) = experiment.domain
-    # Cell centres: no start lies on a symmetry axis or on the rim.
+    # Centers of cells: no start lies on the edge.
     place = (np.arange(count) + 0.5) / count
     points = np.empty((count, count, 2))
     points[..., 0] = (left + (right - left) * place)[None, :]
     points[..., 1] = (bottom + (top - bottom) * place)[:, None]
     setting = experiment.settings[0]
     optimizer: Any = (
-        setting.baseline(points)
+        setting.make_baseline(points)
         if setting.rule is None
         else RMSprop(points, lr=setting.lr, dialect=setting.rule, threads=1)
     )
@@ -115,21 +117,21 @@ def basins(experiment: Experiment, *, count: int, minima: Array, deadline: Deadl
             optimizer.step(grad if noise is None else grad + noise[t])
             if t >= experiment.steps - tail:
                 total += points
-        # The mean over the last tenth: a run that swings around a minimum counts as having found it.
-        centre = total / tail
-        value[...] = experiment.function(centre)
+        # The mean over the last tenth: a run that oscillates around a minimum has found it.
+        center = total / tail
+        value[...] = experiment.function(center)
         near = _NEAR * float(np.hypot(right - left, top - bottom))
-        known = _with_found(minima, centre, value, near)
+        known = _add_minima(minima, center, value, near)
         label = np.full((count, count), -1, np.int64)
         if len(known):
-            distance = np.sqrt(((centre[..., None, :] - known) ** 2).sum(-1))
+            distance = np.sqrt(((center[..., None, :] - known) ** 2).sum(-1))
             distance = np.where(np.isfinite(distance), distance, np.inf)
             label = np.where(distance.min(-1) <= near, distance.argmin(-1), -1)
     return {"end": points, "label": label, "minima": known, "share": float((label >= 0).mean())}
 
 
-def _with_found(minima: Array, ends: Array, values: Array, near: float) -> Array:
-    """Add to `minima` the places where at least one run in a hundred ends, lowest first."""
+def _add_minima(minima: Array, ends: Array, values: Array, near: float) -> Array:
+    """Add the points to `minima` where at least 1 % of the runs end, lowest first."""
     flat, height = ends.reshape(-1, 2), values.reshape(-1)
     inside = np.isfinite(flat).all(1) & np.isfinite(height) & (np.abs(flat) < 1e6).all(1)
     flat, height = flat[inside], height[inside]

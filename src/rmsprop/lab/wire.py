@@ -1,8 +1,8 @@
-"""Arrays as bytes: what the page reads without parsing a number.
+"""Arrays as bytes, which the page reads without parsing numbers.
 
 4 bytes     length of the header, little-endian
-header      JSON in UTF-8, padded with spaces so that what follows starts at a multiple of 8
-arrays      little-endian float64 in C order, where the header's "arrays" says: {name: {"at", "shape"}}
+header      JSON in UTF-8, padded with spaces so that the arrays start at a multiple of 8
+arrays      little-endian float64 in C order; the header's "arrays" has their places: {name: {"at", "shape"}}
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["pack", "unpack"]
 
 
 def pack(about: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> bytes:
-    """Return one message.
+    """Return a message.
 
     Args:
-        about: Anything JSON knows; "arrays" is added.
-        arrays: Any shape; converted to float64. Read.
+        about: Anything that JSON can store; "arrays" is added.
+        arrays: Of any shape; converted to float64. Read.
 
     Example:
         >>> about, arrays = unpack(pack({"steps": 2}, {"x": [[1.0, 2.0]]}))
@@ -41,7 +41,7 @@ def pack(about: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> bytes:
 
 
 def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-    """Read what `pack` wrote."""
+    """Return the header and the arrays of a message from `pack`."""
     (length,) = struct.unpack_from("<I", message)
     about = json.loads(message[4 : 4 + length])
     arrays = {}

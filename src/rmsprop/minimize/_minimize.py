@@ -1,4 +1,4 @@
-"""The one call: check the arguments, run the loop, build the result."""
+"""`minimize`: check the arguments, run the loop, build the result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from rmsprop import expression
 from rmsprop.errors import InputError, InputTypeError
-from rmsprop.minimize._loop import Runs, run_starts
-from rmsprop.minimize._problem import DIFFERENCES, Problem, batch_source, check_start
-from rmsprop.minimize._stopping import Status, Tolerances, message
+from rmsprop.minimize._loop import Runs, Status, Tolerances, describe_status, run_starts
+from rmsprop.minimize._problem import DIFFERENCES, Problem, convert_start, iterate_batches
 from rmsprop.numpy import RMSprop
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["minimize"]
 
-_UNTIL_THE_END = (Status.STEPS_DONE, Status.STEPS_USED_UP, Status.STALL)
-_MOVES = " fun_best is better than fun: a constant lr keeps RMSprop moving; let lr fall, or take x_best."
+_RAN_TO_THE_END = (Status.STEPS_DONE, Status.STEPS_USED_UP, Status.STALL)
+_MOVES = " fun_best is better than fun: a constant lr keeps RMSprop moving; let lr decay, or use x_best."
 
 
 @check_option_names
@@ -56,54 +55,54 @@ def minimize(
 ) -> OptimizeResult:
     """Minimize `fun` from `x0` by steps of RMSprop.
 
-    Without a tolerance all steps are done, and that is a success. RMSprop with a constant lr does not come to rest at
-    a minimum: it ends up swinging around it by about lr / 2. Let lr fall, set a tolerance no finer than that, or take
+    Without a tolerance all steps are done, and that is a success. With a constant lr, RMSprop does not converge to a
+    minimum: it oscillates around it by about lr / 2. Let lr decay, set a tolerance no smaller than that, or use
     `x_best`.
 
     Args:
         fun: `fun(x, *batch, *args)` -> a number. x is a fresh array of the shape and dtype of `x0`; if `x0` is a
             number, so is x. Or a typed function of x, or of x and y: "x - x^3" (see `rmsprop.expression`).
-        x0: The start: a number, or an array of any shape; float32 or float64, integers become float64. Read. Shape
-            (k, n), with a `fun` that returns k numbers for it, is a run of k starts at once: see `vectorized`.
+        x0: The start: a number, or an array of any shape; float32 or float64, integers become float64. Read. An array
+            (k, n), with a `fun` that returns k numbers for it, holds k starts: see `vectorized`.
         jac: `jac(x, *batch, *args)` -> the gradient, shaped like x; or True: `fun` returns (value, gradient); or how
-            to compute it by differences: "2-point" (n more calls of `fun` per step), "3-point" or "cs" (`fun` must
+            to approximate it by differences: "2-point" (n more calls of `fun` per step), "3-point" or "cs" (`fun` must
             take complex x). Default: the exact gradient of a typed function, "2-point" of any other.
-        args: Handed to `fun` and `jac` after x and the batch.
+        args: Passed to `fun` and `jac` after x and the batch.
         lr: Learning rate, in units of x: a number, or a function of the step (0 for the first one). Default: the
             dialect's own where it has one, else 0.01.
         rho: Decay of the mean square. Default for this and the next five: the dialect's own.
-        eps: Added to the denominator, where the dialect adds it.
-        momentum: Decay of the buffer.
+        eps: Added to the denominator, inside or outside the root as the dialect does.
+        momentum: Decay of the momentum buffer.
         centered: Whether to divide by the standard deviation.
-        weight_decay: Its strength.
-        dialect: The variant of RMSprop: a name (`rmsprop.dialects.names()`) or a `Rule`, which no option may
+        weight_decay: Strength of the weight decay.
+        dialect: The variant of RMSprop: a name (`rmsprop.dialects.names()`) or a `Rule`, which the options may not
             contradict. Default: `Rule()`, rho 0.9 and eps 1e-8 inside the root.
-        steps: How many steps at most, at least 0.
-        batches: For stochastic gradients: an iterable with one batch per step. A tuple or list is spread over the
-            arguments after x, anything else is one argument. A container starts over at its end; an iterator that
-            ends, ends the run.
+        steps: The maximum number of steps, at least 0.
+        batches: For stochastic gradients: an iterable with one batch per step. The elements of a tuple
+            or list become the arguments after x, anything else is one argument. A container starts over at its end;
+            the end of an iterator ends the run.
         callback: Called after every step as `callback(x)`, or, if its parameter has the name `intermediate_result`,
             with a result (x, fun, jac, nit) as SciPy does it. It stops the run by raising StopIteration.
-        gtol: Stop when no element of the gradient is larger than this.
+        gtol: Stop when no element of the gradient is larger in magnitude than this.
         xtol: Stop when no element of x moved by more than this in one step.
         ftol: Stop when the best objective has not improved by more than this for `patience` steps.
-        patience: See `ftol`, without which it has no meaning. Default: 20.
-        trace: Keep every step in `result.trace`, a `rmsprop.trace.Trace`.
-        optimizer: A baseline by name ("adam") or class, or anything else that is called as `optimizer(x, lr=lr)`.
+        patience: See `ftol`, which it needs. Default: 20.
+        trace: Record every step in `result.trace`, a `rmsprop.trace.Trace`.
+        optimizer: A baseline by name ("adam") or class, or any callable that is called as `optimizer(x, lr=lr)`.
         vectorized: Whether `fun` (and `jac`) take all k starts as one array (k, n) and return k values (and k
             gradients). Default: if x0 has two axes and `fun(x0)` has shape (k,).
 
     Returns:
         x and jac (at x), arrays of the shape of `x0`; fun (at x), a float; x_best and fun_best, the best point of all
-        that were evaluated (with `batches`, each on its own batch); nit, nfev, njev (calls), success, status (see
-        `Status`), message, which says so if a constant lr led away from x_best. Of many starts these are the best
-        one's, nit, x_best and fun_best excepted, which are those of all; start says which it is, and xs, funs, jacs,
-        nits, statuses hold all of them.
+        evaluated ones (with `batches`, each on its own batch); nit, nfev, njev (calls), success, status (see `Status`)
+        and message, which also says if a constant lr led away from x_best. With many starts these describe the best
+        start, except nit, x_best and fun_best, which are those of all; start is its index, and xs, funs, jacs, nits,
+        statuses hold the values of all starts.
 
     Raises:
-        InputError: An argument out of its domain, or a `fun` or `jac` that returns another shape.
-        RuleError: An unknown dialect, an option that it does not have, or one out of its domain.
-        InputTypeError: An argument, or what `fun` or `jac` return, has a type without a meaning here; unknown options.
+        InputError: An argument out of its range, or a `fun` or `jac` that returns another shape.
+        RuleError: An unknown dialect, an option that it does not have, or an option out of its range.
+        InputTypeError: An argument, or the result of `fun` or `jac`, of a wrong type; unknown options.
         ExpressionError: A typed function that does not parse; the message shows the column.
 
     Example:
@@ -123,19 +122,19 @@ def minimize(
     """
     tolerances = Tolerances(gtol, xtol, ftol, 20 if patience is None else patience)
     if patience is not None and ftol is None:
-        raise InputError(f"patience={patience!r} without ftol, whose steps it counts: pass ftol=0 too")
+        raise InputError(f"patience={patience!r} without ftol: pass ftol too, at least ftol=0")
     if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or steps < 0:
         raise InputError(f"steps={steps!r}, expected a whole number, at least 0")
     if callback is not None and not callable(callback):
         raise InputTypeError(f"callback: {type(callback).__name__}, expected a function")
-    x = check_start(x0)
+    x = convert_start(x0)
     args = args if isinstance(args, tuple) else (args,)
-    fun, jac = _objective(fun, jac, x, takes_more=args != () or batches is not None)
+    fun, jac = _resolve_functions(fun, jac, x, takes_more=args != () or batches is not None)
     if vectorized and x.ndim != 2:
         raise InputError(f"x0: shape {x.shape}, expected (starts, n) because vectorized=True")
     options = {"rho": rho, "eps": eps, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
-    engine = _engine(optimizer, x, lr, {**options, "dialect": dialect})
-    source = batch_source(batches, args)
+    engine = _make_optimizer(optimizer, x, lr, {**options, "dialect": dialect})
+    source = iterate_batches(batches, args)
     first = next(source)
     problem = Problem(fun, jac, x, vectorized=vectorized, extra=first)
     rule = getattr(engine, "rule", None)
@@ -159,8 +158,8 @@ def minimize(
     return result
 
 
-def _objective(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callable[..., Any], Any]:
-    """Return `fun` as a function, and `jac` as a function, True or the name of a scheme."""
+def _resolve_functions(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callable[..., Any], Any]:
+    """Return `fun` as a callable, and `jac` as a callable, True or the name of a difference scheme."""
     if isinstance(fun, str):
         fun = expression.parse(fun)
     if not callable(fun):
@@ -180,13 +179,13 @@ def _objective(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callabl
     raise InputError(f"jac={jac!r}, expected a function, True, or one of {', '.join(map(repr, DIFFERENCES))}")
 
 
-def _engine(optimizer: Any, x: Any, lr: Any, options: dict[str, Any]) -> Any:
-    """Build what updates x."""
+def _make_optimizer(optimizer: Any, x: Any, lr: Any, options: dict[str, Any]) -> Any:
+    """Return the object whose `step` updates x."""
     if optimizer is None or optimizer == "rmsprop":
         return RMSprop(x, lr=lr, **options)
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"{name}: it describes RMSprop, but optimizer says to use another one; leave one out")
+            raise InputError(f"{name}: an option of RMSprop, but optimizer={optimizer!r}; leave one of them out")
     if isinstance(optimizer, str):
         from rmsprop import baselines
 
@@ -197,7 +196,7 @@ def _engine(optimizer: Any, x: Any, lr: Any, options: dict[str, Any]) -> Any:
 
 
 def _describe_point(runs: Runs, problem: Problem) -> dict[str, Any]:
-    """Return where the best start is, as fields of a result."""
+    """Return the fields of a result that describe the best start."""
     b = runs.best
     fields = {"x": runs.x[b].copy().reshape(problem.shape), "fun": float(runs.f[b])}
     fields["jac"] = runs.g[b].copy().reshape(problem.shape)
@@ -210,11 +209,11 @@ def _build_result(runs: Runs, problem: Problem, tolerances: Tolerances, *, const
     b, top = runs.best, int(np.argmin(runs.score))
     status = Status(int(runs.status[b]))
     fields = _describe_point(runs, problem)
-    reason = message(status, nit=int(runs.nit[b]), tolerances=tolerances, bad=runs.bad[b])
+    reason = describe_status(status, nit=int(runs.nit[b]), tolerances=tolerances, bad=runs.bad[b])
     if problem.many:
         reason = f"Start {b} of {problem.starts} is the best. {reason}"
         fields |= {"jacs": runs.g, "nits": runs.nit, "statuses": runs.status}
-    if constant_lr and status in _UNTIL_THE_END and runs.sign * fields["fun"] > runs.score[top]:
+    if constant_lr and status in _RAN_TO_THE_END and runs.sign * fields["fun"] > runs.score[top]:
         reason += _MOVES
     return OptimizeResult(
         **fields,
@@ -238,7 +237,7 @@ def _wrap_callback(callback: Any, problem: Problem) -> Callable[[Runs, int], Non
     try:
         by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
     except ValueError:
-        # Some built-in functions do not tell their parameters.
+        # Some built-in functions have no signature.
         by_name = False
 
     def call(runs: Runs, nit: int) -> None:

@@ -1,6 +1,6 @@
-"""What minimize() makes of `fun`, `jac` and `batches`: checked values and gradients of k starts, counted calls.
+"""The user's `fun`, `jac` and `batches`: checked values and gradients of k starts, and the number of calls.
 
-Every array that a user's function is handed is its own copy, so that neither keeping it nor writing into it does harm.
+A user's function gets a fresh copy of x at each call, so that it may keep it or write into it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from rmsprop.errors import InputError, InputTypeError
 
-__all__ = ["DIFFERENCES", "Problem", "batch_source", "check_start"]
+__all__ = ["DIFFERENCES", "Problem", "convert_start", "iterate_batches"]
 
 Array = NDArray[Any]
 Batch = tuple[Any, ...]
 
 DIFFERENCES = {"2-point": 1 / 2, "3-point": 1 / 3, "cs": 1 / 2}
-"""The ways to compute a gradient by differences, and the power of the unit roundoff that is the step, as in SciPy."""
+"""The difference schemes; the step is this power of the unit roundoff, as in SciPy."""
 
 
 class Problem:
@@ -31,12 +31,12 @@ class Problem:
         jac: A callable, True, or one of `DIFFERENCES`.
         x: The start, or the starts, shape (k, n). Read.
         vectorized: Whether they are starts; None: if `fun` returns k values.
-        extra: What follows x in the first call.
+        extra: The arguments after x in the first call.
 
     Attributes:
         many, starts: Whether there is an axis of starts, and k.
-        shape: That of one point.
-        nfev, njev: The calls so far.
+        shape: The shape of a point.
+        nfev, njev: The number of calls so far.
     """
 
     def __init__(self, fun: Callable[..., Any], jac: Any, x: Array, *, vectorized: bool | None, extra: Batch) -> None:
@@ -58,61 +58,61 @@ class Problem:
             if not isinstance(answer, (tuple, list)) or len(answer) != 2:
                 kind = type(answer).__name__
                 raise InputError(f"fun(x): {kind}, expected the pair (value, gradient) because jac=True")
-            # A copy: a function that fills one array at each call would change the gradient of the point before.
-            return self._values(answer[0]), self._gradient(answer[1]).copy()
-        f = self._values(answer)
-        # Where the objective has no value its gradient has no use, and `jac` may well raise.
+            # A copy, because the function may write all its gradients into the same array.
+            return self._convert_values(answer[0]), self._convert_gradient(answer[1]).copy()
+        f = self._convert_values(answer)
+        # Where the objective is not finite, the gradient is not needed, and `jac` may raise.
         if not np.isfinite(f).any():
             return f, np.zeros_like(point)
         self.njev += 1
         if not callable(self.jac):
-            return f, self._differences(point, f, extra)
-        g = self._gradient(self.jac(point.copy().reshape(self._shape)[()], *extra))
+            return f, self._compute_differences(point, f, extra)
+        g = self._convert_gradient(self.jac(point.copy().reshape(self._shape)[()], *extra))
         return f, g.copy() if self.many else g
 
     def _call(self, x: Array, extra: Batch) -> Any:
         self.nfev += 1
-        # Indexed by nothing, an array without axes is the number in it, which also math.sin and the like take.
+        # [()] turns an array without axes into a number, which functions such as math.sin take.
         return self.fun(x.reshape(self._shape)[()], *extra)
 
-    def _differences(self, point: Array, f: Array, extra: Batch) -> Array:
-        """Move one coordinate of all starts at a time: n calls more, for "3-point" 2 n."""
+    def _compute_differences(self, point: Array, f: Array, extra: Batch) -> Array:
+        """Move one coordinate of all starts at a time: n more calls, 2 n for "3-point"."""
         size = np.finfo(self._dtype).eps ** DIFFERENCES[self.jac] * np.maximum(np.abs(point), 1)
-        # The step that the sum really makes after rounding.
+        # The actual step, after rounding.
         width = (point + np.copysign(size, point)) - point
         ahead, behind = np.empty(point.shape), np.zeros(point.shape)
         for j in range(point.shape[1]):
             step = np.zeros_like(point)
             step[:, j] = width[:, j]
             if self.jac == "cs":
-                ahead[:, j] = self._values(np.imag(self._call(point + 1j * step, extra)))
+                ahead[:, j] = self._convert_values(np.imag(self._call(point + 1j * step, extra)))
                 continue
-            ahead[:, j] = self._values(self._call(point + step, extra))
-            behind[:, j] = self._values(self._call(point - step, extra)) if self.jac == "3-point" else f
+            ahead[:, j] = self._convert_values(self._call(point + step, extra))
+            behind[:, j] = self._convert_values(self._call(point - step, extra)) if self.jac == "3-point" else f
         with np.errstate(all="ignore"):
             return ((ahead - behind) / (2 * width if self.jac == "3-point" else width)).astype(self._dtype)
 
-    def _values(self, value: Any) -> Array:
-        """Return what `fun` gave as an array (k,), or say what is wrong with it."""
-        array = _as_array("fun(x)", value)
+    def _convert_values(self, value: Any) -> Array:
+        """Return the result of `fun` as an array (k,), or raise."""
+        array = _convert_real("fun(x)", value)
         if self.many and array.shape != (self.starts,):
             raise InputError(f"fun(x): shape {array.shape}, expected {(self.starts,)}, one number per start")
         if not self.many and array.size != 1:
             raise InputError(
-                f"fun(x): shape {array.shape}, expected one number; return their sum or mean, or, for a run of many "
-                "starts, pass x0 of shape (starts, n) and return shape (starts,)"
+                f"fun(x): shape {array.shape}, expected one number; return their sum or mean, or, for many starts, "
+                "pass x0 of shape (starts, n) and return shape (starts,)"
             )
         return array.reshape(-1).astype(np.float64)
 
-    def _gradient(self, value: Any) -> Array:
-        """Return what `jac` gave as a contiguous array (k, n) of x's dtype, or say what is wrong with it."""
-        array = _as_array("jac(x)", value)
+    def _convert_gradient(self, value: Any) -> Array:
+        """Return the result of `jac` as a contiguous array (k, n) of x's dtype, or raise."""
+        array = _convert_real("jac(x)", value)
         if array.shape != self._shape and not (array.size == math.prod(self._shape) == 1):
             raise InputError(f"jac(x): shape {array.shape}, expected {self._shape} like x0")
         return np.ascontiguousarray(array, dtype=self._dtype).reshape(self.starts, -1)
 
 
-def check_start(x0: Any) -> Array:
+def convert_start(x0: Any) -> Array:
     """Return a fresh, contiguous float32 or float64 array of x0."""
     try:
         x = np.array(x0, order="C", subok=False)
@@ -125,12 +125,12 @@ def check_start(x0: Any) -> Array:
     if x.size == 0:
         raise InputError(f"x0: shape {x.shape} has no elements, expected at least one")
     if not np.isfinite(x).all():
-        raise InputError("x0: NaN or infinity in it, expected finite numbers")
+        raise InputError("x0: contains NaN or infinity, expected finite numbers")
     return x
 
 
-def batch_source(batches: Iterable[Any] | None, args: Batch) -> Iterator[Batch]:
-    """Yield what follows x in each call: one batch per step, and args; a container starts over at its end."""
+def iterate_batches(batches: Iterable[Any] | None, args: Batch) -> Iterator[Batch]:
+    """Yield the arguments after x of each step: a batch, and args; a container starts over at its end."""
     if batches is None:
         while True:
             yield args
@@ -147,8 +147,8 @@ def batch_source(batches: Iterable[Any] | None, args: Batch) -> Iterator[Batch]:
             return
 
 
-def _as_array(name: str, value: Any) -> Array:
-    """Return `value` as a real array, or say what it is."""
+def _convert_real(name: str, value: Any) -> Array:
+    """Return `value` as a real array, or raise."""
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rmsprop.errors import InputError
+from rmsprop.minimize._loop import Status
 from rmsprop.minimize._minimize import minimize
-from rmsprop.minimize._stopping import Status
 from rmsprop.select import describe_unknown
 
 if TYPE_CHECKING:
@@ -43,28 +43,28 @@ def scipy_method(
 ) -> OptimizeResult:
     """Run `rmsprop.minimize` as `scipy.optimize.minimize(..., method=rmsprop.scipy_method)`.
 
-    SciPy hands on its own arguments; `options` holds the rest. Without a tolerance all steps are done, and success
+    SciPy passes its own arguments on; `options` holds the rest. Without a tolerance all steps are done, and success
     means that no element of the gradient is larger than 1e-5 max(1, |fun|) at the end.
 
     Args:
         fun: See `scipy.optimize.minimize`, as for x0, args, jac and callback.
-        x0: One axis.
+        x0: The start, an array with one axis.
         args: See `fun`.
-        jac: SciPy keeps "3-point" and "cs" from foreign methods: use the option `differences` for them.
+        jac: SciPy does not pass "3-point" and "cs" to custom methods: use the option `differences` for them.
         hess: Ignored with a warning, as SciPy's own first-order methods do; `hessp` too.
         hessp: See `hess`.
-        bounds: Raises, as `constraints` do: RMSprop has none.
+        bounds: Not supported; raises, as `constraints` does.
         constraints: See `bounds`.
         callback: See `fun`.
-        tol: The option `gtol` where that is not given.
-        maxiter: How many steps at most.
+        tol: The default of the option `gtol`.
+        maxiter: The maximum number of steps.
         disp: Print the message at the end.
-        differences: How to compute the gradient if `jac` is not given: "2-point", "3-point" or "cs".
+        differences: How to approximate the gradient if `jac` is not given: "2-point", "3-point" or "cs".
         **options: lr, rho, eps, momentum, centered, weight_decay, dialect, batches, gtol, xtol, ftol, patience, trace
             and optimizer of `rmsprop.minimize`.
 
     Raises:
-        InputError: Bounds, constraints, an unknown option, or what `rmsprop.minimize` refuses.
+        InputError: Bounds, constraints, an unknown option, or an argument that `rmsprop.minimize` rejects.
 
     Example:
         >>> import rmsprop, scipy.optimize
@@ -75,10 +75,10 @@ def scipy_method(
         [1. 1.] 5000
     """
     if bounds is not None:
-        raise InputError("bounds: RMSprop has none; transform the variables, or use a method such as L-BFGS-B")
+        raise InputError("bounds: not supported by RMSprop; transform the variables, or use a method such as L-BFGS-B")
     # A single constraint may be a dict or an object, neither of which is an empty sequence.
     if not (isinstance(constraints, (tuple, list)) and len(constraints) == 0):
-        raise InputError("constraints: RMSprop has none; use a method such as SLSQP or trust-constr")
+        raise InputError("constraints: not supported by RMSprop; use a method such as SLSQP or trust-constr")
     for name in sorted(set(options) - set(_OPTIONS)):
         raise InputError(describe_unknown(name, [*_OPTIONS, "maxiter", "disp", "differences"]))
     for name, given in (("hess", hess), ("hessp", hessp)):

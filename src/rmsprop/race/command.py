@@ -119,7 +119,7 @@ def _list(console: Console) -> None:
     for name in tasks.names():
         task = tasks.get(name)
         console.print(f"  {name:<15}{task.title}: {task.model}", soft_wrap=True)
-        console.print(f"  {'':<15}{task.source}. {task.licence}", style="dim", soft_wrap=True)
+        console.print(f"  {'':<15}{task.source}. {task.license}", style="dim", soft_wrap=True)
     console.print("Optimizers", style="bold")
     for name in choice.names():
         entry = choice.get(name)

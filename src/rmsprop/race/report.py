@@ -40,7 +40,7 @@ def document(task: Task, results: Results) -> str:
     about = {
         "task": {"name": task.name, "title": task.title, "model": results.model or task.model},
         "source": task.source,
-        "licence": task.licence,
+        "licence": task.license,
         "complete": finished(task, results),
     }
     return results.to_json({**about, **facts(task, results)})
@@ -210,7 +210,7 @@ def _protocol(task: Task, results: Results) -> str:
     parts = [f"{count:,} {_SPLITS.get(name, name)}" for name, count in sizes.items()]
     tuning = len(settings.grid) * len(settings.tuning_seeds)
     points = [
-        f"Data: {task.source}. {task.licence}.",
+        f"Data: {task.source}. {task.license}.",
         f"Split, the same for all: {', '.join(parts)} examples.",
         f"Model: {task.model}.",
         f"Tuning: each optimizer trained at each of the learning rates {grid}, with seeds that are not "

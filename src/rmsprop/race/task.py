@@ -1,51 +1,42 @@
-"""What a race task is, and where the tasks are found.
+"""What a benchmark task is, and where the tasks are found.
 
-A task is one small file of `tasks/`: where its data come from, the model, the loss, the metric and the budget. It
-says nothing about optimizers, seeds, tuning, timing or reports: `rmsprop.race.run` does those for every task alike.
-A round of a task is called an epoch here, whether it is a pass over images or a block of played games.
-
-    load() -> Data                       once per race
-    learner(data, seed) -> Learner       once per trial: fresh weights from the seed
-        batches(epoch)                   what one epoch feeds in: the same for every optimizer with the same seed
-        gradients(batch)                 one forward and backward pass
-        score(split)                     the metric and the loss on examples that no gradient ever saw
+A task says where its data come from, and what the model, the loss, the metric and the budget are. It says nothing about
+optimizers, seeds, tuning, timing or reports: `rmsprop.race.run` does those for every task alike. An epoch is a pass
+over the examples, or a fixed number of batches.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
-from rmsprop.errors import InputError
+from rmsprop.errors import InputError, MissingDependency
 
-__all__ = ["Budget", "Data", "Framework", "Learner", "Metric", "Split", "Task", "get", "names", "nearest"]
+__all__ = [
+    "Budget",
+    "Data",
+    "Framework",
+    "Learner",
+    "Metric",
+    "Split",
+    "Task",
+    "TorchTask",
+    "get",
+    "make_data",
+    "names",
+    "nearest",
+]
 
 Framework = Literal["numpy", "torch"]
 Split = Literal["valid", "test"]
-
-# A name is that of a module with a `TASK`, cheap to import: its data and framework are imported by `load`.
-_TASKS = {
-    name: f"rmsprop.race.tasks.{name.replace('-', '_')}"
-    for name in (
-        "digits",
-        "fashion",
-        "mnist",
-        "kjv",
-        "sentiment",
-        "translate",
-        "speech",
-        "digits-speech",
-        "diamonds",
-        "ratings",
-        "cartpole",
-        "finetune",
-    )
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +44,9 @@ class Metric:
     """What a task is judged by.
 
     Attributes:
-        name: The field's word for it, such as "accuracy".
-        better: Which end is the good one.
-        percent: Kept as a fraction and shown in percent.
+        name: The usual term, such as "accuracy".
+        better: Whether higher or lower values are better.
+        percent: Stored as a fraction and shown in percent.
         target: What RMSprop is expected to reach with the default budget, as a mean over seeds.
 
     Example:
@@ -65,19 +56,19 @@ class Metric:
 
     name: str
     better: Literal["higher", "lower"]
-    percent: bool
+    percent: bool = False
     target: float
 
     def text(self, value: float) -> str:
-        """Write a value for a reader."""
+        """Format a value."""
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
     def gap_text(self, value: float) -> str:
-        """Write a difference of two values: percentage points are not percent."""
+        """Format a difference of two values: percentage points are not percent."""
         return f"{100 * value:.2f} points" if self.percent else f"{value:.3g}"
 
     def goodness(self, value: float) -> float:
-        """Return the value, turned so that larger is better; NaN becomes the worst of all."""
+        """Return the value with its sign set so that larger is better; NaN is the worst."""
         if math.isnan(value):
             return float("-inf")
         return value if self.better == "higher" else -value
@@ -85,12 +76,12 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every optimizer may spend: the same number of epochs, rates and seeds for each.
+    """What every optimizer may spend.
 
     Attributes:
         epochs: Per trial.
         seeds: Reported trials per optimizer.
-        tuning_seeds: Trials per optimizer and rate, on other seeds, judged on the validation split.
+        tuning_seeds: Trials per optimizer and learning rate, on other seeds, judged on the validation split.
         grid: The learning rates tried, ascending.
     """
 
@@ -102,13 +93,13 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """What `Task.load` brings.
+    """What `Task.load` returns.
 
     Attributes:
-        content: What the task's own learner reads; nobody else looks inside.
+        content: What the task's own learner reads; no other code uses it.
         sizes: Split -> number of examples.
         versions: Package -> version, of what the data and the model depend on.
-        fingerprint: A digest of the examples and their split: another one is another race.
+        fingerprint: A digest of the examples and their split. Results of another fingerprint cannot be resumed.
     """
 
     content: Any
@@ -117,15 +108,27 @@ class Data:
     fingerprint: str
 
 
+def make_data(content: Any, sizes: Mapping[str, int], digest_of: Iterable[bytes], **versions: str) -> Data:
+    """Make a `Data` with the fingerprint of the bytes in `digest_of`, one after the other."""
+    digest = hashlib.sha256()
+    for piece in digest_of:
+        digest.update(piece)
+    return Data(content=content, sizes=sizes, versions=versions, fingerprint=digest.hexdigest()[:16])
+
+
 class Learner(Protocol):
-    """One model being trained, from one seed."""
+    """One model in training, from one seed.
+
+    A learner that can show what its model makes also has `sample() -> str`. A learner with sparse gradients has
+    `sparse` and `make_dense()`.
+    """
 
     @property
     def params(self) -> Any:
         """What an optimizer of the task's framework takes, and updates in place."""
 
     def batches(self, epoch: int) -> Iterable[Any]:
-        """Yield what epoch `epoch` (counted from 1) feeds in; it depends on the seed and the epoch alone."""
+        """Yield the batches of epoch `epoch`, counted from 1; they depend on the seed and the epoch alone."""
 
     def gradients(self, batch: Any) -> tuple[float, Any]:
         """Return the batch's loss and what `step` is called with."""
@@ -133,41 +136,155 @@ class Learner(Protocol):
     def score(self, split: Split) -> tuple[float, float]:
         """Return the metric and the mean loss on a split."""
 
-    def culprit(self, grads: Any) -> str:
+    def find_nonfinite(self, grads: Any) -> str:
         """Name the tensor or the layer where it began that the loss is not finite, as far as that can be seen."""
 
 
-class Task(Protocol):
-    """One file of `tasks/`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A row of `rmsprop.race.tasks`; by itself a task in NumPy.
 
-    A task whose data are not inside an installed package also has `needs`, names of sources in `rmsprop.race.data`.
-    A torch task has `device`; a learner that makes something to look at (a sentence, a game) has `sample() -> str`.
+    The data and the model are in a module of that package with `load(task) -> Data` and a class `Learner(task, content,
+    seed)`, imported when they are needed.
+
+    Attributes:
+        name: What the user calls it.
+        title: What is learned.
+        model: The network, its number of parameters, and the batch size.
+        source: Where the data come from.
+        license: Of the data.
+        metric: What it is judged by.
+        budget: The default budget.
+        quick: The budget of `--quick`.
+        notes: Remarks for the report.
+        module: The name of the module, if it is not `name`.
+        framework: "numpy" or "torch".
     """
 
     name: str
     title: str
     model: str
     source: str
-    licence: str
-    notes: tuple[str, ...]
-    framework: Framework
+    license: str
     metric: Metric
     budget: Budget
     quick: Budget
+    notes: tuple[str, ...] = ()
+    module: str = ""
+    framework: Framework = "numpy"
 
     def load(self) -> Data:
-        """Bring the data, or raise MissingDependency naming the package and how to get it."""
+        """Read the data and split them, or raise MissingDependency with the package and how to get it."""
+        return self._import_module().load(self)
 
     def learner(self, data: Data, seed: int) -> Learner:
         """Build the model with the weights of `seed`."""
+        return self._import_module().Learner(self, data.content, seed)
 
     def session(self) -> AbstractContextManager[Any]:
-        """Stay open while trials run: thread limits, switches for reproducible arithmetic."""
+        """Limit NumPy's matrix products to one thread: these are too small to share."""
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        return threadpool_limits(limits=1)
+
+    def _import_module(self) -> Any:
+        return importlib.import_module(f"rmsprop.race.tasks.{self.module or self.name}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TorchTask(Task):
+    """A task in PyTorch.
+
+    Attributes:
+        needs: Names of the sources in `rmsprop.race.sources` that `load` reads: what `--fetch` downloads.
+        device: Any torch device.
+        threads: CPU threads while trials run. The last bits of sums depend on it.
+        asked_threads: The number that `--threads` asks for; None: `threads`, or 1 where `short`.
+        short: Load a part of the data, so that a trial takes about a second: what `--quick` does.
+    """
+
+    framework: Framework = "torch"
+    needs: tuple[str, ...] = ()
+    device: str = "cpu"
+    # Most of the matrices are too small to share: a second thread would spend its time waiting.
+    threads: int = 1
+    asked_threads: int | None = None
+    short: bool = False
+
+    @property
+    def used_threads(self) -> int:
+        """CPU threads while trials run, at most one per core."""
+        default = 1 if self.short else self.threads
+        return max(1, min(self.asked_threads or default, os.cpu_count() or 1))
+
+    def load(self) -> Data:
+        """Read the data and split them.
+
+        Raises:
+            MissingDependency: The data, torch or another package are not installed.
+            InputError: `device` is unknown or not available.
+            FileError: A file is damaged.
+        """
+        self._check_device()
+        return super().load()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Set the number of threads and choose reproducible arithmetic; both are restored afterwards."""
+        self._check_device()
+        import torch
+
+        with contextlib.ExitStack() as stack:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(self.used_threads)
+            # torch itself makes the sparse gradients; without this line torch.optim.Adagrad warns of unchecked ones.
+            stack.enter_context(torch.sparse.check_sparse_tensor_invariants(enable=False))
+            # On a CPU the operations used here are reproducible anyway, for the same number of threads.
+            if self.device.startswith("cuda"):
+                _make_cuda_reproducible(stack)
+            yield
+
+    def _check_device(self) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingDependency.of("torch", extra="torch", purpose=f"the task {self.name}") from error
+        try:
+            torch.ones(1, device=self.device).sum().item()
+        # An unknown name, a build without CUDA, a device index that does not exist: each raises another class.
+        except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"device={self.device!r} cannot be used: {reason}. Expected a torch device of this machine, such as cpu"
+            ) from error
+
+
+def _make_cuda_reproducible(stack: contextlib.ExitStack) -> None:
+    """Choose CUDA kernels that give the same bits each time, where they exist, until the stack is closed."""
+    import torch
+
+    # cuBLAS needs this before its first use, says the documentation of torch.use_deterministic_algorithms.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    was_on, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    stack.callback(torch.use_deterministic_algorithms, was_on, warn_only=warn_only)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling fresh memory helps to find errors, and costs time in every step.
+    for owner, name in ((torch.backends.cudnn, "benchmark"), (torch.utils.deterministic, "fill_uninitialized_memory")):
+        stack.callback(setattr, owner, name, getattr(owner, name))
+        setattr(owner, name, False)
+
+
+def _load_table() -> Mapping[str, Task]:
+    # Not imported at the top: the table itself is made of this module's classes.
+    return importlib.import_module("rmsprop.race.tasks").TASKS
 
 
 def names() -> tuple[str, ...]:
     """Return the tasks' names."""
-    return tuple(_TASKS)
+    return tuple(_load_table())
 
 
 def get(name: str) -> Task:
@@ -184,13 +301,14 @@ def get(name: str) -> Task:
         ...
         rmsprop.errors.InputError: unknown task 'digit': did you mean 'digits'? known: digits, ...
     """
-    if name not in _TASKS:
-        raise InputError(f"unknown task {name!r}{nearest(name, names())}")
-    return cast(Task, importlib.import_module(_TASKS[name]).TASK)
+    table = _load_table()
+    if name not in table:
+        raise InputError(f"unknown task {name!r}{nearest(name, table)}")
+    return table[name]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return how a message about an unknown name goes on: the nearest known one, and the list."""
+    """Return the end of a message about an unknown name: the nearest known name, and all of them."""
     known = list(known)
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
     return f"{f': did you mean {close[0]!r}?' if close else ';'} known: {', '.join(known)}"

@@ -108,7 +108,7 @@ def fit(
             for batch in learner.batches(epoch):
                 loss, grads = learner.gradients(batch)
                 if not math.isfinite(loss):
-                    course.diverged = Diverged(step=course.steps + 1, tensor=learner.culprit(grads))
+                    course.diverged = Diverged(step=course.steps + 1, tensor=learner.find_nonfinite(grads))
                     return course
                 losses.append(loss)
                 before = clock()
@@ -121,7 +121,7 @@ def fit(
             before = clock()
             score = learner.score(split)
             if not all(map(math.isfinite, score)):
-                course.diverged = Diverged(step=course.steps, tensor=learner.culprit(grads))
+                course.diverged = Diverged(step=course.steps, tensor=learner.find_nonfinite(grads))
                 course.aside_seconds += clock() - before
                 return course
             course.scores.append(score)

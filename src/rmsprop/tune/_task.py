@@ -40,7 +40,7 @@ def prepared(task: Task, *, quick: bool = False, device: str | None = None, thre
         changes["threads"] = threads
     if "device" in changes and not hasattr(task, "device"):
         raise InputError(f"device={device!r}: {task.name} runs in NumPy, on the CPU")
-    return dataclasses.replace(task, **changes) if changes else task  # type: ignore[type-var]
+    return dataclasses.replace(task, **changes) if changes else task
 
 
 def space_of(task: Task) -> Space:

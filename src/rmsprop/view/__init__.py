@@ -1,15 +1,14 @@
-"""See a run: a picture of one moment, an animation of all, and the arrays behind both.
+"""Show a run: a picture of one step, an animation of all steps, and the arrays behind both.
 
     run = rmsprop.minimize(f, x0, jac=f.grad, trace=True)
     rmsprop.view.plot(run.trace, "path.png", function=f)
     rmsprop.view.animate(run.trace, "path.gif", function=f, seconds=4)
-    rmsprop.view.frame(run.trace, 10, function=f)          what the picture shows at step 10, as arrays
+    rmsprop.view.frame(run.trace, 10, function=f)          the picture at step 10, as arrays
 
 Pictures need the extra `lab` (matplotlib, Pillow); the arrays need neither.
 """
 
-from rmsprop.view.animation import animate
-from rmsprop.view.figure import plot
+from rmsprop.view.figure import animate, plot
 from rmsprop.view.scene import Frame, Scene, frame
 
 __all__ = ["Frame", "Scene", "animate", "frame", "plot"]

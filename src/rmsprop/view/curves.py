@@ -1,4 +1,4 @@
-"""What the curves beside the map show: for each name the numbers over the steps, and how to head and scale them."""
+"""The curves beside the map: their names, their numbers over the steps, and how to scale their axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rmsprop.view.track import Track
 
-__all__ = ["HEADINGS", "Curve", "curve", "limits", "logarithmic"]
+__all__ = ["FEW", "HEADINGS", "SHORT_HEADINGS", "Curve", "compute_curve", "compute_limits", "needs_log_axis"]
 
 Array = NDArray[Any]
 Curve = tuple[Array, Array]
@@ -22,47 +22,42 @@ HEADINGS = {
     "step_length": "Step length",
     "accumulator": "Root of the accumulator",
 }
-SHORT = {**HEADINGS, "effective_lr": "Effective lr", "accumulator": "Accumulator"}
-"""The same where there is little room."""
+SHORT_HEADINGS = {**HEADINGS, "effective_lr": "Effective lr", "accumulator": "Accumulator"}
 FEW = 3
-"""Up to so many coordinates get a line each; more are shown by their least, middle and largest value."""
+"""Up to so many coordinates get a line each; more are shown by their smallest, median and largest value."""
 
 
-def curve(track: Track, name: str) -> Curve:
+def compute_curve(track: Track, name: str) -> Curve:
     """Return one run's numbers: of the points for "loss", of the steps for the others."""
     run = track.trace
     if name == "loss":
         return np.arange(run.steps + 1), run.f[:, None].astype(float)
-    steps = np.arange(run.steps)
-    if name == "step_length":
-        return steps, track.step_length()[:, None]
-    with np.errstate(invalid="ignore"):
-        values = run.effective_lr if name == "effective_lr" else np.sqrt(run.mean_sq)
-    values = values.astype(float)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if name == "step_length":
+            values = np.sqrt(np.square(run.update.astype(float)).sum(axis=-1, keepdims=True))
+        else:
+            values = (run.effective_lr if name == "effective_lr" else np.sqrt(run.mean_sq)).astype(float)
     if values.shape[1] > FEW:
         values = np.stack([values.min(axis=1), np.median(values, axis=1), values.max(axis=1)], axis=1)
-    return steps, values
+    return np.arange(run.steps), values
 
 
-def logarithmic(curves: Sequence[Curve], *, always: bool) -> bool:
-    """Whether the values span so much that a linear axis would hide the most of it."""
-    values = _finite(curves)
+def needs_log_axis(curves: Sequence[Curve], *, ratio: float) -> bool:
+    """Return whether the values are positive and the largest is more than `ratio` times the smallest."""
+    values = _collect_finite(curves)
     positive = values[values > 0]
-    if not positive.size or (values < 0).any() or (len(positive) < 0.7 * len(values)):
+    if not positive.size or (values < 0).any() or len(positive) < 0.7 * len(values):
         return False
-    ratio = float(positive.max() / positive.min())
-    return ratio > (3.0 if always else 30.0)
+    return float(positive.max() / positive.min()) > ratio
 
 
-def limits(curves: Sequence[Curve], *, log: bool) -> tuple[float, float]:
-    """Return the vertical limits: all finite values, but of a logarithmic axis no more than 24 decades."""
-    values = _finite(curves)
+def compute_limits(curves: Sequence[Curve], *, log: bool) -> tuple[float, float]:
+    """Return the vertical limits: all finite values, but on a logarithmic axis at most 24 decades around the median."""
+    values = _collect_finite(curves)
     if log:
-        positive = np.log10(values[values > 0])
-        # Twelve decades say all that a curve of a few hundred pixels can say.
-        low, high = max(float(positive.min()), float(np.median(positive)) - 12), float(positive.max())
-        if high - low > 24:
-            high = float(np.quantile(positive, 0.5)) + 12
+        exponents = np.log10(values[values > 0])
+        middle = float(np.median(exponents))
+        low, high = max(float(exponents.min()), middle - 12), min(float(exponents.max()), middle + 12)
         margin = 0.06 * (high - low) or 0.5
         return 10.0 ** (low - margin), 10.0 ** min(high + margin, 300.0)
     if not values.size:
@@ -72,8 +67,8 @@ def limits(curves: Sequence[Curve], *, log: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _finite(curves: Sequence[Curve]) -> Array:
-    values = np.concatenate([np.ravel(values) for _, values in curves]) if curves else np.empty(0)
-    # Beyond this matplotlib's own arithmetic overflows.
-    found: Array = values[np.isfinite(values) & (np.abs(values) < 1e150)]
-    return found
+def _collect_finite(curves: Sequence[Curve]) -> Array:
+    values = np.concatenate([np.ravel(values) for _, values in curves])
+    # Beyond 1e150 matplotlib's own arithmetic overflows.
+    finite: Array = values[np.isfinite(values) & (np.abs(values) < 1e150)]
+    return finite

@@ -1,24 +1,31 @@
-"""A picture of runs at one time."""
+"""A picture of runs at one time, and an animation of all times."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rmsprop._files import replacing
+from rmsprop._theme import save_figure
 from rmsprop.errors import InputError
 from rmsprop.trace import Trace
-from rmsprop.view.picture import Picture, style
+from rmsprop.view import writers
+from rmsprop.view.picture import Picture
 from rmsprop.view.scene import Domain, Function, Scene
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_path", "plot"]
+__all__ = ["SUFFIXES", "FrameRenderer", "animate", "check_path", "plot"]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
+MOST_FRAMES = 10_000
 
 
 def plot(
@@ -36,27 +43,27 @@ def plot(
     size: tuple[int, int] = (1280, 800),
     dpi: float = 100.0,
 ) -> Figure:
-    """Draw runs: the map with trails and the squares of the accumulators, and curves beside it.
+    """Draw runs: a map with their trails and the squares of their accumulators, and curves beside it.
 
     Args:
         traces: One run or several; see `Scene.of`, also for `function`, `labels`, `domain` and `title`.
-        path: Where to save it: .png, .svg, .pdf or .jpg. Default: nowhere.
+        path: The file to save it in: .png, .svg, .pdf or .jpg. Default: none.
         function: What was minimized.
         labels: A name for each run.
         domain: (low, high) of each coordinate.
-        title: A heading.
+        title: The heading.
         note: A few words at the right of it.
-        time: Which moment, in steps. Default: the end.
+        time: The time to show, in steps. Default: the end.
         panels: Which curves: some of "loss", "effective_lr", "step_length", "accumulator". Default: what fits.
         theme: "light" or "dark".
         size: Width and height in pixels.
         dpi: Pixels per inch: how large text and lines are.
 
     Returns:
-        matplotlib's Figure, which a notebook shows; nothing of pyplot is touched.
+        matplotlib's Figure, which a notebook shows; pyplot is not used.
 
     Raises:
-        InputError: An option out of its domain, or a path that cannot be written.
+        InputError: An option out of its range, or a path that cannot be written.
         MissingDependency: matplotlib is not installed.
 
     Example:
@@ -72,22 +79,116 @@ def plot(
     scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)
     picture = Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, note=note)
     if time is not None:
-        picture.set_time(min(max(float(time), 0.0), float(scene.steps)))
+        picture.set_time(time)
     if target is not None:
-        with replacing(target) as temporary, style(picture.colors):
-            picture.figure.savefig(temporary, format=target.suffix[1:].lower(), dpi=picture.dpi)
+        with replacing(target) as temporary:
+            save_figure(picture.figure, temporary, format=target.suffix[1:].lower(), dpi=picture.dpi)
     return picture.figure
 
 
-def check_path(path: str | os.PathLike[str], suffixes: Iterable[str]) -> Path:
-    """Return the path if a file of a known kind can be put there.
+def animate(
+    traces: Trace | Iterable[Trace],
+    path: str | os.PathLike[str],
+    *,
+    function: Function | None = None,
+    labels: Sequence[str] | None = None,
+    domain: Domain | None = None,
+    title: str | None = None,
+    panels: Sequence[str] | None = None,
+    seconds: float = 4.0,
+    fps: float = 50.0,
+    theme: str = "light",
+    size: tuple[int, int] = (640, 480),
+    dpi: float = 100.0,
+) -> Path:
+    """Write an animation of runs: .gif, .png or .apng (animated PNG), .webp, .mp4.
+
+    It has seconds * fps frames, evenly spaced over the steps; between two steps the balls move on a straight line.
+
+    Args:
+        traces: One run or several; see `Scene.of`, also for `function`, `labels`, `domain` and `title`.
+        path: The file; its suffix selects the format.
+        function: What was minimized.
+        labels: A name for each run.
+        domain: (low, high) of each coordinate.
+        title: The heading.
+        panels: Which curves; see `plot`.
+        seconds: Its duration, above 0.
+        fps: Frames per second, in (0, 120]; at most 50 for a GIF, because viewers slow down faster ones.
+        theme: "light" or "dark".
+        size: Width and height in pixels.
+        dpi: Pixels per inch: how large text and lines are.
+
+    Returns:
+        The path.
 
     Raises:
-        InputError: Another suffix, or no such folder.
+        InputError: An option out of its range, or a path that cannot be written.
+        MissingDependency: matplotlib, Pillow (extra `lab`) or imageio-ffmpeg (extra `video`) is not installed.
+
+    Example:
+        >>> import pathlib, tempfile, rmsprop
+        >>> from rmsprop import expression, view
+        >>> f = expression.parse("x - x^3")
+        >>> run = rmsprop.minimize(f, [-1.0], jac=f.grad, lr=0.01, steps=100, trace=True)
+        >>> path = view.animate(run.trace, pathlib.Path(tempfile.mkdtemp()) / "x.gif", function=f, seconds=0.2)
+        >>> path.read_bytes()[:6]
+        b'GIF89a'
+    """
+    target = check_path(path, writers.FORMATS)
+    suffix = target.suffix.lower()
+    count = _count_frames(seconds, fps)
+    writers.check_timing(suffix, fps=fps)
+    scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)
+    renderer = FrameRenderer(Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, moving=True))
+    with replacing(target) as temporary:
+        writers.write_frames(temporary, renderer.render, scene.times(count).tolist(), fps=fps, suffix=suffix)
+    return target
+
+
+def check_path(path: str | os.PathLike[str], suffixes: Iterable[str]) -> Path:
+    """Return the path if a file of one of these kinds can be written there.
+
+    Raises:
+        InputError: Another suffix, or a folder that does not exist.
     """
     target = Path(path)
     if target.suffix.lower() not in suffixes:
         raise InputError(f"{target}: suffix {target.suffix!r}, expected {', '.join(suffixes)}")
     if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
+        raise InputError(f"{target}: there is no folder {target.parent}; create it first")
     return target
+
+
+class FrameRenderer:
+    """Render a picture at any time: its background is drawn once, and per frame only what moves."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        # The methods of FigureCanvasAgg, which `Figure.canvas` does not promise.
+        self.canvas = cast(Any, picture.figure.canvas)
+        for artist in picture.artists:
+            artist.set_animated(True)
+        self.canvas.draw()
+        self._background = self.canvas.copy_from_bbox(picture.figure.bbox)
+
+    def render(self, time: float) -> NDArray[np.uint8]:
+        """Return the pixels at `time`, shape (height, width, 4), RGBA; overwritten by the next call."""
+        self.canvas.restore_region(self._background)
+        self.picture.set_time(time)
+        renderer = self.canvas.get_renderer()
+        for artist in self.picture.artists:
+            artist.draw(renderer)
+        pixels: NDArray[np.uint8] = np.asarray(self.canvas.buffer_rgba())
+        return pixels
+
+
+def _count_frames(seconds: Any, fps: Any) -> int:
+    for name, value, most in (("seconds", seconds, math.inf), ("fps", fps, 120.0)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
+            expected = "a finite number above 0" if math.isinf(most) else f"a number in (0, {most:g}]"
+            raise InputError(f"{name}={value!r}, expected {expected}")
+    count = max(1, round(seconds * fps))
+    if count > MOST_FRAMES:
+        raise InputError(f"seconds={seconds:g} at fps={fps:g} are {count} frames, expected at most {MOST_FRAMES}")
+    return count

@@ -1,4 +1,4 @@
-"""Where things stand in a picture of so many pixels: the map on the left, the curves in a column beside it.
+"""The places of the parts of a picture: the map on the left, the curves in a column beside it.
 
 Everything is measured in the height of the text, so a picture of another size or dpi keeps its proportions and no two
 parts overlap.
@@ -9,42 +9,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rmsprop.errors import InputError
+from rmsprop.view.curves import HEADINGS
 
 __all__ = ["PANELS", "POINTS", "Layout", "Rect"]
 
-PANELS = ("loss", "effective_lr", "step_length", "accumulator")
+PANELS = tuple(HEADINGS)
 POINTS = 9.0
 """Size of ordinary text, in points: 12.5 pixels at 100 dpi."""
 
-_ROW, _LABELS, _AXIS, _TITLE, _GAP = 1.75, 4.2, 3.1, 2.2, 1.1
-_PANEL_HEIGHT = 10.0
+# In heights of the text: a row of the legend, the labels left of an axis and below it, a panel's heading, the gap
+# between two panels, the least height of a panel, the edge of the picture, and the smallest picture.
+_ROW, _LEFT, _BELOW, _HEADING, _GAP, _PANEL, _EDGE = 1.75, 4.2, 3.1, 2.2, 1.1, 10.0, 1.2
 _SMALLEST = (24.0, 16.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Rect:
+class Rect(NamedTuple):
     """A rectangle in parts of the picture, from the lower left corner, as matplotlib places axes."""
 
     left: float
     bottom: float
     width: float
     height: float
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """The four numbers."""
-        return (self.left, self.bottom, self.width, self.height)
-
-    def overlaps(self, other: Rect) -> bool:
-        """Whether the two share more than an edge."""
-        return (
-            self.left < other.left + other.width
-            and other.left < self.left + self.width
-            and self.bottom < other.bottom + other.height
-            and other.bottom < self.bottom + self.height
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,61 +61,50 @@ class Layout:
     def of(
         cls, size: tuple[int, int], *, dpi: float, labels: Sequence[str], has_map: bool, panels: Sequence[str] | None
     ) -> Layout:
-        """Divide a picture.
+        """Divide a picture of `size` pixels.
 
         Args:
             size: Width and height in pixels.
             dpi: Pixels per inch: how large text and lines are.
-            labels: What the legend says.
+            labels: The entries of the legend.
             has_map: Whether there is a map.
             panels: Which curves, of `PANELS`. Default: as many as fit, the first ones first.
 
         Raises:
             InputError: An unknown curve, or a picture too small for its text.
         """
-        width, height = size
         em = POINTS * dpi / 72
-        if width < _SMALLEST[0] * em or height < _SMALLEST[1] * em:
+        width, height = size[0] / em, size[1] / em
+        if width < _SMALLEST[0] or height < _SMALLEST[1]:
             least = tuple(math.ceil(part * em) for part in _SMALLEST)
             raise InputError(f"size={size}, expected at least {least} at dpi={dpi:g}, or the text would not fit")
         for name in panels or ():
             if name not in PANELS:
                 raise InputError(f"panels: {name!r}, expected some of {', '.join(PANELS)}")
-        columns, rows = _legend(labels, width / em - 2.4)
-        top = 1 - (2.6 + rows * _ROW) * em / height
-        bottom = _AXIS * em / height
-        tall = (top - bottom) * height / em
-        wide = width / em
-        beside = has_map and wide >= 38
-        most = max(1, int((tall + _GAP) / _PANEL_HEIGHT)) if beside or not has_map else 0
-        chosen = tuple(panels) if panels is not None else PANELS[: min(most, len(PANELS) - (1 if has_map else 0))]
-        if has_map and not beside:
-            chosen = ()
-        share = 1.0 if not has_map else 0.37 if chosen else 0.0
-        split = width * (1 - share) / em
-        place = None
+        widest = max((0.62 * len(label) for label in labels), default=0.0) + 4.2
+        columns = max(1, min(len(labels), int((width - 2 * _EDGE) / widest)))
+        tall = height - 2.6 - _ROW * math.ceil(len(labels) / columns) - _BELOW
+        names = tuple(PANELS[: max(1, int((tall + _GAP) / _PANEL))] if panels is None else panels)
         if has_map:
-            right = split - 0.6 if chosen else wide - 1.2
-            place = Rect(_LABELS * em / width, bottom, (right - _LABELS) * em / width, top - bottom)
-        left = (split if has_map else 0.0) + _LABELS
-        each = (tall - _TITLE * max(len(chosen) - 1, 0) - 0.4) / max(len(chosen), 1) if chosen else 0.0
-        places = []
-        for i, name in enumerate(chosen):
-            foot = bottom + (len(chosen) - 1 - i) * (each + _TITLE) * em / height
-            places.append((name, Rect(left * em / width, foot, (wide - 1.2 - left) * em / width, each * em / height)))
+            names = names[: len(PANELS) - 1] if panels is None else names
+            names = names if width >= 38 else ()
+        split = (0.63 * width if names else width) if has_map else 0.0
+
+        def place(left: float, bottom: float, right: float, high: float) -> Rect:
+            return Rect(left / width, bottom / height, (right - left) / width, high / height)
+
+        count = len(names)
+        high = (tall - _HEADING * (count - 1) - 1.6) / count if count else 0.0
+        rows = [
+            place(split + _LEFT, _BELOW + (count - 1 - i) * (high + _HEADING), width - _EDGE, high)
+            for i in range(count)
+        ]
         return cls(
             em=em,
-            map=place,
-            panels=tuple(places),
-            title=1 - 1.6 * em / height,
-            legend=1 - 2.0 * em / height,
+            map=place(_LEFT, _BELOW, split - (0.6 if names else _EDGE), tall) if has_map else None,
+            panels=tuple(zip(names, rows)),
+            title=1 - 1.6 / height,
+            legend=1 - 2.0 / height,
             columns=columns,
-            margin=1.2 * em / width,
+            margin=_EDGE / width,
         )
-
-
-def _legend(labels: Sequence[str], room: float) -> tuple[int, int]:
-    """How many entries fit in a row of `room` ems, and how many rows that makes."""
-    widest = max((0.62 * len(label) for label in labels), default=0.0) + 4.2
-    columns = max(1, min(len(labels), int(room / widest)))
-    return columns, math.ceil(len(labels) / columns)

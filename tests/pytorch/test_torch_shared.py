@@ -74,9 +74,8 @@ def work_in_processes(method, model, optimizer, *, workers=WORKERS, steps=STEPS,
 def run_alone(check, *args):
     """Run a check of this file in its own process, so that no fork copies the threads of another test's JAX."""
     code = f"import test_torch_shared as tests; tests.{check.__name__}(*{args!r})"
-    path = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path}; {code}"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=200)
     assert process.returncode == 0, process.stderr
 
 

@@ -22,7 +22,10 @@ from rmsprop.errors import StateError
 from rmsprop.rule import Rule
 from rmsprop.torch.layout import PLAIN_TYPES, get_local, is_dense
 
-__all__ = ["STATE_DTYPES", "StateTable", "export_state", "import_state", "list_keys", "prepare", "read_square", "refit"]
+__all__ = [
+    "BLOCK", "STATE_DTYPES", "StateTable", "decode_codes", "export_state", "flatten", "import_state", "list_keys",
+    "prepare", "read_square", "refit",
+]  # fmt: skip
 
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
 BLOCK = 256
@@ -166,7 +169,7 @@ def _write_square(
     state[key + "_8bit"] = _zeros_like(param, torch.uint8)
     # In the memory order of the parameter, which is that of the blocks.
     codes, state[key + "_max"] = _encode(_zeros_like(param, torch.float32).copy_(square))
-    _flat(state[key + "_8bit"]).copy_(codes)
+    flatten(state[key + "_8bit"]).copy_(codes)
 
 
 def _remove_square(state: dict[str, Any], key: str) -> None:
@@ -293,7 +296,7 @@ def _count_blocks(param: Tensor) -> int:
     return -(-get_local(param).numel() // BLOCK)
 
 
-def _flat(x: Tensor) -> Tensor:
+def flatten(x: Tensor) -> Tensor:
     """Return the elements that this rank has in the order of memory, as a view."""
     x = get_local(x)
     return x.as_strided((x.numel(),), (1,))
@@ -301,14 +304,14 @@ def _flat(x: Tensor) -> Tensor:
 
 def _decode(codes: Tensor, maxima: Tensor) -> Tensor:
     """Return the values of 8-bit codes, in their memory order, which is that of the blocks."""
-    flat = _flat(codes).to(torch.int32)
+    flat = flatten(codes).to(torch.int32)
     top = maxima.to(torch.float32).view(torch.int32).repeat_interleave(BLOCK)[: flat.numel()]
     out = _zeros_like(codes, torch.float32)
-    _flat(out).copy_(_values(flat, top))
+    flatten(out).copy_(decode_codes(flat, top))
     return out
 
 
-def _values(codes: Tensor, top: Tensor) -> Tensor:
+def decode_codes(codes: Tensor, top: Tensor) -> Tensor:
     """Return the float32 values of int32 codes; `top` holds the bits of their blocks' maxima."""
     bits = (top - (255 - codes) * _CODE_STEP).clamp_min(1)
     return torch.where(codes == 0, 0, bits).view(torch.float32)
@@ -316,7 +319,7 @@ def _values(codes: Tensor, top: Tensor) -> Tensor:
 
 def _encode(square: Tensor) -> tuple[Tensor, Tensor]:
     """Return (codes in memory order, block maxima): each value takes the nearer of its two neighbors."""
-    flat = _flat(square).float()
+    flat = flatten(square).float()
     n = flat.numel()
     padded = torch.nn.functional.pad(flat, (0, -n % BLOCK)).view(-(-n // BLOCK), BLOCK)
     maxima = torch.where(padded.isfinite(), padded, 0.0).amax(1)
@@ -324,6 +327,6 @@ def _encode(square: Tensor) -> tuple[Tensor, Tensor]:
     x = padded.nan_to_num(nan=torch.inf).minimum(maxima.unsqueeze(1))  # as the kernel treats what is not finite
     steps = (top - x.view(torch.int32)).div(_CODE_STEP, rounding_mode="floor")
     below = (254 - steps).clamp_min(1)
-    low, high = _values(below, top), _values(below + 1, top)
+    low, high = decode_codes(below, top), decode_codes(below + 1, top)
     codes = torch.where(x == 0, 0, below + (x - low > high - x).int())
     return codes.view(-1)[:n].to(torch.uint8), maxima

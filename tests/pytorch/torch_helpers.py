@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from rmsprop.torch import RMSprop  # noqa: E402
+from rmsprop.torch import RMSprop
 
 TorchRMSprop = torch.optim.RMSprop
 
@@ -97,13 +96,6 @@ def assert_near(ours: Any, other: Any, *, tolerance: float = 1e-12) -> None:
         ours, other = list_params(ours), list_params(other)
     for a, b in zip(ours, other, strict=True):
         torch.testing.assert_close(a.detach(), b.detach(), rtol=tolerance, atol=tolerance)
-
-
-def list_watched_steps(folder: Any) -> list[int]:
-    """Return the steps of which a watch has written lines to a folder."""
-    from rmsprop.doctor import read
-
-    return sorted({line.step for line in read(folder)})
 
 
 def decode_mean_square(state: dict[str, Any]) -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch_helpers import ROUNDINGS, assert_same_bits, list_params, make_params, train
 
 from rmsprop.torch import RMSprop
-from torch_helpers import ROUNDINGS, assert_same_bits, list_params, make_params, train
 
 WORKERS, STEPS = 2, 150
 OPTIONS = [

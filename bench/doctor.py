@@ -1,9 +1,9 @@
 """What watching costs: the same training step with and without `rmsprop.doctor.watch`, in turn.
 
-The promise: at most 1 % of the training time at every=100, lines of JSON and TensorBoard's event files included. Looks
-are rare, so a round is 100 steps with exactly one look (budget=None). Beside it, whole trainings as users have them
-(budget=0.01, the default), from the first step, whose look no budget holds back. Times are the processor's, on one
-thread: what else the machine does cannot pass for the cost of a look.
+The promise: at most 1 % of the training time at every=100, lines of JSON and TensorBoard's event files included.
+Samples are rare, so a round is 100 steps with exactly one sample (budget=None). Beside it, whole trainings as users
+have them (budget=0.01, the default), from the first step, whose sample no budget holds back. Times are processor times
+on one thread, so that other work on the machine does not count as the cost of a sample.
 
     python -m bench.doctor [--quick]
 """
@@ -30,7 +30,7 @@ def main(quick: bool = False) -> dict[str, Any]:
     torch.set_num_threads(1)
     try:
         return {
-            "watch(every=100, budget=None): 100 steps with a look": [_row(*case, quick) for case in _cases()],
+            "watch(every=100, budget=None): 100 steps with a sample": [_row(*case, quick) for case in _cases()],
             "watch(every=100): a whole training with the default budget": [_whole(*case, quick) for case in _cases()],
         }
     finally:
@@ -79,7 +79,7 @@ def _make_training(build: Any, make: Any) -> tuple[Any, Any]:
 
 def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[str, Any]:
     """Measure two trainings in turn, step by step; the watch's clock runs only while its own training does."""
-    import rmsprop.doctor.watching
+    import rmsprop.doctor.base
     from rmsprop.doctor import read, watch
 
     seconds = 2.0 if quick else 60.0
@@ -87,8 +87,8 @@ def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[st
     for step in (plain, watched):  # what a first step loads and allocates is no cost of watching
         step()
     paused = 0.0
-    clock = rmsprop.doctor.watching.time
-    rmsprop.doctor.watching.time = SimpleNamespace(perf_counter=lambda: time.perf_counter() - paused)  # type: ignore
+    clock = rmsprop.doctor.base.time
+    rmsprop.doctor.base.time = SimpleNamespace(perf_counter=lambda: time.perf_counter() - paused)  # type: ignore
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -105,18 +105,18 @@ def _whole(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[st
                 watched()
                 beside += time.process_time() - begin
                 steps += 1
-            looks = len({look.step for look in read(folder)})
+            samples = len({sample.step for sample in read(folder)})
             spent = watching.spent
     finally:
-        rmsprop.doctor.watching.time = clock
+        rmsprop.doctor.base.time = clock
         if collecting:
             gc.enable()
     return {
         "training": title,
         "optimizer": name,
         "steps": steps,
-        "looks": looks,
-        "looks, ms": 1e3 * spent,
+        "samples": samples,
+        "samples, ms": 1e3 * spent,
         "without, s": alone,
         "with / without": beside / alone,
         f"at most {1 + PROMISE:g}": beside <= (1 + PROMISE) * alone,
@@ -134,7 +134,7 @@ def _row(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[str,
     ):
         for _ in range(5):
             plain()
-        for _ in range(EVERY - 1):  # to just before a look
+        for _ in range(EVERY - 1):  # to just before a sample
             watched()
         without: list[float] = []
         beside: list[float] = []
@@ -160,7 +160,7 @@ def _row(title: str, build: Any, make: Any, name: str, quick: bool) -> dict[str,
         "training": title,
         "optimizer": name,
         "100 steps, ms": 1e3 * alone,
-        "100 steps and a look, ms": 1e3 * with_it,
+        "100 steps and a sample, ms": 1e3 * with_it,
         "with / without": with_it / alone,
         f"at most {1 + PROMISE:g}": with_it <= (1 + PROMISE) * alone,
     }

@@ -1,18 +1,17 @@
-"""Settings that are known to do harm: said once, where an optimizer is built, and again by the doctor.
+"""Harmful settings that can be seen when an optimizer is built: warned of once, and found again by the doctor.
 
-    largest of the first steps, in units of lr, under a gradient of size 1 that does not change (uncentered):
+    largest of the first steps, in units of lr, under a constant gradient of size 1 (uncentered):
     10 at rho 0.99, 31.6 at 0.999; with momentum more
 
-Two things are said, and no default of any framework and no published recipe says either:
-* "start": the first steps go above 30 lr, and to at least twice what they settle at. 30 lies between the longest start
-  of a framework's default (29.9, Burn: rho 0.99, momentum 0.9) and the shortest that is known to have ruined trainings
-  (31.6, rho 0.999; then 38.9, rho 0.99 with momentum 0.937, in ultralytics#24516). It is only said where that length
-  reaches 0.01, the size of a weight whose layer has 10,000 inputs; below, it moves nothing far.
-* "rounding": 16-bit parameters rounded to nearest, with an lr of which three do not reach half a unit in the last
-  place of most of them. Measured with bfloat16 weights near 1 at lr 1e-4: moved by 0.0 in 1000 steps.
+Two settings are warned of; no default of any framework and no published recipe is:
+* "start": the first steps exceed 30 lr, and are at least twice as long as what they settle at. 30 lies between the
+  longest start of a framework's default (29.9, Burn: rho 0.99, momentum 0.9) and the shortest that is known to have
+  ruined trainings (31.6, rho 0.999; then 38.9, rho 0.99 with momentum 0.937, in ultralytics#24516). It is warned of
+  only where that length reaches 0.01, the size of a weight whose layer has 10,000 inputs; a shorter step does no harm.
+* "rounding": 16-bit parameters are rounded to nearest, and a step of 3 * lr is below half a unit in the last place of
+  most of them. Measured with bfloat16 weights near 1 at lr 1e-4: they moved by 0.0 in 1000 steps.
 
-Switched off by RMSPROP_QUIET=1 in the environment or `rmsprop.doctor.quiet()`; by Python's own filters too, for the
-category is `RMSpropWarning`.
+RMSPROP_QUIET=1 in the environment, `rmsprop.doctor.quiet()` or a filter of Python's for `RMSpropWarning` silences both.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,29 +31,33 @@ from rmsprop import formula
 from rmsprop.errors import RMSpropWarning
 from rmsprop.rule import Rule
 
-__all__ = ["Advice", "Start", "advise", "advise_rounding", "quiet", "quieted", "rounding_remedy", "start", "warn"]
+__all__ = [
+    "SIGNIFICANT_BITS",
+    "Advice",
+    "Start",
+    "advise",
+    "advise_rounding",
+    "measure_start",
+    "quiet",
+    "recommend_rounding",
+    "suppress_warnings",
+    "warn",
+]
 
 LONGEST_PUBLISHED = 30.0
-FAR = 0.01
+HARMFUL_LENGTH = 0.01
 REACH = 3.0
 """Gradients beyond three times their root mean square are rare: 3 in 1000 of a normal distribution."""
 SIGNIFICANT_BITS = {"bfloat16": 8, "float16": 11}
 _STEPS = 1000
 
-_said: set[str] = set()
-_quiet = os.environ.get("RMSPROP_QUIET", "") not in ("", "0")
+_issued: set[str] = set()
+_is_quiet = os.environ.get("RMSPROP_QUIET", "") not in ("", "0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Advice:
-    """One thing to know about a setting.
-
-    Attributes:
-        kind: "start" or "rounding".
-        value: The figure it rests on.
-        words: What is the matter.
-        remedy: What to do about it.
-    """
+    """A harmful setting: its kind, the number it was judged by, what is wrong, what to do."""
 
     kind: str
     value: float
@@ -67,14 +70,7 @@ class Advice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    """How long the first steps are, as multiples of lr.
-
-    Attributes:
-        first: The first step.
-        largest: The largest of the first steps.
-        at: Which step that is, counted from 1.
-        steady: What the steps settle at.
-    """
+    """How long the first steps are, as multiples of lr; `at` is the number of the largest, counted from 1."""
 
     first: float
     largest: float
@@ -83,24 +79,23 @@ class Start:
 
 
 @functools.lru_cache(maxsize=256)
-def start(rule: Rule) -> Start:
-    """Return the length of the first steps under a gradient of size 1 that does not change, as if uncentered.
+def measure_start(rule: Rule) -> Start:
+    """Return the length of the first steps under a constant gradient of size 1, as if uncentered.
 
     Example:
         >>> from rmsprop import Rule
-        >>> found = start(Rule(rho=0.99, eps_mode="outside", buffer="unit", momentum=0.937))
+        >>> found = measure_start(Rule(rho=0.99, eps_mode="outside", buffer="unit", momentum=0.937))
         >>> round(found.first, 1), round(found.largest, 1), found.at, round(found.steady, 1)
         (10.0, 38.9, 18, 15.9)
     """
     rule = rule.replace(centered=False)
     moves = formula.step_lengths(rule, steps=_STEPS if rule.buffer != "none" else 1)
     largest = max(moves)
-    steady = formula.steady_length(rule)
-    return Start(first=moves[0], largest=largest, at=moves.index(largest) + 1, steady=steady)
+    return Start(first=moves[0], largest=largest, at=moves.index(largest) + 1, steady=formula.steady_length(rule))
 
 
-def advise(rule: Rule, lr: float | None = None) -> tuple[Advice, ...]:
-    """Return what is known against a rule.
+def advise(rule: Rule, lr: float | None = None) -> Advice | None:
+    """Return the advice on a rule whose first steps are too long, or None.
 
     Args:
         rule: The rule.
@@ -108,97 +103,66 @@ def advise(rule: Rule, lr: float | None = None) -> tuple[Advice, ...]:
 
     Example:
         >>> from rmsprop import Rule
-        >>> [item.words for item in advise(Rule(rho=0.999), 1e-3)]
-        ['a first step of 31.6 x lr, as mean_sq starts at 0 with rho 0.999']
-        >>> advise(Rule(rho=0.99), 1e-3)
-        ()
+        >>> advise(Rule(rho=0.999), 1e-3).words
+        'a first step of 31.6 x lr, as mean_sq starts at 0 with rho 0.999'
+        >>> advise(Rule(rho=0.99), 1e-3) is None
+        True
     """
-    found = start(rule)
+    found = measure_start(rule)
     if found.largest < LONGEST_PUBLISHED or found.largest < 2 * found.steady:
-        return ()
-    if lr is not None and not found.largest * lr >= FAR:
-        return ()
+        return None
+    if lr is not None and not found.largest * lr >= HARMFUL_LENGTH:
+        return None
     length = f"{found.largest:.3g} x lr"
     first = f"a first step of {length}" if found.at == 1 else f"first steps of up to {length} (at step {found.at})"
     momentum = f" and momentum {rule.momentum:g}" if rule.momentum else ""
-    return (
-        Advice(
-            kind="start",
-            value=found.largest,
-            words=f"{first}, as mean_sq starts at {rule.init_value:g} with rho {rule.rho:g}{momentum}",
-            remedy="start mean_sq at 1 (dialect tensorflow1), or bias_correction=True, or warm lr up over "
-            f"{_memory(rule):.0f} steps",
-        ),
+    memory = 1.0 / (1.0 - rule.rho) if rule.rho < 1.0 else 1.0
+    return Advice(
+        kind="start",
+        value=found.largest,
+        words=f"{first}, as mean_sq starts at {rule.init_value:g} with rho {rule.rho:g}{momentum}",
+        remedy="start mean_sq at 1 (dialect tensorflow1), or bias_correction=True, or warm lr up over "
+        f"{memory:.0f} steps",
     )
 
 
-def _memory(rule: Rule) -> float:
-    return 1.0 / (1.0 - rule.rho) if rule.rho < 1.0 else 1.0
-
-
-def advise_rounding(weights: NDArray[Any], dtype: str, lr: float) -> tuple[Advice, ...]:
-    """Return what is known against 16-bit parameters that are rounded to nearest.
+def advise_rounding(weights: NDArray[Any], dtype: str, lr: float) -> Advice | None:
+    """Return the advice on 16-bit parameters whose steps are lost when rounded to nearest, or None.
 
     Args:
         weights: Some of the parameters, any shape, float32 or float64. Read.
-        dtype: "bfloat16" or "float16"; of others nothing is said.
+        dtype: "bfloat16" or "float16"; other dtypes give None.
         lr: Learning rate, in units of the parameters.
 
     Example:
         >>> import numpy as np
-        >>> [item.words for item in advise_rounding(np.ones(3), "bfloat16", 1e-4)]
-        ['lr 0.0001 is lost in bfloat16: half a unit in the last place of these parameters is 0.00391']
-        >>> advise_rounding(np.ones(3), "bfloat16", 1e-2)
-        ()
+        >>> advise_rounding(np.ones(3), "bfloat16", 1e-4).words
+        'lr 0.0001 is lost in bfloat16: half a unit in the last place of these parameters is 0.00391'
+        >>> advise_rounding(np.ones(3), "bfloat16", 1e-2) is None
+        True
     """
     weights = weights[np.isfinite(weights) & (weights != 0)]
     if dtype not in SIGNIFICANT_BITS or not weights.size or not lr > 0:
-        return ()
-    half = float(np.median(half_ulp(weights, dtype)))
-    if REACH * lr >= half:
-        return ()
-    words = f"lr {lr:g} is lost in {dtype}: half a unit in the last place of these parameters is {half:.3g}"
-    return (Advice(kind="rounding", value=lr / half, words=words, remedy=rounding_remedy(dtype)),)
+        return None
+    _, exponent = np.frexp(np.abs(weights))
+    half_ulp = float(np.median(np.ldexp(1.0, exponent - 1 - SIGNIFICANT_BITS[dtype])))  # adding less changes nothing
+    if REACH * lr >= half_ulp:
+        return None
+    words = f"lr {lr:g} is lost in {dtype}: half a unit in the last place of these parameters is {half_ulp:.3g}"
+    return Advice(kind="rounding", value=lr / half_ulp, words=words, remedy=recommend_rounding(dtype))
 
 
-def rounding_remedy(dtype: str) -> str:
-    """Return what keeps small steps of 16-bit parameters.
-
-    Args:
-        dtype: "bfloat16" or "float16".
-
-    Example:
-        >>> rounding_remedy("float16")
-        'param_rounding="stochastic" of rmsprop.torch.RMSprop, or float32 parameters'
-    """
+def recommend_rounding(dtype: str) -> str:
+    """Return what preserves small steps of "bfloat16" or "float16" parameters."""
     compensated = ' or "compensated"' if dtype == "bfloat16" else ""
     return f'param_rounding="stochastic"{compensated} of rmsprop.torch.RMSprop, or float32 parameters'
 
 
-def half_ulp(x: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Return half a unit in the last place of each normal number of a 16-bit dtype: less added to it changes nothing.
-
-    Example:
-        >>> import numpy as np
-        >>> half_ulp(np.array([1.0, 0.02]), "bfloat16").tolist()
-        [0.00390625, 6.103515625e-05]
-    """
-    _, exponent = np.frexp(np.abs(x))
-    return np.ldexp(1.0, exponent - 1 - SIGNIFICANT_BITS[dtype])
-
-
-def warn(advice: Iterable[Advice], *, stacklevel: int = 2) -> None:
-    """Warn of each thing, once in a process.
-
-    Args:
-        advice: What there is to say.
-        stacklevel: As of `warnings.warn`, seen from the caller.
-    """
-    for item in advice:
-        text = str(item)
-        if not _quiet and text not in _said:
-            _said.add(text)
-            warnings.warn(f"{text} (RMSPROP_QUIET=1 silences this)", RMSpropWarning, stacklevel=stacklevel + 1)
+def warn(advice: Advice | None, *, stacklevel: int = 2) -> None:
+    """Warn, once in a process for each text; `stacklevel` as in `warnings.warn`, seen from the caller."""
+    if advice is not None and not _is_quiet and str(advice) not in _issued:
+        _issued.add(str(advice))
+        warnings.warn(f"{advice} (RMSPROP_QUIET=1 silences this)", RMSpropWarning, stacklevel=stacklevel + 1)
 
 
 def quiet(on: bool = True) -> None:
@@ -209,14 +173,14 @@ def quiet(on: bool = True) -> None:
         >>> warn(advise(Rule(rho=0.9999), 1.0))
         >>> quiet(False)
     """
-    global _quiet  # noqa: PLW0603 (one switch for the process)
-    _quiet = bool(on)
+    global _is_quiet  # noqa: PLW0603 (one switch for the process)
+    _is_quiet = bool(on)
 
 
 @contextlib.contextmanager
-def quieted() -> Iterator[None]:
-    """Keep the warnings off for a while: for a search, which tries harmful settings on purpose."""
-    before = _quiet
+def suppress_warnings() -> Iterator[None]:
+    """Keep the warnings off within a `with`: for a search, which tries harmful settings on purpose."""
+    before = _is_quiet
     quiet()
     try:
         yield

@@ -1,28 +1,25 @@
-"""What a checkpoint tells: the statistics after its last step, and the numbers its groups name."""
+"""Examine a checkpoint: the statistics after its last step, and the numbers of its groups."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rmsprop import dialects, formula
+from rmsprop import dialects
 from rmsprop.doctor.findings import Finding, History
-from rmsprop.doctor.look import Look, Sample
-from rmsprop.doctor.measure import measure
-from rmsprop.doctor.sample import grid, units_last
+from rmsprop.doctor.measure import choose_grid, measure
+from rmsprop.doctor.sample import Sample
 from rmsprop.rule import Rule
 
-__all__ = ["Checkup", "examine_checkpoint", "not_finite"]
+__all__ = ["Checkup", "examine_checkpoint"]
 
 ELEMENTS = 2**20
-"""Elements looked at of one tensor: a checkpoint is read once, and time is no matter."""
+"""Elements sampled of one tensor: a checkpoint is read only once, so this may take longer than in a training."""
 
-Snapshot = Any  # of rmsprop.checkpoints, which stands beside this package
+Snapshot = Any  # of rmsprop.checkpoints, which is beside this package
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,12 +27,12 @@ class Checkup:
     """What was seen in a checkpoint.
 
     Attributes:
-        looks: One for each tensor that has had a step.
+        samples: One for each tensor that has had a step.
         history: The findings.
         notes: What the checkpoint does not say and was assumed, as sentences.
     """
 
-    looks: tuple[Look, ...]
+    samples: tuple[Sample, ...]
     history: History
     notes: tuple[str, ...]
 
@@ -45,11 +42,7 @@ class Checkup:
         return self.history.findings
 
 
-def examine_checkpoint(
-    snapshot: Snapshot,
-    *,
-    lr: float | None = None,
-) -> Checkup:
+def examine_checkpoint(snapshot: Snapshot, *, lr: float | None = None) -> Checkup:
     """Return what is wrong in a checkpoint, tensor by tensor.
 
     Args:
@@ -69,85 +62,71 @@ def examine_checkpoint(
         ...     print(finding.words)
         a first step of 31.6 x lr, as mean_sq starts at 0 with rho 0.999
     """
-    notes: list[str] = []
-    looks = tuple(measure(sample) for sample in _samples(snapshot, lr, notes))
+    settings, notes = _read_settings(snapshot, lr)
+    pairs = list(zip(snapshot.parameters, settings))
+    samples = tuple(_sample(parameter, *own) for parameter, own in pairs if parameter.mean_sq is not None)
+    if len(samples) < len(pairs):
+        notes.append(f"{len(pairs) - len(samples)} of {len(pairs)} tensors have had no step yet")
     history = History()
-    history.add(looks)
-    return Checkup(looks=looks, history=history, notes=tuple(notes))
+    history.add(samples)
+    return Checkup(samples=samples, history=history, notes=tuple(notes))
 
 
-def not_finite(parameter: Any) -> tuple[str, ...]:
-    """Return which statistics of a `rmsprop.checkpoints.Parameter` have NaN or infinity, with the count, in words.
-
-    Example:
-        >>> import numpy as np
-        >>> from rmsprop.checkpoints import Parameter
-        >>> not_finite(Parameter(name="w", mean_sq=np.array([1.0, np.nan, np.inf])))
-        ('2 of 3 elements of mean_sq',)
-    """
-    counts = {name: int(array.size - np.isfinite(array).sum()) for name, array in parameter.arrays.items()}
-    return tuple(f"{bad} of {parameter.arrays[name].size} elements of {name}" for name, bad in counts.items() if bad)
-
-
-def _samples(
-    snapshot: Snapshot,
-    lr: float | None,
-    notes: list[str],
-) -> Iterator[Sample]:
-    idle = 0
-    for parameter, (own, rate, first) in zip(snapshot.parameters, _settings(snapshot, lr, notes)):
-        if parameter.mean_sq is None:
-            idle += 1
+def _sample(parameter: Any, rule: Rule, lr: float, start_lr: float) -> Sample:
+    statistics, not_finite = {}, []
+    for name, array in {**parameter.arrays, "grad_var": parameter.variance()}.items():
+        if name not in ("mean_sq", "mean_grad", "grad_var") or array is None:
             continue
-        yield Sample(
-            tensor=parameter.name,
-            shape=parameter.shape or (),
-            dtype=parameter.dtype or "",
-            step=parameter.step or 0,
-            lr=rate,
-            rule=own,
-            buffers=_buffers(parameter, own),
-            not_finite=not_finite(parameter),
-            start_lr=first,
-        )
-    if idle:
-        notes.append(f"{idle} of {len(snapshot.parameters)} tensors have had no step yet")
+        array = np.stack([array.real, array.imag], -1) if np.iscomplexobj(array) else array  # noqa: PLW2901
+        grid = choose_grid(array.shape, parameter.name, limit=ELEMENTS)
+        statistics[name] = grid.take(array)
+    for name, array in parameter.arrays.items():
+        if count := int(array.size - np.isfinite(array).sum()):
+            not_finite.append(f"{count} of {array.size} elements of {name}")
+    return measure(
+        parameter.name,
+        rule,
+        statistics,
+        shape=parameter.shape or (),
+        dtype=parameter.dtype or "",
+        step=parameter.step or 0,
+        lr=lr,
+        is_corrected=not rule.bias_correction,
+        not_finite=not_finite,
+        start_lr=start_lr,
+    )
 
 
-def _settings(
-    snapshot: Snapshot,
-    lr: float | None,
-    notes: list[str],
-) -> list[tuple[Rule, float, float]]:
-    """Return (rule, lr, lr of the first steps) of each parameter; NaN: not known."""
-    host = dialects.get("torch" if snapshot.format == "rmsprop" else snapshot.format).resolve()
-    places = [i for i, group in enumerate(snapshot.groups) for _ in range(group.size)]
-    if len(places) != len(snapshot.parameters):
-        places = [0] * len(snapshot.parameters)
-    found: list[tuple[Rule, float, float]] = []
+def _read_settings(snapshot: Snapshot, lr: float | None) -> tuple[list[tuple[Rule, float, float]], list[str]]:
+    """Return (rule, lr, lr of the first steps) of each parameter, NaN: not known; and what was assumed."""
+    upstream = dialects.get("torch" if snapshot.format == "rmsprop" else snapshot.format).resolve()
+    groups = [group for group in snapshot.groups for _ in range(group.size)]
+    if len(groups) != len(snapshot.parameters):
+        groups = [snapshot.groups[0] if snapshot.groups else None] * len(snapshot.parameters)
+    settings = []
     assumed: set[str] = set()
-    for place in places:
-        group = snapshot.groups[place] if snapshot.groups else None
-        numbers, own = ({}, None) if group is None else (group.numbers, group.rule)
-        if own is None:
-            assumed |= {f"{name} {getattr(host, name):g}" for name in ("rho", "eps") if name not in numbers}
-            own = _of_host(snapshot, host, numbers)
-        rate = float(numbers.get("lr", math.nan)) if lr is None else lr
-        first = float(numbers.get("initial_lr", math.nan)) if lr is None else math.nan
-        found.append((own, rate, math.nan if first == rate else first))
+    for group in groups:
+        numbers, rule = ({}, None) if group is None else (group.numbers, group.rule)
+        if rule is None:
+            assumed |= {f"{name} {getattr(upstream, name):g}" for name in ("rho", "eps") if name not in numbers}
+            rule = _build_rule(snapshot, upstream, numbers)
+        own_lr = float(numbers.get("lr", math.nan)) if lr is None else lr
+        start_lr = float(numbers.get("initial_lr", math.nan)) if lr is None else math.nan
+        settings.append((rule, own_lr, math.nan if start_lr == own_lr else start_lr))
+    notes = []
     if assumed:
         notes.append(f"not in the file, taken from {snapshot.format}'s defaults: {', '.join(sorted(assumed))}")
-    if any(math.isnan(rate) for _, rate, _ in found):
+    if any(math.isnan(own_lr) for _, own_lr, _ in settings):
         notes.append("lr is not in the file: the table shows 1 / denominator; give --lr")
-    return found
+    return settings, notes
 
 
-def _of_host(snapshot: Snapshot, host: Rule, numbers: Mapping[str, float]) -> Rule:
-    """Return the rule of a layout without switches: the host's own, with the numbers and the buffers of the file."""
-    return host.replace(
-        rho=numbers.get("rho", host.rho),
-        eps=numbers.get("eps", host.eps),
-        eps_mode=snapshot.eps_mode or host.eps_mode,
+def _build_rule(snapshot: Snapshot, upstream: Rule, numbers: dict[str, float]) -> Rule:
+    """Return the rule of a layout without switches: upstream's, with the numbers and the buffers of the file."""
+    return upstream.replace(
+        rho=numbers.get("rho", upstream.rho),
+        eps=numbers.get("eps", upstream.eps),
+        eps_mode=snapshot.eps_mode or upstream.eps_mode,
         init=snapshot.init,
         centered=bool(snapshot.centered),
         bias_correction=snapshot.bias_correction,
@@ -157,26 +136,3 @@ def _of_host(snapshot: Snapshot, host: Rule, numbers: Mapping[str, float]) -> Ru
         weight_decay=0.0,
         weight_decay_mode="none",
     )
-
-
-def _buffers(parameter: Any, rule: Rule) -> dict[str, NDArray[Any]]:
-    """Return the statistics as this library keeps them, as matrices of rows, not more than a million elements."""
-    square, mean = parameter.mean_sq, parameter.mean_grad
-    weight = formula.bias_divisor(rule.rho, parameter.step) if rule.bias_correction and parameter.step else 1.0
-    arrays = {"mean_sq": square / weight}
-    if rule.centered:
-        mean = np.zeros_like(square) if mean is None else mean / weight
-        with np.errstate(invalid="ignore", over="ignore"):  # of a run that diverged
-            variance = parameter.variance() if weight == 1.0 else None
-            arrays = {
-                "mean_grad": mean,
-                "grad_var": np.maximum(square / weight - mean * mean, 0) if variance is None else variance,
-            }
-    taken = {}
-    for name, array in arrays.items():
-        if np.iscomplexobj(array):
-            array = np.stack([array.real, array.imag], -1)  # noqa: PLW2901
-        if array.ndim > 1 and units_last(parameter.name):
-            array = np.moveaxis(array, -1, 0)  # noqa: PLW2901
-        taken[name] = grid(array.shape, limit=ELEMENTS).take(array)
-    return taken

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from rmsprop._files import replacing
-from rmsprop.doctor.look import Look
-from rmsprop.errors import FileError, InputError, MissingDependency
+from rmsprop._theme import LIGHT, open_figure, save_figure
+from rmsprop.doctor.sample import Sample
+from rmsprop.errors import FileError, InputError
 
-__all__ = ["check", "draw", "drawable"]
+__all__ = ["check_path", "draw", "select_drawable"]
 
-MOST = 40
+MAX_BARS = 40
 """Tensors in one picture of a checkpoint; more are not legible."""
-CURVES = 10
-_THIN, _BOX, _INK, _ALARM = "#9db4c8", "#3f78a8", "#202830", "#c0392b"
+MAX_CURVES = 9
 
 
-def check(path: str | Path) -> str:
-    """Return the format of a picture's name: "png", "svg" or "pdf".
+def check_path(path: str | Path) -> str:
+    """Return the format of a picture by its name: "png", "svg" or "pdf".
 
     Raises:
         InputError: A name with another ending.
@@ -34,83 +34,73 @@ def check(path: str | Path) -> str:
     return format
 
 
-def drawable(looks: Sequence[Look]) -> list[Look]:
-    """Return the looks with an effective learning rate above 0, which have a place on a logarithmic scale."""
-    return [look for look in looks if look.effective_lr is not None and min(look.effective_lr) > 0]
+def select_drawable(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples whose effective learning rate has a place on a logarithmic scale."""
+    return [sample for sample in samples if sample.effective_lr is not None and min(sample.effective_lr) > 0]
 
 
-def draw(looks: Sequence[Look], path: str | Path, *, troubled: Sequence[str] = ()) -> None:
+def draw(samples: Sequence[Sample], path: str | Path, *, marked: Collection[str] = ()) -> None:
     """Draw the quantiles of lr / denominator.
 
     Args:
-        looks: Of one moment (a bar for each tensor) or of many (a curve for each tensor).
-        path: What to write; .png, .svg or .pdf. Whole or not at all.
-        troubled: Names of tensors with findings: marked.
+        samples: Of one moment (a bar for each tensor) or of many (a curve for each tensor).
+        path: What to write, atomically; .png, .svg or .pdf.
+        marked: Names of tensors with findings.
 
     Raises:
         InputError: Nothing to draw, or a name with another ending.
         FileError: There is no such folder, or it cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    path, format, drawn = Path(path), check(path), drawable(looks)
+    path, format, drawn = Path(path), check_path(path), select_drawable(samples)
     if not drawn:
         raise InputError("nothing to draw: no tensor has an effective learning rate yet")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency.of("matplotlib", extra="doctor", purpose="a picture") from error
-    over_time = len({look.step for look in drawn}) > 1 and len(drawn) > len({look.tensor for look in drawn})
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    (_curves if over_time else _bars)(figure, axes, drawn, set(troubled))
-    axes.spines[["top", "right"]].set_visible(False)
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=format, dpi=140)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
+    names = {sample.tensor for sample in drawn}
+    is_history = len({sample.step for sample in drawn}) > 1 and len(drawn) > len(names)
+    height = 4.5 if is_history else 1.4 + 0.28 * min(len(drawn), MAX_BARS)
+    with open_figure(8.0, height, extra="doctor", purpose="a picture", points=9.0) as figure:
+        (_draw_curves if is_history else _draw_bars)(figure.add_subplot(), drawn, marked)
+        try:
+            with replacing(path) as temporary:
+                save_figure(figure, temporary, format=format, dpi=140)
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror or error}") from error
 
 
-def _bars(figure: Any, axes: Any, looks: Sequence[Look], troubled: set[str]) -> None:
-    shown = looks[:MOST]
-    figure.set_size_inches(8, 1.4 + 0.28 * len(shown))
-    for place, look in enumerate(shown):
-        assert look.effective_lr is not None
-        low, lower, middle, upper, high = look.effective_lr
-        axes.plot([low, high], [place, place], color=_THIN, linewidth=2, solid_capstyle="round")
-        axes.plot([lower, upper], [place, place], color=_BOX, linewidth=7, solid_capstyle="butt")
-        axes.plot([middle], [place], "o", color="white", markeredgecolor=_INK, markersize=5)
-    rates = {look.lr for look in shown if look.lr}
+def _draw_bars(axes: Any, samples: Sequence[Sample], marked: Collection[str]) -> None:
+    shown = samples[:MAX_BARS]
+    for place, sample in enumerate(shown):
+        low, lower, middle, upper, high = sample.effective_lr or ()
+        axes.plot([low, high], [place, place], color=LIGHT.contour, linewidth=2)
+        axes.plot([lower, upper], [place, place], color=LIGHT.accent, linewidth=7, solid_capstyle="butt")
+        axes.plot([middle], [place], "o", color=LIGHT.paper, markeredgecolor=LIGHT.ink, markersize=5)
+    rates = {sample.lr for sample in shown if sample.lr}
     if len(rates) == 1:
-        axes.axvline(*rates, color=_INK, linewidth=0.8, linestyle=":")
-        axes.annotate("lr", (next(iter(rates)), 1), xycoords=("data", "axes fraction"), ha="center", va="bottom")
-    axes.set_yticks(range(len(shown)), [look.tensor for look in shown])
-    for label in axes.get_yticklabels():
-        if label.get_text() in troubled:
-            label.set_color(_ALARM)
-            label.set_fontweight("bold")
-    axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xscale("log")
-    left_out = f"; {len(looks) - MOST} more tensors are not shown" if len(looks) > MOST else ""
-    named = "lr / denominator" if rates else "1 / denominator (lr not known)"
-    marked = "; red: with findings" if troubled else ""
-    axes.set_xlabel(f"{named}: 5 to 95 % thin, 25 to 75 % thick, median white{marked}{left_out}")
+        axes.axvline(*rates, color=LIGHT.ink, linewidth=0.8, linestyle=":")
+        axes.annotate("lr", (*rates, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom")
+    axes.set_yticks(range(len(shown)), [sample.tensor for sample in shown])
+    for sample, label in zip(shown, axes.get_yticklabels()):
+        if sample.tensor in marked:
+            label.set(color=LIGHT.alarm, fontweight="bold")
+    axes.set(xscale="log", ylim=(len(shown) - 0.5, -0.5))
+    axes.grid(axis="y", visible=False)
+    quantity = "lr / denominator" if rates else "1 / denominator (lr not known)"
+    more = "; red: with findings" if marked else ""
+    more += f"; {len(samples) - MAX_BARS} more tensors are not shown" if len(samples) > MAX_BARS else ""
+    axes.set_xlabel(f"{quantity}: 5 to 95 % thin, 25 to 75 % thick, median white{more}")
 
 
-def _curves(figure: Any, axes: Any, looks: Sequence[Look], troubled: set[str]) -> None:
-    names = list(dict.fromkeys(look.tensor for look in looks))
-    names = sorted(names, key=lambda name: name not in troubled)[:CURVES]
-    for name in names:
-        own = sorted((look for look in looks if look.tensor == name), key=lambda look: look.step)
-        steps = [look.step for look in own]
-        quantiles = list(zip(*(look.effective_lr or () for look in own)))
-        label = f"{name} (findings)" if name in troubled else name
-        line = axes.plot(steps, quantiles[2], linewidth=1.6, label=label, marker="o" if len(own) < 8 else None)[0]
-        axes.fill_between(steps, quantiles[1], quantiles[3], color=line.get_color(), alpha=0.15, linewidth=0)
-    total = len({look.tensor for look in looks})
-    left_out = f", {len(names)} of {total} tensors" if total > len(names) else ""
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("lr / denominator")
-    axes.set_title(f"effective learning rate: median and 25 to 75 %{left_out}", loc="left", fontsize=10)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+def _draw_curves(axes: Any, samples: Sequence[Sample], marked: Collection[str]) -> None:
+    names = list(dict.fromkeys(sample.tensor for sample in samples))
+    shown = sorted(names, key=lambda name: name not in marked)[:MAX_CURVES]
+    for name in shown:
+        own = sorted((sample for sample in samples if sample.tensor == name), key=lambda sample: sample.step)
+        steps = [sample.step for sample in own]
+        _, lower, middle, upper, _ = zip(*(sample.effective_lr or () for sample in own))
+        label = f"{name} (findings)" if name in marked else name
+        (line,) = axes.plot(steps, middle, linewidth=1.6, label=label, marker="o" if len(own) < 8 else None)
+        axes.fill_between(steps, lower, upper, color=line.get_color(), alpha=0.15, linewidth=0)
+    left_out = f", {len(shown)} of {len(names)} tensors" if len(names) > len(shown) else ""
+    axes.set(yscale="log", xlabel="step", ylabel="lr / denominator")
+    axes.set_title(f"effective learning rate: median and 25 to 75 %{left_out}")
+    axes.figure.legend(loc="outside right upper")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from rmsprop._advice import quieted
+from rmsprop._advice import suppress_warnings
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
 from rmsprop.tune._found import Direction, Tuned, known
 from rmsprop.tune._objective import identity
@@ -211,7 +211,7 @@ def _one(study: Any, trial: Any, space: Space, objective: Callable[[Setting], fl
     diverged = ""
     try:
         params = space.suggest(trial)
-        with quieted():
+        with suppress_warnings():
             value = _number(objective(space.setting(params, number=trial.number, report=report)), "objective's value")
         if not math.isfinite(value):
             diverged = f"the objective returned {value}"

@@ -37,7 +37,8 @@ def write_commands() -> str:
 
     command = typer.main.get_command(app)
     text = typer.cli.get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="rmsprop"), name="rmsprop")
-    # \b keeps the line breaks of what follows; without the first line, which is the page's title.
+    text = re.sub(r"\*\*Commands\*\*:.*?(?=\n## )", "", text, flags=re.DOTALL)  # the page's own table of contents says more
+    # \b keeps the line breaks of what follows; the first line is the page's title.
     return re.sub(r"\x08\n((?:  .*\n)+)", lambda found: re.sub("(?m)^", "  ", found[1]), text).partition("\n")[2]
 
 

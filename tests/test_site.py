@@ -55,7 +55,7 @@ def test_every_public_name_has_a_place_in_an_api_page():
     entries, imports = set(re.findall(r"^::: (\S+)", text, re.MULTILINE)), find_imports()
 
     def find_places(name: str) -> set[str]:
-        """The name, its module, a function that its module is named after; `rmsprop.Trace` for `rmsprop.trace.Trace`."""
+        """The name, its module, a function that its module is named after; `rmsprop.X` for `rmsprop.x.X`."""
         module, _, last = name.rpartition(".")
         places = {name, module, f"{name}.{last}"}
         if module == "rmsprop":

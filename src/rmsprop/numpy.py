@@ -215,7 +215,7 @@ class RMSprop:
         """
         if not isinstance(state, Mapping):
             raise StateError(f"state: a {type(state).__name__}, expected what state_dict() returned")
-        loaded = _state.checked(state, rule=self.rule, buffers=self._named_buffers(), count=len(self._leaves))
+        loaded = _state.check_state(state, rule=self.rule, buffers=self._named_buffers(), count=len(self._leaves))
         for key, array in self._named_buffers().items():
             array[...] = loaded.buffers[key]
         self.steps[:] = loaded.steps

@@ -1,4 +1,4 @@
-"""What the race tests share: a task that takes microseconds, and a way to run one."""
+"""Tasks that take microseconds, and functions that race them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from rmsprop.errors import FileError, MissingDependency
-from rmsprop.race import Settings, conduct, get, race
-from rmsprop.race import task as tasks
+from rmsprop.race import Settings, conduct, race
 from rmsprop.race.task import Budget, Data, Metric
 
 
 class Valley:
-    """A learner: w walks down 0.5 |w - target|^2; it is scored by its distance, lower is better."""
+    """A learner that minimizes 0.5 |w - target|^2, scored by the distance; its gradient number `poison` is NaN."""
 
     def __init__(self, data, seed, *, poison=None):
         self.params = {"w": np.random.default_rng(seed).normal(size=3)}
@@ -47,11 +45,10 @@ class Valley:
 
 
 class ValleyTask:
-    """A task without real data, for the machinery around tasks; its metric is better when lower."""
+    """A task without real data; lower scores are better. `poison`: seed -> number of the gradient that is NaN."""
 
     name = "valley"
     title = "A valley"
-    model = "three numbers"
     source = "none"
     license = "none needed"
     notes = ()
@@ -60,7 +57,8 @@ class ValleyTask:
     budget = Budget(epochs=3, seeds=2, tuning_seeds=1, grid=(0.01, 0.1, 1.0))
     quick = budget
 
-    def __init__(self, *, target=1.0, poison=None):
+    def __init__(self, *, target=1.0, poison=None, model="three numbers"):
+        self.model = model
         self._target = target
         self._poison = poison or {}
 
@@ -74,32 +72,22 @@ class ValleyTask:
         return contextlib.nullcontext()
 
 
-class Absent(ValleyTask):
-    name = "absent"
+class FailingTask(ValleyTask):
+    """A task whose data cannot be loaded."""
+
+    def __init__(self, name, error):
+        super().__init__()
+        self.name, self._error = name, error
 
     def load(self):
-        raise MissingDependency("the package valley-data is not here: rmsprop race absent --fetch")
-
-
-class Broken(ValleyTask):
-    name = "broken"
-
-    def load(self):
-        raise OSError(8, "Exec format error")
-
-
-class Corrupt(ValleyTask):
-    name = "corrupt"
-
-    def load(self):
-        raise FileError("valley.csv: SHA-256 1, expected 2")
+        raise self._error
 
 
 @dataclasses.dataclass(frozen=True)
-class Placed:
-    """A valley with a device and a short form, like a torch task."""
+class DeviceTask:
+    """A valley with a device, threads and a short form, like a torch task."""
 
-    name: str = "placed"
+    name: str = "device"
     device: str = "cpu"
     short: bool = False
     asked_threads: int | None = None
@@ -113,26 +101,18 @@ class Placed:
         return dataclasses.replace(self.valley.load(), fingerprint=f"short={self.short}")
 
 
-def pretend(monkeypatch):
-    """Let the command know the tasks of this file, and draw nothing: that takes a second and is tested elsewhere."""
-    known = {task.name: task for task in (ValleyTask(), Absent(), Broken(), Corrupt(), Placed())}
-    monkeypatch.setattr(tasks, "get", lambda name: known[name] if name in known else get(name))
-    monkeypatch.setattr("rmsprop.race.report.draw_png", lambda *_: b"")
-    monkeypatch.setattr("rmsprop.race.report.draw_svg", lambda *_: "<svg></svg>")
-
-
-def one(name, folder, **wanted):
-    """Race a task as the command does, RMSprop alone; return the outcome and what was printed."""
-    console = Console(file=io.StringIO(), width=120, color_system=None)
-    outcome = conduct.one(name, conduct.Wanted(**{"optimizers": ("rmsprop",), **wanted}), folder, console)
-    return outcome, console.file.getvalue()
-
-
-def run(task, *, optimizers=("adam", "rmsprop"), seeds=2, epochs=2, **options):
+def run_race(task, *, optimizers=("adam", "rmsprop"), seeds=2, epochs=2, **options):
     """Run a small race of `task`."""
     return race(task, Settings.of(task, optimizers=optimizers, seeds=seeds, epochs=epochs, quick=True), **options)
 
 
-def curves(results):
-    """Everything of a race that does not depend on the clock."""
+def run_command(name, folder, **options):
+    """Race a task as the command does, RMSprop alone by default; return the outcome and what was printed."""
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    options = conduct.RaceOptions(**{"optimizers": ("rmsprop",), **options})
+    return conduct.run_task(name, options, folder, console), console.file.getvalue()
+
+
+def collect_curves(results):
+    """Return everything of a benchmark that does not depend on the clock."""
     return {key: (t.score, t.loss, t.train_loss, t.steps, t.diverged) for key, t in results.trials.items()}

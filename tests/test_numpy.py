@@ -263,7 +263,7 @@ def test_check_finite_raises_with_the_name_of_the_gradient(bad):
     optimizer.step(tree(seed=2))  # the optimizer can still be used
 
 
-# ---- effective learning rate, mean square, repr, reset, copies --------------------------------------------------------
+# ---- effective learning rate, mean square, repr, reset, copies -------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", COVERING.values(), ids=COVERING)

@@ -78,7 +78,7 @@ def run(grads, alpha, centered, *, cls=RMSprop, **options):
 
 
 def compute_roots(grads, alpha, centered):
-    """Return the standard deviation, kept above its floor, or the root mean square, after every step; double precision."""
+    """Return the standard deviation (at least its floor) or the root mean square after every step, in float64."""
     if (grads == grads[0]).all():
         fading = alpha ** (T + 1.0)
         root = np.abs(grads) * np.sqrt(1 - fading)

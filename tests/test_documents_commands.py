@@ -24,7 +24,7 @@ QUICK = ("minimize", "compare", "dialects", "recipes")
 
 
 def find_commands() -> list[Piece]:
-    """Return what a reader would type: the lines of indented blocks, and spans in the text that begin with a program."""
+    """Return the commands in indented blocks and in the text."""
     found = [line for page in PAGES for line in shell_lines(page) if line.text.split(" ")[0] in PROGRAMS]
     return found + [span for page in PAGES for span in spans(page) if span.text.split(" ")[0] in PROGRAMS]
 

@@ -45,10 +45,10 @@ from rmsprop.optimizers import TABLE
 from rmsprop.race import get
 from rmsprop.race.record import FIRST_TUNING_SEED
 from rmsprop.tune import Setting
-from rmsprop.tune._plateau import plateau
-from rmsprop.tune._points import Settings
+from rmsprop.tune._plateau import find_plateau
+from rmsprop.tune._sensitivity import Settings
 from rmsprop.tune._space import Diverged
-from rmsprop.tune._task import TaskObjective, prepared
+from rmsprop.tune._task import TaskObjective, prepare_task
 
 LOSS_ALLOWED = 0.01
 HOPELESS = 0.05
@@ -101,7 +101,7 @@ Key = tuple[str, str, int, int]
 @functools.cache
 def load_task(name: str, effort: Effort) -> tuple[Any, Any, int, int]:
     """Return a task, its data, the epochs and the steps of one training; its session stays open in this process."""
-    task = prepared(get(name), quick=effort.short, threads=1)
+    task = prepare_task(get(name), quick=effort.short, threads=1)
     task.session().__enter__()
     data = task.load()
     epochs = effort.epochs or task.budget.epochs
@@ -117,7 +117,7 @@ def train(key: Key, effort: Effort, lr: float) -> float:
     def make(framework: str, params: Any, *, setting: Setting) -> Any:
         return stepper(CANDIDATES[label], steps, framework, params, lr=setting.lr)
 
-    objective = TaskObjective(task, data, epochs=epochs, seeds=(FIRST_TUNING_SEED + seed,), make=make)
+    objective = TaskObjective(task, data, epochs=epochs, seeds=(FIRST_TUNING_SEED + seed,), build=make)
     try:
         return objective(Setting(lr=lr, rule=CANDIDATES[PLAIN].rule))
     except Diverged:
@@ -149,9 +149,9 @@ class Points:
 
 def grid(name: str, effort: Effort) -> tuple[range, list[float]]:
     """Return the places of a task's rates, as they are written down, and the rates."""
-    settings = Settings.of(prepared(get(name), quick=effort.short), optimizers=("rmsprop",))
+    settings = Settings.of(prepare_task(get(name), quick=effort.short), optimizers=("rmsprop",))
     places = range(settings.first, settings.last + 1)
-    return places, [settings.rate(place) for place in places]
+    return places, [settings.get_rate(place) for place in places]
 
 
 def curve(points: Points, name: str, label: str, places: range) -> list[float]:
@@ -181,17 +181,17 @@ def measure(name: str, effort: Effort, labels: tuple[str, ...], points: Points, 
         near = [place for place in places if good[place] >= top - HOPELESS * abs(top)]
         again += [(name, label, place, seed) for place in near for seed in range(1, effort.seeds)]
     run(again)
-    plain = plateau(rates, curve(points, name, PLAIN, places), better=metric.better).best
+    plain = find_plateau(rates, curve(points, name, PLAIN, places), better=metric.better).best
     rows = []
     for label in labels:
         scores = curve(points, name, label, places)
-        found = plateau(rates, scores, better=metric.better)
+        found = find_plateau(rates, scores, better=metric.better)
         rows.append(
             {
                 "task": name,
                 "candidate": label,
                 "decades": found.decades,
-                "as good as plain": plateau(rates, scores, better=metric.better, best=plain).decades,
+                "as good as plain": find_plateau(rates, scores, better=metric.better, best=plain).decades,
                 "best": found.best,
                 "lr": found.lr,
                 f"at lr {LR:g}": metric.goodness(scores[nearest(rates)]) * (1 if metric.better == "higher" else -1),

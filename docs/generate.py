@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from rmsprop import dialects, recipes
-from rmsprop.commands.words import EVIDENCE, columns, describe
+from rmsprop.commands.words import EVIDENCE, describe, list_cells
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "pictures"
@@ -48,7 +48,7 @@ the rule of one; `rmsprop dialects torch tensorflow1` says how two differ.
 
     {command}
 
-How far each is from its original, and how that is known: [agreement](agreement.md).
+How closely each agrees with its original, and how that was measured: [agreement](agreement.md).
 
 ## The table
 
@@ -107,10 +107,10 @@ def dialects_page() -> str:
     evidence = "; ".join(f"{letter}, {words}" for letter, words in EVIDENCE.items() if letter in used)
     lines = [HEAD.format(command=COMMANDS["dialects.png"], evidence=evidence)]
     rows = dialects.all()
-    heads = ["evidence" if head == "" else head for head in columns(rows[0])]
+    heads = ["evidence" if head == "" else head for head in list_cells(rows[0])]
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
-        cells = columns(row)
+        cells = list_cells(row)
         lines.append(f"| {' | '.join([f'[{row.name}](#{row.name})', *list(cells.values())[1:]])} |")
     lines += ["", "## One by one", ""]
     for row in rows:

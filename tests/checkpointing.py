@@ -1,4 +1,4 @@
-"""What the tests of checkpoints share: a run of plain gradients that any framework can make, and comparing its ends."""
+"""Shared by the tests of checkpoints: a run of plain gradients that any framework can make, and comparing its ends."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
+import rmsprop
 from cases import ULP
+from rmsprop import checkpoints
 
 RECORDED = Path(__file__).parent / "checkpoints" / "recorded"
 STOP, END = 5, 10
 SHAPES = {"w": (3, 4), "b": (4,)}
-ORDER_MAP = {"0": "w", "1": "b"}
-"""Positions of a torch run -> names."""
+TO_NAMES = {"0": "w", "1": "b"}
+TO_POSITIONS = {"w": 0, "b": 1}
 
 
 @dataclasses.dataclass
 class Run:
-    """Parameters, the gradients of every step, and learning rates that change at every step."""
+    """Parameters, the gradients of each step, and learning rates that change at each step."""
 
     start: dict[str, np.ndarray]
     grads: dict[str, np.ndarray]
@@ -33,18 +35,18 @@ class Run:
         return cls(start, grads, 0.01 * np.ones(END) if constant else 0.01 * (1 + 0.5 * np.sin(np.arange(END))))
 
     @classmethod
-    def recorded(cls, name: str) -> tuple[Run, dict[str, np.ndarray]]:
+    def load(cls, name: str) -> tuple[Run, dict[str, np.ndarray]]:
         """Return a recorded run from its stop on, and where it ended."""
         with np.load(RECORDED / f"{name}.npz") as file:
-            kept = {key: file[key] for key in file.files}
+            arrays = {key: file[key] for key in file.files}
+        parts = [
+            {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+            for prefix in ("stop_", "grads_", "end_")
+        ]
+        return cls(parts[0], parts[1], arrays["lrs"]), parts[2]
 
-        def part(prefix: str) -> dict[str, np.ndarray]:
-            return {key.removeprefix(prefix): kept[key] for key in kept if key.startswith(prefix)}
 
-        return cls(part("stop_"), part("grads_"), kept["lrs"]), part("end_")
-
-
-def torch_run(run: Run, make: Any, *, first: int = 0, last: int = END, state: Any = None, start: Any = None) -> Any:
+def run_torch(run: Run, make: Any, *, first: int = 0, last: int = END, state: Any = None, start: Any = None) -> Any:
     """Step a torch optimizer from `first` to `last`; return (parameters as arrays, the optimizer)."""
     import torch
 
@@ -60,47 +62,60 @@ def torch_run(run: Run, make: Any, *, first: int = 0, last: int = END, state: An
     return {k: p.detach().numpy().copy() for k, p in params.items()}, optimizer
 
 
-def numpy_run(run: Run, rule: Any, path: Any, *, start: Any) -> dict[str, np.ndarray]:
-    """Go on from the file at `path` with this library's NumPy front end; return the end."""
-    import rmsprop
-
-    params = {k: p.copy() for k, p in start.items()}
-    optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule)
-    optimizer.load(path)
-    for k, p in start.items():
-        params[k][...] = p
-    for t in range(STOP, END):
-        optimizer.step({k: g[t] for k, g in run.grads.items()}, lr=float(run.lrs[t]))
-    return params
-
-
-def save(optimizer: Any, path: Any) -> Any:
-    """Write a torch optimizer's state_dict; return the path."""
+def save_torch(tree: Any, path: Any) -> Any:
+    """Save an optimizer's state_dict, or a tree with state_dicts; return the path."""
     import torch
 
-    torch.save(optimizer.state_dict(), path)
+    torch.save(tree.state_dict() if hasattr(tree, "state_dict") else tree, path)
     return path
 
 
-def own_file(path: Any, rule: Any, *, dtype: str = "float64", shapes: Any = SHAPES) -> Any:
-    """Write a file of this library's own, of a run that has not begun; return the path."""
-    import rmsprop
+def load_torch(path: Any) -> Any:
+    """Return what torch.load reads without running a pickle."""
+    import torch
 
+    return torch.load(path, weights_only=True)
+
+
+def stop_torch(run: Run, make: Any, path: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Stop a torch run halfway and save it: (file, parameters there, where the uninterrupted run ends)."""
+    stop, optimizer = run_torch(run, make, last=STOP)
+    return save_torch(optimizer, path), stop, run_torch(run, make)[0]
+
+
+def save_fresh(path: Any, rule: Any, *, dtype: str = "float64", shapes: Any = SHAPES) -> Any:
+    """Write a file of this library's own, of a run that has not begun; return the path."""
     params = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
     rmsprop.RMSprop(params, lr=0.01, dialect=rule).save(path)
     return path
 
 
-def half(run: Run, make: Any, path: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Stop a torch run halfway and save it: (file, parameters there, where the uninterrupted run ends)."""
-    stop, optimizer = torch_run(run, make, last=STOP)
-    save(optimizer, path)
-    end, _ = torch_run(run, make)
-    return path, stop, end
+def continue_in_numpy(folder: Path, run: Run, rule: Any, source: Any, start: Any, **options: Any) -> Any:
+    """Convert `source` to this library's own file and continue there; return (the end, the report)."""
+    params = {k: p.copy() for k, p in start.items()}
+    optimizer = rmsprop.RMSprop(params, lr=0.01, dialect=rule)
+    optimizer.save(folder / "fresh.safetensors")
+    own = folder / "own.safetensors"
+    report = checkpoints.convert(source, own, like=folder / "fresh.safetensors", force=True, **options)
+    optimizer.load(own)
+    for t in range(STOP, END):
+        optimizer.step({k: g[t] for k, g in run.grads.items()}, lr=float(run.lrs[t]))
+    return params, report
 
 
-def same_end(mine: dict[str, Any], theirs: dict[str, Any], *, ulps: float = 64) -> None:
-    """Assert that two runs ended alike: each of the steps rounds a handful of times in either framework."""
+def continue_in_torch(folder: Path, run: Run, make: Any, source: Any, start: Any, **options: Any) -> Any:
+    """Convert `source` to a file of `make`'s optimizer and continue there; return (the end, the report).
+
+    Without `to` the file is a copy of one that the optimizer saved before its first step.
+    """
+    if "to" not in options:
+        options["like"] = save_torch(run_torch(run, make, last=0)[1], folder / "fresh.pt")
+    report = checkpoints.convert(source, folder / "own.pt", force=True, **options)
+    return run_torch(run, make, first=STOP, state=load_torch(folder / "own.pt"), start=start)[0], report
+
+
+def assert_same_end(mine: dict[str, Any], theirs: dict[str, Any], *, ulps: float = 64) -> None:
+    """Assert that two runs ended at the same place: each step rounds a handful of times in either framework."""
     assert set(mine) == set(theirs)
     for name, end in theirs.items():
         other, end = np.asarray(mine[name]), np.asarray(end)
@@ -109,6 +124,6 @@ def same_end(mine: dict[str, Any], theirs: dict[str, Any], *, ulps: float = 64) 
         np.testing.assert_allclose(other, end, rtol=0, atol=ulps * unit, err_msg=name)
 
 
-def far(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+def is_far(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
     """Tell whether two runs end at visibly different places."""
     return any(float(np.abs(np.asarray(mine[name]) - np.asarray(end)).max()) > 1e-4 for name, end in theirs.items())

@@ -1,5 +1,5 @@
-"""Promise: a dialect's name gives that host's rule, a change brings along what it brings along there, and what the
-host cannot do is refused."""
+"""A dialect's name gives that framework's rule, a change brings along what it brings along there, and what the
+framework cannot do is refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rmsprop import Rule, dialects
 from rmsprop.dialects import dialect
 from rmsprop.errors import RuleError
 
-# One line per host, written from the published sources and not from the package: rho, eps, eps_mode, start of mean_sq,
+# One line per framework, from the published sources and not from the package: rho, eps, eps_mode, start of mean_sq,
 # default lr (None: required), default momentum, buffer that momentum brings (-: no momentum), centered (yes, no,
-# always), places of weight decay (corrected: decoupled_corrected), gradients that name rows, complex numbers, evidence.
+# always), modes of weight decay (corrected: decoupled_corrected), sparse gradients, complex numbers, evidence.
 TABLE = """
 torch            .99  1e-8   outside  0     1e-2    0   unit  yes     l2                    error  components  V
 libtorch         .99  1e-8   outside  0     1e-2    0   unit  yes     l2                    error  none        S
@@ -69,32 +69,34 @@ def row(request):
     return dialects.get(request.param)
 
 
-def test_the_table_and_the_package_name_the_same_hosts():
+def test_the_table_and_the_package_have_the_same_names():
     assert set(dialects.names()) == set(LINES)
     assert len(dialects.all()) == len(LINES)
 
 
-def test_a_row_has_its_hosts_numbers(row):
-    rho, eps, eps_mode, start, lr, momentum, _, centered, *_ = LINES[row.name]
+def test_a_row_has_its_frameworks_numbers_and_kinds(row):
+    rho, eps, eps_mode, start, lr, momentum, _, centered, _, sparse, complex_kind, evidence = LINES[row.name]
     rule = dialect(row.name)
-    assert (rule.rho, rule.eps, rule.eps_mode) == (float(rho), float(eps), eps_mode)
+    assert (
+        rule
+        == row.rule
+        == Rule(
+            rho=float(rho),
+            eps=float(eps),
+            eps_mode=eps_mode,
+            init={"0": "zeros", "1": "ones"}.get(start, "eps"),
+            centered=centered == "always",
+            momentum=float(momentum),
+            buffer=rule.buffer,
+            bias_correction=row.name == "heavyball",
+        )
+    )
     assert rule.init_value == float(start)
     assert row.lr == (None if lr == "None" else float(lr))
-    assert rule.momentum == float(momentum)
-    assert rule.centered == (centered == "always")
-    assert rule.bias_correction == (row.name == "heavyball")
-    assert rule.var_floor == 0.0
-    assert not rule.maximize
-    assert rule.weight_decay_mode == "none"
-    assert rule == row.rule
+    assert (row.sparse, row.complex, row.evidence) == (sparse, complex_kind, evidence)
 
 
-def test_a_row_has_its_hosts_kinds(row):
-    *_, sparse, complex_, evidence = LINES[row.name]
-    assert (row.sparse, row.complex, row.evidence) == (sparse, complex_, evidence)
-
-
-def test_momentum_brings_the_hosts_buffer(row):
+def test_momentum_brings_the_frameworks_buffer(row):
     buffer = LINES[row.name][6]
     needed = {"centered": True} if row.name in ("mxnet1", "mxnet2") else {}
     if buffer == "-":
@@ -105,7 +107,7 @@ def test_momentum_brings_the_hosts_buffer(row):
         assert dialect(row.name, momentum=0, **needed).buffer == "none"
 
 
-def test_centering_is_where_the_host_has_it(row):
+def test_centered_is_offered_where_the_framework_has_it(row):
     match LINES[row.name][7]:
         case "yes":
             assert dialect(row.name, centered=True).buffers[:2] == ("mean_grad", "grad_var")
@@ -118,7 +120,7 @@ def test_centering_is_where_the_host_has_it(row):
                 dialect(row.name, centered=False)
 
 
-def test_weight_decay_acts_where_the_host_puts_it(row):
+def test_weight_decay_has_the_frameworks_modes(row):
     places = LINES[row.name][8]
     if places == "-":
         with pytest.raises(RuleError, match=r"weight_decay=0\.01"):
@@ -133,7 +135,7 @@ def test_weight_decay_acts_where_the_host_puts_it(row):
             dialect(row.name, weight_decay=0.01, weight_decay_mode=absent)
 
 
-# What a reproduction hangs on: (host, changes, the switches that must come out).
+# What a reproduction depends on: name, changes, and the switches that must result.
 RESOLVED = [
     ("torch", {"momentum": 0.9}, {"buffer": "unit", "eps_mode": "outside"}),
     ("sb3", {"momentum": 0.9}, {"buffer": "unit", "init": "ones"}),
@@ -162,7 +164,7 @@ RESOLVED = [
 
 
 @pytest.mark.parametrize(("name", "changes", "expected"), RESOLVED)
-def test_a_change_brings_along_what_it_does_in_the_host(name, changes, expected):
+def test_a_change_brings_along_what_it_does_in_the_framework(name, changes, expected):
     rule = dialect(name, **changes)
     assert {switch: getattr(rule, switch) for switch in expected} == expected
 
@@ -198,12 +200,12 @@ def test_a_change_brings_along_what_it_does_in_the_host(name, changes, expected)
         ("torch", {"momentum": 1.0}, r"momentum=1\.0"),
     ],
 )
-def test_what_a_host_cannot_do_is_refused_with_the_reason(name, changes, message):
+def test_what_a_framework_cannot_do_is_refused_with_the_reason(name, changes, message):
     with pytest.raises(RuleError, match=message):
         dialect(name, **changes)
 
 
-# A value for each switch that no host has by default.
+# A value for each switch that no framework has by default.
 OTHER = {
     "rho": 0.5,
     "eps": 0.375,
@@ -219,8 +221,8 @@ OTHER = {
 }
 
 
-def _other(row, switch):
-    """A change of one switch, with what the switch cannot be without."""
+def make_change(row, switch):
+    """Return a change of the switch, with the other switches that it needs."""
     value = OTHER[switch]
     if switch == "eps_mode":
         value = "inside" if row.rule.eps_mode == "outside" else "outside"
@@ -234,7 +236,7 @@ def _other(row, switch):
 
 @pytest.mark.parametrize("switch", OTHER)
 def test_exactly_the_offered_switches_can_be_changed(row, switch):
-    changes = _other(row, switch)
+    changes = make_change(row, switch)
     if switch in row.offers:
         assert getattr(dialect(row.name, **changes), switch) == changes[switch]
     else:
@@ -242,7 +244,7 @@ def test_exactly_the_offered_switches_can_be_changed(row, switch):
             dialect(row.name, **changes)
 
 
-def test_a_hosts_own_settings_are_always_accepted(row):
+def test_a_frameworks_own_settings_are_always_accepted(row):
     assert row.resolve(**dataclasses.asdict(row.rule)) == row.rule
 
 
@@ -289,7 +291,7 @@ def test_a_name_that_is_no_string_is_refused():
         dialects.get(7)
 
 
-def test_a_row_says_where_it_was_read_and_in_whose_words(row):
+def test_a_row_has_its_source_and_known_switches(row):
     assert row.title
     assert "," in row.source or row.evidence == "C"
     known = {field.name for field in dataclasses.fields(Rule)} | {"lr", "mean_sq", "mean_grad", "momentum_buf"}

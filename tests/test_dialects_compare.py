@@ -1,4 +1,4 @@
-"""Promise: a rule's first and steady step are the reference's, and a comparison names what differs and no more."""
+"""A rule's first and steady step are those of the formula, and a comparison names what differs and no more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def row(request):
 
 
 @pytest.mark.parametrize("grad", [1e-9, 1e-3, 1.0, 40.0])
-def test_the_first_step_is_that_of_the_reference(row, grad):
+def test_the_first_step_is_that_of_the_formula(row, grad):
     state = {name: np.zeros(1) for name in row.rule.buffers}
     state["grad_var" if row.rule.centered else "mean_sq"] += row.rule.init_value
     moved, _ = formula.step(np.zeros(1), np.array([grad]), state, row.rule, lr=1.0)
@@ -38,7 +38,7 @@ def test_the_first_step_is_that_of_the_reference(row, grad):
         Rule(rho=1.0, init="ones"),
     ],
 )
-def test_the_steady_step_is_where_the_reference_goes(rule):
+def test_the_steady_step_is_what_the_steps_of_the_formula_tend_to(rule):
     dtype = np.float32 if rule.centered else np.float64  # how small a variance can be is a matter of the arithmetic
     p, state = np.zeros(1, dtype), {name: np.zeros(1, dtype) for name in rule.buffers}
     state["grad_var" if rule.centered else "mean_sq"] += dtype(rule.init_value)
@@ -50,7 +50,7 @@ def test_the_steady_step_is_where_the_reference_goes(rule):
 
 @pytest.mark.parametrize("grad", [0.0, -1.0, math.inf, math.nan, "1", True])
 @pytest.mark.parametrize("measure", [dialects.first_step, dialects.steady_step])
-def test_a_gradient_size_that_is_none_is_refused(measure, grad):
+def test_a_gradient_size_must_be_a_finite_number_above_0(measure, grad):
     with pytest.raises(InputError, match="grad="):
         measure(Rule(), grad=grad)
 
@@ -104,8 +104,8 @@ def test_every_switch_has_its_sentence():
     corrected = dialects.compare(left, Rule(bias_correction=True)).differences
     assert {*sentences, *(item.switch for item in corrected)} == {field.name for field in dataclasses.fields(Rule)}
     for sentence in (*sentences.values(), corrected[0].sentence):
-        mine, theirs = (part.split(")", 1)[1] for part in sentence.split("; "))
-        assert mine != theirs
+        left_meaning, right_meaning = (part.split(")", 1)[1] for part in sentence.split("; "))
+        assert left_meaning != right_meaning
 
 
 def test_a_change_that_one_side_cannot_take_is_refused():

@@ -1,7 +1,7 @@
-"""Promise: where a host cannot be run, its dialect is its published formula, to the rounding of float64.
+"""Where a framework cannot be run, its dialect is its published formula, to the rounding of float64.
 
-Each function below is one host's update written out in that host's own words and order, signs included, from what its
-source says. `s` is the host's state of one parameter (empty before the first step).
+Each function below is a framework's update in its own words and order, signs included, as its source has it. `s` is the
+framework's state of a parameter (empty before the first step).
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def climin_at_the_point_ahead(wrt, g, s, step_rate, *, decay=0.9, momentum=0.0):
     return wrt - step2
 
 
-# (dialect, changes in this library's words, the host's step, its settings in the host's words)
+# Dialect, changes in this library's words, the framework's step, its settings in the framework's words.
 FORMULAS = [
     ("libtorch", {}, torch_like, {}),
     ("libtorch", {"momentum": 0.9, "weight_decay": 0.1}, torch_like, {"momentum": 0.9, "wd": 0.1}),
@@ -210,8 +210,8 @@ FORMULAS = [
 ]
 
 
-def _problem():
-    """A start, gradients over seven decades that lean on the parameter, and an lr that changes at every step."""
+def make_problem():
+    """Return a start, gradients over seven decades that depend on the parameter, and an lr for each step."""
     random = np.random.default_rng(20130804)
     start = random.standard_normal(SIZE)
     noise = random.standard_normal((STEPS, SIZE))
@@ -220,8 +220,8 @@ def _problem():
     return start, lambda step, p: scale * (noise[step] + 0.1 * p), [float(lr) for lr in lrs]
 
 
-def _ours(rule, *, ahead=False):
-    p, gradient, lrs = _problem()
+def run_rule(rule, *, ahead=False):
+    p, gradient, lrs = make_problem()
     state = {name: np.zeros(SIZE) for name in rule.buffers}
     state["grad_var" if rule.centered else "mean_sq"] += rule.init_value
     path = []
@@ -232,24 +232,24 @@ def _ours(rule, *, ahead=False):
     return np.array(path)
 
 
-def _theirs(host, settings, *, ahead=False):
-    p, gradient, lrs = _problem()
+def run_formula(step_formula, settings, *, ahead=False):
+    p, gradient, lrs = make_problem()
     state, path = {}, []
     for step, lr in enumerate(lrs):
         point = p - settings["momentum"] * state.get("step", 0.0) if ahead else p
-        p = host(p, gradient(step, point), state, lr, **settings)
+        p = step_formula(p, gradient(step, point), state, lr, **settings)
         path.append(p)
     return np.array(path)
 
 
-@pytest.mark.parametrize(("name", "changes", "host", "settings"), FORMULAS)
-def test_a_dialect_is_its_hosts_formula(name, changes, host, settings):
+@pytest.mark.parametrize(("name", "changes", "step_formula", "settings"), FORMULAS)
+def test_a_dialect_is_its_frameworks_formula(name, changes, step_formula, settings):
     rule = dialect(name, **changes)
     ahead = name == "climin" and rule.momentum > 0
-    # A few roundings a step in a different order; centered hosts lose up to a factor of ten more in v - m**2.
+    # A few roundings a step in a different order; centered frameworks lose up to a factor of ten more in v - m**2.
     tolerance = 1e-11 if rule.centered else 1e-12
-    ours, theirs = _ours(rule, ahead=ahead), _theirs(host, settings, ahead=ahead)
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * 0.1)
+    path, expected = run_rule(rule, ahead=ahead), run_formula(step_formula, settings, ahead=ahead)
+    np.testing.assert_allclose(path, expected, rtol=tolerance, atol=tolerance * 0.1)
 
 
 def test_every_dialect_that_was_not_run_has_its_formula_here():
@@ -257,14 +257,14 @@ def test_every_dialect_that_was_not_run_has_its_formula_here():
 
 
 @pytest.mark.parametrize("name", sorted({name for name, *_ in FORMULAS}))
-def test_the_formulas_tell_neighbouring_settings_apart(name):
+def test_the_formulas_distinguish_neighboring_settings(name):
     rule = dialect(name)
-    neighbours = [rule.replace(rho=rule.rho - 1e-6), rule.replace(eps=rule.eps + 1e-8)]
+    neighbors = [rule.replace(rho=rule.rho - 1e-6), rule.replace(eps=rule.eps + 1e-8)]
     if rule.eps > 0:
-        neighbours.append(rule.replace(eps_mode="inside" if rule.eps_mode == "outside" else "outside"))
-    for neighbour in neighbours:
-        path = _ours(neighbour)
-        assert np.max(np.abs(path - _ours(rule)) / np.abs(path)) > 1e-10
+        neighbors.append(rule.replace(eps_mode="inside" if rule.eps_mode == "outside" else "outside"))
+    for neighbor in neighbors:
+        path = run_rule(neighbor)
+        assert np.max(np.abs(path - run_rule(rule)) / np.abs(path)) > 1e-10
 
 
 TORCH = [
@@ -279,7 +279,7 @@ TORCH = [
 @pytest.mark.parametrize("changes", TORCH, ids=str)
 def test_the_torch_dialect_is_torch(changes):
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    start, gradient, lrs = _problem()
+    start, gradient, lrs = make_problem()
     p = torch.tensor(start)
     words = dialects.get("torch").words
     optimizer = torch.optim.RMSprop([p], **{words.get(switch, switch): value for switch, value in changes.items()})
@@ -290,6 +290,6 @@ def test_the_torch_dialect_is_torch(changes):
         optimizer.step()
         path.append(p.numpy().copy())
     rule = dialect("torch", **changes)
-    np.testing.assert_allclose(_ours(rule), np.array(path), rtol=1e-11 if rule.centered else 1e-12, atol=1e-13)
+    np.testing.assert_allclose(run_rule(rule), np.array(path), rtol=1e-11 if rule.centered else 1e-12, atol=1e-13)
     defaults = optimizer.defaults
     assert (defaults["lr"], defaults["alpha"], defaults["eps"]) == (dialects.get("torch").lr, rule.rho, rule.eps)

@@ -12,7 +12,7 @@ from rmsprop import baselines
 from rmsprop.lab.server import _build_catalog
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
-from rmsprop.race.panels import line_style
+from rmsprop.race.picture import line_style
 from rmsprop.view.style import THEMES, assign_looks
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""Promise: a recipe gives a published setting, in a rule that its host can be set to, with its source."""
+"""A recipe gives a published setting, in a rule that its framework can be set to, with its source."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_the_recipes_are_those_that_were_published_and_our_own():
 
 
 @pytest.mark.parametrize("row", recipes.all(), ids=lambda row: row.name)
-def test_a_recipes_rule_is_one_that_its_host_can_be_set_to(row):
-    host = dialects.get(row.dialect)
-    changes = {switch: theirs for switch, (_, theirs) in host.rule.difference(row.rule).items()}
-    assert host.resolve(**changes) == row.rule
-    # The same from the numbers alone: what momentum and weight decay bring along is the host's.
+def test_a_recipes_rule_is_its_dialects_with_some_changes(row):
+    dialect = dialects.get(row.dialect)
+    changes = {switch: value for switch, (_, value) in dialect.rule.difference(row.rule).items()}
+    assert dialect.resolve(**changes) == row.rule
+    # The same from the numbers alone: what momentum and weight decay bring along is the framework's.
     numbers = {switch: value for switch, value in changes.items() if switch not in ("buffer", "weight_decay_mode")}
-    assert host.resolve(**numbers) == row.rule
+    assert dialect.resolve(**numbers) == row.rule
 
 
 @pytest.mark.parametrize("row", recipes.all(), ids=lambda row: row.name)

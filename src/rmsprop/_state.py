@@ -1,6 +1,6 @@
-"""The saved state: checked against the optimizer it is for, written and read as safetensors (no pickle).
+"""The saved state: compared with the optimizer that loads it; written and read as safetensors, without pickle.
 
-A file holds the arrays `params...`, `mean_sq...` (and so on, one per buffer and leaf) and `steps`; its metadata hold
+A file holds the arrays `params...`, `mean_sq...` (and so on, for each buffer and leaf) and `steps`. Its metadata hold
 the rule as JSON, the counters, and a checksum of everything else.
 """
 
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError, RuleError, StateError
 from rmsprop.rule import Rule
 
-__all__ = ["State", "check_arrays", "checked", "read", "write"]
+__all__ = ["State", "check_arrays", "check_state", "read", "write"]
 
 Array = NDArray[Any]
 _FORMAT = "rmsprop-numpy-1"
@@ -29,7 +29,7 @@ _FORMAT = "rmsprop-numpy-1"
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """A state whose every part has been checked."""
+    """A state that fits the optimizer."""
 
     count: int
     lr_max: float
@@ -37,11 +37,10 @@ class State:
     buffers: Mapping[str, Array]
 
 
-def checked(state: Mapping[str, Any], *, rule: Rule, buffers: Mapping[str, Array], count: int) -> State:
-    """Return `state` as a `State`, or say what does not fit `rule`, `buffers` (name -> array) and `count` leaves.
+def check_state(state: Mapping[str, Any], *, rule: Rule, buffers: Mapping[str, Array], count: int) -> State:
+    """Return `state` as a `State`; raise `StateError` for the first part that does not fit the optimizer.
 
-    Raises:
-        StateError: The first thing that does not fit, by name.
+    The optimizer has `rule`, `buffers` (name: array) and `count` leaves.
     """
     missing = [key for key in ("rule", "count", "lr_max", "steps", "buffers") if key not in state]
     if missing:
@@ -64,16 +63,12 @@ def checked(state: Mapping[str, Any], *, rule: Rule, buffers: Mapping[str, Array
     check_arrays(state["buffers"], buffers)
     for key, array in state["buffers"].items():
         if key.startswith(("mean_sq", "grad_var")) and (np.asarray(array) < 0).any():
-            raise StateError(f"state: {key} has negative elements, which no mean of squares has")
+            raise StateError(f"state: {key} has negative elements, but a mean of squares has none")
     return State(int(state["count"]), float(state["lr_max"]), steps, state["buffers"])
 
 
 def check_arrays(given: Mapping[str, Array], mine: Mapping[str, Array]) -> None:
-    """Refuse arrays whose names, shapes or dtypes are not those of `mine`.
-
-    Raises:
-        StateError: The first that differs, by name.
-    """
+    """Raise `StateError` for the first array whose name, shape or dtype is not that of `mine`."""
     for key, array in mine.items():
         if key not in given:
             raise StateError(f"state: {key} is missing")
@@ -88,11 +83,7 @@ def check_arrays(given: Mapping[str, Array], mine: Mapping[str, Array]) -> None:
 
 
 def write(path: str | Path, state: Mapping[str, Any], params: Mapping[str, Array]) -> None:
-    """Write state and parameters to `path`, whole or not at all.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written.
-    """
+    """Write state and parameters to `path` atomically; raise `OSError` if the disk is full."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -105,20 +96,15 @@ def write(path: str | Path, state: Mapping[str, Any], params: Mapping[str, Array
         "lr_max": float(state["lr_max"]).hex(),
     }
     metadata["checksum"] = _checksum(arrays, metadata)
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         try:
             save_file(arrays, str(temporary), metadata)
-        except SafetensorError as error:  # how it reports a full disk
-            raise OSError(f"{path}: could not be written ({error}); what stood there is unchanged") from error
+        except SafetensorError as error:  # its error for a full disk
+            raise OSError(f"{path}: could not be written ({error}); what was there before is unchanged") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return (state, params) from a file that `write` made.
-
-    Raises:
-        FileError: Truncated, corrupt, or not made by `write`.
-        FileNotFoundError: There is no such file.
-    """
+    """Return (state, params) from a file of `write`; raise `FileError` for any other file, or a damaged one."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -129,7 +115,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise FileError(f"{path}: not a whole safetensors file ({error})") from error
+        raise FileError(f"{path}: not a complete safetensors file ({error})") from error
     if metadata.get("format") != _FORMAT:
         raise FileError(f"{path}: a safetensors file, but not one that rmsprop.RMSprop.save wrote")
     if metadata.pop("checksum", None) != _checksum(arrays, metadata):

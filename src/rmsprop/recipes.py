@@ -2,10 +2,10 @@
 
     rmsprop.recipe("dqn-nature")          the row: rule, lr, schedule, clipping, source
     recipes.get("a2c-sb3").rule           the Rule
-    recipes.get("steady")                 this library's own: the least sensitive to the learning rate that was found
+    recipes.get("steady")                 this library's own: the widest range of learning rates that work
 
-A recipe's rule is one that its dialect can be set to, so it says what its host did. The same work in two frameworks is
-two rows: a port often changes a number, and where it does the row says so.
+A recipe's rule is what its dialect gives with the settings of that code. The same work in two frameworks is two rows: a
+port often changes a number, and where it does the row says so.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Recipe:
         evidence: "S": that source was read; "C": a secondary source, named in `source`; "M": measured by this library.
         aliases: Other names that `get` takes.
         schedule: What lr does over time.
-        max_norm: What the gradient's norm is clipped to, in units of grad, or None.
+        max_norm: The norm that the gradient is clipped to, in units of grad, or None.
         facts: Batch size, clamping, and what else belongs to the setting.
-        notes: Traps of this setting.
+        notes: What is easily misunderstood about this setting.
     """
 
     name: str
@@ -254,7 +254,7 @@ _ROWS = {
             schedule="times .16 every 30 epochs",
             facts=("batch 256",),
             notes=(
-                "eps 1 rules wherever |grad| is below 1: this is nearly gradient descent with momentum",
+                "eps 1 dominates wherever |grad| is below 1: this is nearly gradient descent with momentum",
                 "its eps and mean_sq's start at 1 together keep the first steps short",
             ),
         ),
@@ -279,7 +279,7 @@ _ROWS = {
             evidence="S",
             schedule="150 steps of linear warm-up, then constant",
             max_norm=10.0,
-            notes=("chosen there because it does about as well as Adam and needs less memory",),
+            notes=("chosen there because it works about as well as Adam and needs less memory",),
         ),
         Recipe(
             name="graves-2013",
@@ -303,7 +303,7 @@ _ROWS = {
         ),
         Recipe(
             name="steady",
-            title="The widest range of learning rates that do, over this library's races",
+            title="The widest range of learning rates that work, over this library's benchmarks",
             aliases=("calm",),
             dialect="optax",
             rule=Rule(rho=0.9, bias_correction=True),
@@ -312,9 +312,9 @@ _ROWS = {
             evidence="M",
             schedule="warm_up_linear: up over the first 100 steps, then linear to 0 over all steps",
             notes=(
-                "the schedule is what widens the range; without it this is plain RMSprop, and 0.02 is mostly too much",
-                "lr is where to begin: the best was 0.006 to 0.1, and 0.3 in a training of 400 steps",
-                "not for reinforcement learning, where the falling rate lost",
+                "the schedule widens the range; without it this is plain RMSprop, and 0.02 is mostly too large",
+                "lr is a starting point: the best was 0.006 to 0.1, and 0.3 in a training of 400 steps",
+                "not for reinforcement learning, where the decreasing rate was worse",
             ),
         ),
     )

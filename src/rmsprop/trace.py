@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError, InputError
 from rmsprop.rule import Rule
 
@@ -126,13 +126,13 @@ class Trace:
         The file is written atomically.
         """
         text = json.dumps(self.to_dict(), allow_nan=False)
-        with replacing(os.fspath(path)) as temporary:
+        with write_atomically(os.fspath(path)) as temporary:
             temporary.write_text(text, encoding="ascii")
 
     def to_npz(self, path: Path) -> None:
         """Write all arrays and the metadata in NumPy's own format, without pickle; the file is written atomically."""
         about = np.array(json.dumps(self._get_metadata()))
-        with replacing(os.fspath(path)) as temporary, open(temporary, "wb") as file:
+        with write_atomically(os.fspath(path)) as temporary, open(temporary, "wb") as file:
             np.savez(file, about=about, **self._get_arrays())
 
     def to_csv(self, path: Path) -> None:
@@ -143,7 +143,7 @@ class Trace:
         """
         import csv
 
-        with replacing(os.fspath(path)) as temporary, open(temporary, "w", encoding="ascii", newline="") as file:
+        with write_atomically(os.fspath(path)) as temporary, open(temporary, "w", encoding="ascii", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(self._format_rows())
 
     def _format_rows(self) -> Iterator[list[Any]]:

@@ -1,279 +1,173 @@
-"""The `rmsprop` command: help, errors in one line, and a race from beginning to end."""
+"""The `rmsprop` command: help, examples, and errors in one line."""
 
-import json
 import os
-import signal
+import re
+import shlex
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 import rmsprop
-from rmsprop.cli import COMMANDS, app
+from rmsprop.cli import COMMANDS, app, main
 from rmsprop.errors import InputError
-from rmsprop.race.display import Display
-from rmsprop.race.run import Ended
 from rmsprop.select import SYNONYMS
 
-MINI = ["race", "digits", "--quick", "--epochs", "2", "--seeds", "2", "--with", "sgd,rmsprop"]
+FULL = Path("/dev/full")
+"""A device whose disk is always full."""
 
 
-def call(*words):
-    return CliRunner(env={"COLUMNS": "160", "NO_COLOR": "1"}).invoke(app, list(words))
+def rmsprop_process(*words, **options):
+    return subprocess.run([sys.executable, "-m", "rmsprop", *words], text=True, check=False, **options)
 
 
-@pytest.fixture(scope="module")
-def raced(tmp_path_factory):
-    pytest.importorskip("sklearn")
-    pytest.importorskip("matplotlib")
-    out = tmp_path_factory.mktemp("race")
-    return out, call(*MINI, "--out", str(out))
-
-
-def test_help_lists_the_commands_and_shows_examples():
-    result = call("--help")
-    assert result.exit_code == 0
-    assert "rmsprop race digits" in result.output
-    assert all(name in result.output for name in COMMANDS)
-
-
-def test_without_a_command_the_help_is_shown():
+def test_help_lists_the_commands_and_shows_examples(call, run_ok):
+    output = run_ok("--help")
+    assert "rmsprop race digits" in output
+    assert all(name in output for name in COMMANDS)
     assert "Usage:" in call().output
 
 
-def test_every_command_shows_an_example_of_itself():
-    for name in COMMANDS:
-        result = call(name, "--help")
-        assert result.exit_code == 0
-        assert f"\n    rmsprop {name} " in result.output
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_examples_of_itself(name, run_ok):
+    assert f"\n    rmsprop {name} " in run_ok(name, "--help")
 
 
-def test_the_version_is_the_packages():
-    result = call("--version")
-    assert result.exit_code == 0
-    assert result.output.startswith(f"rmsprop {rmsprop.__version__}, Python ")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minimize", "compare", "dialects", "recipes"])
+def test_the_examples_in_the_help_run(name, run_ok, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(rf"^ *rmsprop ({name}.*)$", run_ok(name, "--help"), flags=re.MULTILINE)
+    assert len(examples) >= 2
+    for example in examples:
+        run_ok(*shlex.split(example), *(["--size", "400x300", "--seconds", "0.1"] if "--animate" in example else []))
 
 
-def test_an_unknown_command_suggests_the_nearest():
+def test_the_version_is_the_packages(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["rmsprop", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(f"rmsprop {rmsprop.__version__}, Python ")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["race", "--help"], ["race", "--list"], ["minimize", "--help"], ["dialects"], ["recipes"]]
+)
+def test_help_and_lists_load_nothing_heavy(words):
+    program = f"""
+import sys
+from typer.testing import CliRunner
+from rmsprop.cli import app
+assert CliRunner().invoke(app, {words}).exit_code == 0
+print({{"matplotlib", "PIL", "sklearn", "torch", "jax", "keras", "scipy"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# Errors
+
+
+def test_an_unknown_command_suggests_the_nearest(call):
     result = call("rcae")
     assert result.exit_code == 2
     assert "Did you mean 'race'?" in result.output
 
 
-def options_of(name):
+def find_options(name):
     group = typer.main.get_command(app)
     return {option for parameter in group.get_command(None, name).params for option in parameter.opts}
 
 
+FOREIGN = ("learning_rate", "alpha", "decay", "epsilon", "wd", "eps_in_sqrt")
+SPELLINGS = {f"--{word.replace('_', '-')}": f"--{SYNONYMS[word].replace('_', '-')}" for word in FOREIGN}
+
+
 @pytest.mark.parametrize(
     ("name", "foreign", "ours"),
-    [
-        (name, f"--{foreign.replace('_', '-')}", f"--{SYNONYMS[foreign].replace('_', '-')}")
-        for name in COMMANDS
-        for foreign in ("learning_rate", "alpha", "decay", "epsilon", "wd", "eps_in_sqrt")
-        if f"--{SYNONYMS[foreign].replace('_', '-')}" in options_of(name)
-    ],
+    [(name, foreign, ours) for name in COMMANDS for foreign, ours in SPELLINGS.items() if ours in find_options(name)],
 )
 @pytest.mark.parametrize("given", ["{} 0.1", "{}=0.1"])
-def test_another_librarys_word_names_the_option(name, foreign, ours, given):
+def test_another_librarys_word_names_the_option(name, foreign, ours, given, call):
     result = call(name, "x", *given.format(foreign).split())
     assert result.exit_code == 2
     assert result.stderr == f"error: No such option: {foreign}. Did you mean {ours}?\n"
 
 
-def test_a_foreign_word_without_an_option_here_is_refused_as_any_other():
-    assert not {"--lr", "--alpha"} & options_of("race")
+def test_another_librarys_word_without_an_option_here_is_unknown_as_any_other(call):
     result = call("race", "digits", "--learning-rate", "0.1")
     assert result.exit_code == 2
     assert "No such option: --learning-rate" in result.output
     assert "--lr" not in result.output
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["race", "digitz"], "error: unknown task 'digitz': did you mean 'digits'? known: digits"),
-        (["race"], "error: which task? one of: digits, "),
-        (["race", "digits", "--with", "adma"], "error: unknown optimizer 'adma': did you mean 'adam'?"),
-        (["race", "digits", "--with", ","], "error: --with names no optimizer"),
-        (["race", "digits", "--seeds", "2000"], "error: seeds=2000, expected 1 to 1000"),
-    ],
-)
-def test_a_refusal_is_one_line_without_a_traceback(words, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = call(*words)
+def test_a_refusal_is_one_red_line_without_a_traceback(call):
+    result = call("recipes", "a2d")
     assert result.exit_code == 2
-    assert result.stderr.startswith(message)
+    assert result.stderr.startswith("error: unknown recipe 'a2d', did you mean 'a2c'")
     assert result.stderr.count("\n") == 1
-
-
-def test_a_number_out_of_its_range_is_refused_by_its_option():
-    result = call("race", "digits", "--epochs", "0")
-    assert result.exit_code == 2
-    assert "--epochs" in result.output
+    assert "\x1b[31m" in call("recipes", "a2d", NO_COLOR=None, FORCE_COLOR="1", TERM="xterm").stderr
 
 
 @pytest.mark.parametrize("words", [["--debug", "race", "digitz"], ["race", "digitz", "--debug"]])
-def test_debug_shows_the_traceback(words):
+def test_debug_shows_the_traceback(words, call):
     assert isinstance(call(*words).exception, InputError)
 
 
-def test_a_refusal_is_red_on_a_terminal():
-    result = CliRunner(env={"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "160"}).invoke(app, ["race", "digitz"])
-    assert "\x1b[31m" in result.stderr
+FULL_DISK = "error: No space left on device; --debug shows where\n"
 
 
-def test_help_and_list_load_nothing_heavy():
-    program = """
-import sys
-from typer.testing import CliRunner
-from rmsprop.cli import app
-for words in (["--help"], ["race", "--help"], ["race", "--list"]):
-    assert CliRunner().invoke(app, words).exit_code == 0
-print({"matplotlib", "sklearn", "torch", "jax", "keras", "scipy"} & set(sys.modules))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["dialects"], ["recipes"], ["--version"], ["--help"]])
+def test_output_to_a_full_disk_is_an_error_in_one_line(words, monkeypatch, capsys):
+    with FULL.open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "argv", ["rmsprop", *words])
+        with pytest.raises(SystemExit) as caught:
+            main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == FULL_DISK
 
 
-def test_the_package_runs_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "rmsprop", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("rmsprop ")
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_process_with_a_full_disk_prints_nothing_more_at_its_end():
+    with FULL.open("w") as full:
+        result = rmsprop_process("dialects", stdout=full, stderr=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (2, FULL_DISK)
 
 
-def test_list_names_tasks_with_their_source_and_the_optimizers():
-    output = call("race", "--list").output
-    for word in ("digits", "scikit-learn", "CC BY 4.0", "rmsprop", "adadelta"):
-        assert word in output
-
-
-def test_a_race_writes_its_three_files_and_ends_with_the_report_and_the_verdict(raced):
-    out, result = raced
-    assert result.exit_code == 0, result.output
-    assert sorted(file.name for file in out.iterdir()) == ["curves.png", "report.html", "results.json"]
-    *_, place, verdict = result.output.strip().splitlines()
-    tree = json.loads((out / "results.json").read_text())
-    assert place == f"Report: {out / 'report.html'}"
-    assert verdict == tree["verdict"]
-    assert tree["complete"] is True
-    assert "Time in step:" in result.output
-
-
-def test_the_table_printed_is_the_table_kept(raced):
-    out, result = raced
-    for line in json.loads((out / "results.json").read_text())["table"]:
-        assert f"{100 * line['mean']:.2f} % ± {100 * line['spread']:.2f}" in result.output
-
-
-def test_resuming_a_finished_race_only_redraws_it(raced):
-    out, _ = raced
-    before = json.loads((out / "results.json").read_text())["trials"]
-    (out / "report.html").unlink()
-    result = call("race", "digits", "--resume", "--out", str(out))
-    assert result.exit_code == 0
-    assert "12 of 12 trials were done before" in result.output
-    assert (out / "report.html").exists()
-    assert json.loads((out / "results.json").read_text())["trials"] == before
-
-
-def test_resuming_under_other_rules_is_refused_and_changes_nothing(raced):
-    out, _ = raced
-    before = (out / "results.json").read_bytes()
-    result = call("race", "digits", "--resume", "--epochs", "7", "--out", str(out))
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_file_on_a_full_disk_is_an_error_in_one_line(call, tmp_path):
+    (tmp_path / "run.csv").symlink_to(FULL)
+    words = ["minimize", "x^2", "--start", "1", "--steps", "3", "--csv", str(tmp_path / "run.csv")]
+    result = call(*words)
     assert result.exit_code == 2
-    assert "epochs=2, this one asks for 7" in result.stderr
-    assert (out / "results.json").read_bytes() == before
+    assert result.stderr == FULL_DISK
+    assert isinstance(call(*words, "--debug").exception, OSError)
 
 
-def _impatient(monkeypatch, ends):
-    """Press Ctrl-C after so many trials."""
-    heard = []
-    real = Display.__call__
-
-    def listen(self, event):
-        real(self, event)
-        heard.append(isinstance(event, Ended))
-        if sum(heard) == ends:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Display, "__call__", listen)
-
-
-@pytest.mark.parametrize(("ends", "reported"), [(3, False), (10, True)])
-def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tmp_path, monkeypatch, raced, ends, reported):
-    whole = json.loads((raced[0] / "results.json").read_text())
-    with monkeypatch.context() as patch:
-        _impatient(patch, ends)
-        result = call(*MINI, "--out", str(tmp_path))
-    assert result.exit_code == 130
-    assert f"Broken off: {ends} finished trials are kept" in result.output
-    assert "--resume" in result.output
-    assert (tmp_path / "report.html").exists() is reported
-    assert json.loads((tmp_path / "results.json").read_text())["complete"] is False
-
-    result = call("race", "digits", "--resume", "--out", str(tmp_path))
-    assert result.exit_code == 0
-    assert f"{ends} of 12 trials were done before" in result.output
-    tree = json.loads((tmp_path / "results.json").read_text())
-    assert [(line["optimizer"], line["scores"]) for line in tree["table"]] == [
-        (line["optimizer"], line["scores"]) for line in whole["table"]
-    ]
-
-
-def test_resume_adds_seeds_and_optimizers(tmp_path):
-    pytest.importorskip("sklearn")
-    words = ["race", "digits", "--quick", "--epochs", "1", "--out", str(tmp_path)]
-    assert call(*words, "--seeds", "1", "--with", "rmsprop").exit_code == 0
-    result = call(*words, "--seeds", "2", "--with", "sgd", "--resume")
-    assert result.exit_code == 0, result.output
-    assert "5 of 12 trials were done before" in result.output
-    table = json.loads((tmp_path / "results.json").read_text())["table"]
-    assert {line["optimizer"]: len(line["scores"]) for line in table} == {"rmsprop": 2, "sgd": 2}
-
-
-def test_resume_without_an_earlier_race_begins_one(tmp_path):
-    pytest.importorskip("sklearn")
-    result = call(*MINI, "--resume", "--out", str(tmp_path / "new"))
-    assert result.exit_code == 0
-    assert "Nothing to resume" in result.output
-
-
-def test_a_corrupt_file_is_not_resumed_and_a_new_race_sets_it_aside(tmp_path):
-    pytest.importorskip("sklearn")
-    (tmp_path / "results.json").write_text('{"format": 1, "sett')
-    refused = call(*MINI, "--resume", "--out", str(tmp_path))
-    assert refused.exit_code == 2
-    assert "is not a race's results" in refused.stderr
-    result = call(*MINI, "--out", str(tmp_path))
-    assert result.exit_code == 0
-    assert (tmp_path / "results.previous-1.json").read_text() == '{"format": 1, "sett'
-
-
-def test_an_out_that_cannot_be_written_is_refused_before_training(tmp_path):
-    (tmp_path / "file").write_text("")
-    result = call(*MINI, "--out", str(tmp_path / "file"))
+def test_a_file_that_cannot_be_written_is_named(call, tmp_path):
+    (tmp_path / "run.csv").mkdir()
+    result = call("minimize", "x^2", "--start", "1", "--steps", "3", "--csv", str(tmp_path / "run.csv"))
     assert result.exit_code == 2
-    assert "choose another --out" in result.stderr
+    assert result.stderr.startswith(f"error: {tmp_path / 'run.csv'}: ")
+    assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_a_real_interrupt_of_a_real_process_leaves_a_race_that_can_be_resumed(tmp_path):
-    pytest.importorskip("sklearn")
-    # A parent that runs in the background may have SIGINT ignored, which children inherit.
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rmsprop.cli import main; main()"
-    )
-    command = [sys.executable, "-c", program, "race", "digits", "--with", "rmsprop", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    file = tmp_path / "results.json"
-    while not file.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "finished trials are kept" in output
-    assert "Traceback" not in output
-    assert json.loads(file.read_text())["trials"]
+def test_control_characters_are_escaped(call, run_ok, tmp_path):
+    output = run_ok("minimize", "x^2", "--start", "1", "--steps", "3", "--csv", str(tmp_path / "a\x1b[2Jb.csv"))
+    assert "a\\x1b[2Jb.csv\n" in output
+    assert "\x1b" not in output
+    assert "a\\x1b[2Jb.txt: suffix" in call("minimize", "x^2", "--csv", "a\x1b[2Jb.txt").stderr
+
+
+def test_a_terminal_without_unicode_gets_ascii():
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    result = rmsprop_process("minimize", "ravine", env=env, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.isascii()
+    assert "loss     ?" in result.stdout

@@ -1,4 +1,4 @@
-"""What a typed function means: precedence, juxtaposition, values, errors and their columns."""
+"""What a typed function means: precedence, implied multiplication, values, errors and their columns."""
 
 from __future__ import annotations
 
@@ -15,128 +15,122 @@ from rmsprop.errors import ExpressionError, InputError, InputTypeError, RMSpropE
 
 X, Y = 1.25, -0.75
 
-MEANINGS = [
-    ("-x^2", -(X**2)),
-    ("-x**2", -(X**2)),
-    ("(-x)^2", X**2),
-    ("2^-1", 0.5),
-    ("2^3^2", 512.0),
-    ("2**3**2", 512.0),
-    ("(2^3)^2", 64.0),
-    ("2^(1 + 2)", 8.0),
-    ("2^(2*x)", 2.0 ** (2 * X)),
-    ("2^-x^2", 2.0 ** -(X**2)),
-    ("-2^2", -4.0),
-    ("1 - 2 - 3", -4.0),
-    ("8/4/2", 1.0),
-    ("8/4*2", 4.0),
-    ("1 + 2*3", 7.0),
-    ("--x", X),
-    ("-+-x", X),
-    ("x - -y", X - -Y),
-    ("x*-y", X * -Y),
-    ("x/-y", X / -Y),
-    ("+x", X),
-    ("2x", 2 * X),
-    ("2x^2", 2 * X**2),
-    ("-2x^2", -2 * X**2),
-    ("2xy", 2 * X * Y),
-    ("2x^2 + 2xy", 2 * X**2 + 2 * X * Y),
-    ("xy^2", X * Y**2),
-    ("xxy", X * X * Y),
-    ("3(x + y)", 3 * (X + Y)),
-    ("3sin(x)", 3 * math.sin(X)),
-    ("2pi*x", 2 * math.pi * X),
-    ("2e*x", 2 * math.e * X),
-    ("2e3x", 2000.0 * X),
-    ("2e-1*x", 0.2 * X),
-    ("x*2y", X * 2 * Y),
-    ("2x/4", 2 * X / 4),
-    (".5x", 0.5 * X),
-    ("1.x", X),
-    ("1.5E+2", 150.0),
-    ("ln(3)", math.log(3)),
-    ("arcsin(0.5)", math.asin(0.5)),
-    ("floor(y)", -1.0),
-    ("sign(y)", -1.0),
-    ("relu(y)", 0.0),
-    ("abs(y)", 0.75),
-    ("softplus(0)", math.log(2)),
-    ("sigmoid(0)", 0.5),
-    ("gauss(x)", math.exp(-(X**2))),
-    ("cbrt(-8)", -2.0),
-    ("log2(8) + log10(1000)", 6.0),
-    ("\t( x+\ny )  ", X + Y),
-    ("0^0", 1.0),
-    ("x^0", 1.0),
-    ("x^17", X**17),
-]
+# What is typed, and what it means in Python.
+MEANINGS = """
+    -x^2            -(x**2)
+    -x**2           -(x**2)
+    (-x)^2          x**2
+    2^-1            0.5
+    2^3^2           512
+    2**3**2         512
+    (2^3)^2         64
+    2^(1 + 2)       8
+    2^(2*x)         2**(2*x)
+    2^-x^2          2**-(x**2)
+    -2^2            -4
+    1 - 2 - 3       -4
+    8/4/2           1
+    8/4*2           4
+    1 + 2*3         7
+    --x             x
+    -+-x            x
+    x - -y          x + y
+    x*-y            -x*y
+    x/-y            -x/y
+    +x              x
+    2x              2*x
+    2x^2            2*x**2
+    -2x^2           -2*x**2
+    2xy             2*x*y
+    2x^2 + 2xy      2*x**2 + 2*x*y
+    xy^2            x*y**2
+    xxy             x*x*y
+    3(x + y)        3*(x + y)
+    3sin(x)         3*sin(x)
+    2pi*x           2*pi*x
+    2e*x            2*e*x
+    2e3x            2000*x
+    2e-1*x          0.2*x
+    x*2y            x*2*y
+    2x/4            2*x/4
+    .5x             0.5*x
+    1.x             x
+    007x            7*x
+    1.5E+2          150
+    ln(3)           log(3)
+    arcsin(0.5)     asin(0.5)
+    arccos(0.5)     acos(0.5)
+    arctan(x)       atan(x)
+    floor(y)        -1
+    sign(y)         -1
+    relu(y)         0
+    abs(y)          0.75
+    softplus(0)     log(2)
+    sigmoid(0)      0.5
+    gauss(x)        exp(-x*x)
+    cbrt(-8)        -2
+    log2(8) + log10(1000)      6
+    0^0             1
+    x^0             1
+    x^1             x
+    x^17            x**17
+"""
+PAIRS = [tuple(part.strip() for part in line.strip().split("  ", 1)) for line in MEANINGS.strip().splitlines()]
 
 
-@pytest.mark.parametrize(("text", "expected"), MEANINGS)
-def test_a_text_means_what_mathematics_means_by_it(text, expected):
-    assert expression.parse(text, variables=("x", "y"))([X, Y]) == pytest.approx(expected, rel=1e-14, abs=0)
+@pytest.mark.parametrize(("text", "python"), PAIRS)
+def test_a_text_means_what_mathematics_means_by_it(text, python):
+    expected = eval(python, {**vars(math), "x": X, "y": Y})
+    f = expression.parse(text, variables=("x", "y"))
+    assert f([X, Y]) == pytest.approx(expected, rel=1e-14, abs=0)
 
 
-@pytest.mark.parametrize(("text", "_"), MEANINGS)
-def test_the_normalised_text_parses_to_the_same_function(text, _):
+def test_white_space_and_line_breaks_mean_nothing():
+    assert expression.parse("\t( x+\ny )\r\n  ") == expression.parse("x+y")
+
+
+@pytest.mark.parametrize("text", [text for text, _ in PAIRS])
+def test_the_normal_form_parses_to_the_same_function(text):
     first = expression.parse(text)
     again = expression.parse(str(first))
-    assert again == first
-    assert hash(again) == hash(first)
-    assert str(again) == str(first)
+    assert (again, hash(again), str(again)) == (first, hash(first), str(first))
 
 
-def test_the_normalised_text_has_every_sign_and_no_needless_parenthesis():
-    assert str(expression.parse("2x^2+2xy - (x+(1))*((3))")) == "2*x^2 + 2*x*y - (x + 1)*3"
+def test_the_normal_form_has_every_sign_and_few_parentheses():
+    assert str(expression.parse("2x^2+2xy - (x+(1))*((3))+1e999")) == "2*x^2 + 2*x*y - (x + 1)*3 + 1e309"
+    for name in expression.FUNCTIONS:
+        assert str(expression.parse(f"{name}(x)")) == f"{name}(x)"
 
 
-COLUMNS = [
-    ("", 0),
-    ("   ", 0),
-    ("x +", 3),
-    ("x +  ", 3),
-    ("x + * y", 4),
-    ("(x + y", 0),
-    ("2*(x + (y)", 2),
-    ("x + y)", 5),
-    ("()", 1),
-    ("sin()", 4),
-    ("sin x", 4),
-    ("sin", 3),
-    ("sin^2(x)", 3),
-    ("x $ y", 2),
-    ("x + z", 4),
-    ("x + foo(x)", 4),
-    ("1 2", 2),
-    ("1.2.3", 3),
-    ("x y", 2),
-    ("x 2", 2),
-    ("x(2)", 1),
-    ("(x)(y)", 3),
-    ("sin(x)cos(y)", 6),
-    ("1/2x", 3),
-    ("1/2(x)", 3),
-    ("1/xy", 3),
-    ("x^2y", 3),
-    ("-x^2y", 4),
-    ("x^xy", 3),
-    ("x**2 y", 5),
-    ("x,y", 1),
-    ("y = x", 2),
-    ("|x|", 0),
-    ("x!", 1),
-    ("x" + " " * 400, 400),
-    ("(" * 41 + "x" + ")" * 41, 40),
-    ("-" * 41 + "x", 40),
-    # Each "+x" is two nodes and the first x is one: the 301st is the x of column 300.
-    ("x" + "+x" * 199, 300),
-    # Letters side by side are multiplied, and each such product is a node too.
-    ("x" * 200, 150),
-]
+@given(st.lists(st.sampled_from(["x", "y", "2", "1e5", "pi", "-", "+", "*", "/", "^", "(", ")", "sin(", "log("])))
+def test_the_normal_form_of_any_text_parses_to_the_same_function(pieces):
+    try:
+        first = expression.parse(" ".join(pieces))
+    except ExpressionError:
+        return
+    if len(str(first)) <= 400:
+        assert expression.parse(str(first)) == first
 
 
-@pytest.mark.parametrize(("text", "column"), COLUMNS)
+COLUMNS = {
+    0: ["", "   ", "(x + y", "|x|", "."],
+    1: ["()", "x(2)", "x,y", "x!"],
+    2: ["2*(x + (y)", "x $ y", "1 2", "x y", "x 2", "y = x", "pi(x)"],
+    3: ["x +", "x +  ", "sin", "sin^2(x)", "1.2.3", "(x)(y)", "1/2x", "1/2(x)", "1/xy", "x^2y", "x^xy", "(x)2"],
+    4: ["x + * y", "sin()", "sin x", "x + z", "x + foo(x)", "-x^2y", "-+x^", "1/-2x"],
+    5: ["x + y)", "x**2 y"],
+    6: ["sin(x)cos(y)"],
+    40: ["(" * 41 + "x" + ")" * 41, "-" * 41 + "x"],
+    81: ["x" + "^1" * 41],
+    # Letters side by side are multiplied, and each such product counts too.
+    150: ["x" * 200],
+    # Each "+x" counts as two and the first x as one: number 301 is the x of column 300.
+    300: ["x" + "+x" * 199],
+    400: ["x" + " " * 400],
+}
+
+
+@pytest.mark.parametrize(("text", "column"), [(text, column) for column, texts in COLUMNS.items() for text in texts])
 def test_an_error_points_at_the_column(text, column):
     with pytest.raises(ExpressionError) as caught:
         expression.parse(text)
@@ -149,7 +143,6 @@ def test_an_error_points_at_the_column(text, column):
     [
         ("sine(x)", "did you mean 'sin'"),
         ("X^2", "did you mean 'x'"),
-        ("Sqrt(x)", "did you mean 'sqrt'"),
         ("arctanh(x)", "did you mean 'arctan'"),
         ("t^2", "the variables are x and y"),
         ("x2", "write x^2 for a power, 2*x for a product"),
@@ -176,24 +169,18 @@ def test_an_error_says_what_to_do(text, advice):
     assert advice in caught.value.reason
 
 
-def test_the_caret_stands_under_the_column_and_nothing_unprintable_is_printed():
-    with pytest.raises(ExpressionError) as caught:
+def test_the_message_shows_the_place_and_nothing_unprintable():
+    with pytest.raises(ValueError, match="column 5: unexpected character") as caught:
         expression.parse("x +\t\x1b[31m")
+    assert isinstance(caught.value, RMSpropError)
     first, line, caret = str(caught.value).splitlines()
+    assert first.isprintable()
     assert line.isprintable()
     assert caret.index("^") - 2 == caught.value.column == 4
-    assert first.isprintable()
-
-
-def test_all_functions_are_named_in_the_list_and_parse():
-    for name in expression.FUNCTIONS:
-        assert str(expression.parse(f"{name}(x)")) == f"{name}(x)"
 
 
 def test_the_variables_are_those_of_the_text_unless_given():
-    assert expression.parse("3").variables == ("x",)
-    assert expression.parse("x").variables == ("x",)
-    assert expression.parse("y").variables == ("x", "y")
+    assert [expression.parse(text).variables for text in ("3", "x", "y")] == [("x",), ("x",), ("x", "y")]
     wide = expression.parse("x^2", variables=("x", "y"))
     assert wide.variables == ("x", "y")
     assert wide.grad([3.0, 5.0]).tolist() == [6.0, 0.0]
@@ -205,25 +192,21 @@ def test_the_variables_are_those_of_the_text_unless_given():
         expression.parse("x", variables=("t",))
 
 
-def test_the_repr_shows_what_was_given_to_parse():
-    assert repr(expression.parse("2x")) == "Expression('2x')"
-    assert repr(expression.parse("2x", variables=("x", "y"))) == "Expression('2x', variables=('x', 'y'))"
-
-
-def test_an_expression_is_frozen_and_survives_a_pickle():
-    f = expression.parse("x^2", variables=("x", "y"))
+def test_an_expression_is_frozen_survives_a_pickle_and_shows_what_was_given_to_parse():
+    f = expression.parse("2x", variables=("x", "y"))
     with pytest.raises(AttributeError):
         f.text = "x"
     again = pickle.loads(pickle.dumps(f))
     assert again == f
-    assert (again.text, again([2.0, 0.0])) == ("x^2", 4.0)
+    assert (again.text, again([2.0, 0.0])) == ("2x", 4.0)
+    assert repr(f) == "Expression('2x', variables=('x', 'y'))"
+    assert repr(expression.parse("2x")) == "Expression('2x')"
 
 
-def test_one_point_gives_a_float_and_many_give_an_array_of_their_shape():
+def test_a_single_point_gives_a_float_and_many_give_an_array_of_their_shape():
     f = expression.parse("x*y")
     value, grad = f.value_and_grad([2.0, 3.0])
-    assert type(value) is float
-    assert type(f([2.0, 3.0])) is float
+    assert type(value) is type(f([2.0, 3.0])) is float
     assert (grad.shape, grad.dtype) == ((2,), np.float64)
     values, grads = f.value_and_grad(np.ones((4, 5, 2), np.float32))
     assert (values.shape, values.dtype, grads.shape, grads.dtype) == ((4, 5), np.float64, (4, 5, 2), np.float64)
@@ -235,10 +218,11 @@ def test_a_function_of_one_variable_takes_a_number_too():
     value, grad = f.value_and_grad(2.0)
     assert (value, grad.shape, float(grad)) == (8.0, (), 12.0)
     assert f.grad([[1.0], [2.0]]).tolist() == [[3.0], [12.0]]
+    assert f.value(2) == 8.0
 
 
 @pytest.mark.parametrize("text", ["3", "pi", "x", "+x", "x^1", "y", "sign(x)", "x^0"])
-def test_a_plain_result_has_the_points_shape_and_is_not_the_callers_array(text):
+def test_the_result_has_the_points_shape_and_is_not_the_callers_array(text):
     f = expression.parse(text, variables=("x", "y"))
     points = np.arange(12.0).reshape(2, 3, 2)
     values, grads = f.value_and_grad(points)
@@ -246,31 +230,29 @@ def test_a_plain_result_has_the_points_shape_and_is_not_the_callers_array(text):
     assert grads.shape == points.shape
     x = np.arange(3.0)
     assert not np.shares_memory(f.value(x, x), x)
-    one = expression.parse("x")
-    column = points[..., :1]
-    assert not np.shares_memory(one(np.ascontiguousarray(column)), column)
+    column = np.ascontiguousarray(points[..., :1])
+    assert not np.shares_memory(expression.parse("x")(column), column)
 
 
 def test_value_broadcasts_x_with_y():
     x, y = np.linspace(-1, 1, 5), np.linspace(-2, 2, 7)[:, None]
     assert np.array_equal(expression.parse("x^2 - x*y").value(x, y), x * x - x * y)
-    assert expression.parse("x + 1").value(2) == 3.0
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda f: f([1.0]), InputError, r"shape \(1,\), expected \(\.\.\., 2\)"),
-        (lambda f: f(1.0), InputError, r"shape \(\), expected"),
-        (lambda f: f.grad(np.ones((2, 3))), InputError, r"shape \(2, 3\), expected"),
-        (lambda f: f([1j, 2.0]), InputTypeError, "complex128"),
-        (lambda f: f(["1", "2"]), InputTypeError, "expected real numbers"),
-        (lambda f: f([True, False]), InputTypeError, "bool"),
+        (lambda f: f([1.0]), InputError, r"point: shape \(1,\), expected \(\.\.\., 2\) for a function of x and y"),
+        (lambda f: f(1.0), InputError, r"point: shape \(\)"),
+        (lambda f: f.grad(np.ones((2, 3))), InputError, r"point: shape \(2, 3\)"),
+        (lambda f: f([1j, 2.0]), InputTypeError, "point: dtype complex128"),
+        (lambda f: f(["1", "2"]), InputTypeError, "point: dtype"),
+        (lambda f: f([True, False]), InputTypeError, "point: dtype bool"),
         (lambda f: f([[1.0], [1.0, 2.0]]), InputError, "point: not an array"),
-        (lambda f: f.value(1.0), InputError, "no y"),
-        (lambda f: f.value([1.0, 2.0], [1.0, 2.0, 3.0]), InputError, "broadcasts"),
-        (lambda f: f.value(1.0, None), InputError, "no y"),
+        (lambda f: f.value(1.0), InputError, "y: no y, expected values for x and y"),
+        (lambda f: f.value([1.0, 2.0], [1.0, 2.0, 3.0]), InputError, "y: shape .* broadcasts"),
         (lambda f: f.value("x", 1.0), InputTypeError, "x: dtype"),
+        (lambda f: expression.parse("x").value(1.0, 2.0), InputError, "y: a y"),
     ],
 )
 def test_a_point_that_does_not_fit_is_refused(call, error, message):
@@ -278,28 +260,7 @@ def test_a_point_that_does_not_fit_is_refused(call, error, message):
         call(expression.parse("x*y"))
 
 
-def test_a_y_for_a_function_of_x_alone_is_refused():
-    with pytest.raises(InputError, match="a y"):
-        expression.parse("x").value(1.0, 2.0)
-
-
 @pytest.mark.parametrize("text", [None, 3, b"x", ["x"], object()])
-def test_what_is_not_a_text_is_refused(text):
-    with pytest.raises(ExpressionError, match="expected a str"):
+def test_a_text_that_is_no_str_is_refused(text):
+    with pytest.raises(ExpressionError, match=r"text: .*, expected a str"):
         expression.parse(text)
-
-
-def test_the_error_is_one_of_the_librarys_and_a_value_error():
-    with pytest.raises(ValueError, match="column 1"):
-        expression.parse("?")
-    assert issubclass(ExpressionError, RMSpropError)
-
-
-@given(st.lists(st.sampled_from(["x", "y", "2", "1e5", "pi", "-", "+", "*", "/", "^", "(", ")", "sin(", "log("])))
-def test_whatever_parses_is_written_as_what_it_was(pieces):
-    try:
-        first = expression.parse(" ".join(pieces))
-    except ExpressionError:
-        return
-    if len(str(first)) <= 400:
-        assert expression.parse(str(first)) == first

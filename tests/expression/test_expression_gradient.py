@@ -171,6 +171,13 @@ def test_a_varying_exponent_has_the_same_bits_alone_where_it_is_a_simple_number(
         ("x^y", [-2.0, 3.0], [12.0, np.nan]),
         ("0^x", [1.0], [0.0]),
         ("1^x", [5.0], [0.0]),
+        ("(-2)^(-relu(x))", [-1.0], [0.0]),
+        ("(3/relu(x))^-18 + x", [-1.0], [1.0]),
+        ("relu(x)^-2 + relu(x)^-1.5 + x", [-1.0], [1.0]),
+        ("log(relu(x)) + log2(relu(x)) + log10(relu(x)) + x", [-1.0], [1.0]),
+        ("log(x)", [0.0], [np.inf]),
+        ("relu(x)/x^0.5", [0.0], [np.nan]),
+        ("log(x)*0/0", [-1.0], [np.nan]),
     ],
 )
 def test_at_a_kink_the_stated_convention_holds(text, point, expected):

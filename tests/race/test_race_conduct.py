@@ -1,4 +1,4 @@
-"""`rmsprop race`: every task in turn, missing data, devices, and what a resumed race remembers."""
+"""`rmsprop race`: several tasks in turn, missing data, devices, and what a resumed benchmark continues with."""
 
 import io
 import itertools
@@ -9,249 +9,219 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from racing import Placed, ValleyTask, one, pretend
 from rmsprop.cli import app
 from rmsprop.errors import InputError, StateError
 from rmsprop.race import choice, conduct, get, names
-from rmsprop.race import task as tasks
-from rmsprop.race.conduct import FAILED, INTERRUPTED, Wanted, every
-from rmsprop.race.run import Ended
+from rmsprop.race.conduct import FAILED, INTERRUPTED, RaceOptions
+from rmsprop.race.display import Display
+from rmsprop.race.run import TrialEnded
+from small_tasks import DeviceTask, run_command
+
+pytestmark = pytest.mark.usefixtures("command_tasks")
 
 
-@pytest.fixture(autouse=True)
-def valleys(monkeypatch):
-    pretend(monkeypatch)
-
-
-def _tour(tmp_path, *words, **options):
+def run_several(folder, *names, **options):
+    """Race tasks quickly; return the exit code and what was printed."""
     options.setdefault("optimizers", ("adam", "rmsprop"))
     console = Console(file=io.StringIO(), width=120, color_system=None)
-    code = every(Wanted(quick=True, **options), tmp_path, console, names=words)
+    code = conduct.run_tasks(RaceOptions(quick=True, **options), folder, console, names=names)
     return code, console.file.getvalue()
 
 
-def test_every_task_is_raced_into_its_own_folder_with_an_overview_at_the_end(tmp_path):
-    code, text = _tour(tmp_path, "valley", "placed")
+def load(folder, name):
+    return json.loads((folder / f"{name}-quick" / "results.json").read_text())
+
+
+def test_each_task_has_its_own_folder_and_a_line_of_the_overview(tmp_path):
+    code, text = run_several(tmp_path, "valley", "device")
     assert code == 0
-    for name in ("valley", "placed"):
-        assert json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["complete"] is True
-    overview = text[text.index("All tasks") :]
-    for name in ("valley", "placed"):
-        tree = json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())
-        ours = next(line for line in tree["table"] if line["optimizer"] == "rmsprop")
-        line = next(line for line in overview.splitlines() if line.split()[:1] == [name])
-        assert f"{ours['mean']:.4g}" in line
+    overview = text[text.index("All tasks") :].splitlines()
+    for name in ("valley", "device"):
+        document = load(tmp_path, name)
+        assert document["complete"] is True
+        mean = next(row["mean"] for row in document["table"] if row["optimizer"] == "rmsprop")
+        assert f"{mean:.4g}" in next(line for line in overview if line.split()[:1] == [name])
 
 
-def test_a_task_without_its_data_is_named_and_left_out(tmp_path):
-    code, text = _tour(tmp_path, "absent", "valley")
-    assert code == 0
-    assert "Left out: absent. the package valley-data is not here" in text
-    assert (tmp_path / "valley-quick" / "results.json").exists()
+@pytest.mark.parametrize(
+    ("names", "options", "code", "text"),
+    [
+        (("absent", "valley"), {}, 0, "Skipped: absent. the package valley-data is missing"),
+        (("absent",), {}, FAILED, "skipped"),
+        (("absent", "valley"), {"fetch": True}, FAILED, "Skipped: absent."),
+        (("corrupt", "valley"), {}, FAILED, "valley.csv: SHA-256 1, expected 2"),
+        (("broken", "valley"), {}, FAILED, "OSError: [Errno 8] Exec format error (for the traceback: rmsprop"),
+        (("slow", "valley"), {}, INTERRUPTED, "slow-quick can be resumed."),
+        (("valley",), {"optimizers": ("torch-rmsprop", "rmsprop")}, 0, "Without torch-rmsprop: not in numpy."),
+        (("valley",), {"optimizers": ("torch-rmsprop",)}, FAILED, "none of torch-rmsprop runs in numpy"),
+    ],
+)  # fmt: skip
+def test_a_task_that_cannot_run_is_explained_and_the_others_run(tmp_path, names, options, code, text):
+    found, printed = run_several(tmp_path, *names, **options)
+    assert found == code
+    assert text in printed
+    assert "All tasks" in printed
+    is_run = "valley" in names and code != INTERRUPTED and options.get("optimizers") != ("torch-rmsprop",)
+    assert (tmp_path / "valley-quick" / "results.json").exists() == is_run
 
 
-def test_nothing_to_race_is_a_failure(tmp_path):
-    assert _tour(tmp_path, "absent")[0] == FAILED
-
-
-def test_data_that_are_still_missing_after_fetch_are_a_failure(tmp_path):
-    assert _tour(tmp_path, "absent", "valley", fetch=True)[0] == FAILED
-
-
-def test_a_corrupt_file_fails_and_the_others_go_on(tmp_path):
-    code, text = _tour(tmp_path, "corrupt", "valley")
-    assert code == FAILED
-    assert "valley.csv: SHA-256 1, expected 2" in text
-    assert (tmp_path / "valley-quick" / "results.json").exists()
-
-
-def test_whatever_a_task_runs_into_is_told_with_its_kind_and_the_others_go_on(tmp_path):
-    code, text = _tour(tmp_path, "broken", "valley")
-    assert code == FAILED
-    assert "OSError: [Errno 8] Exec format error (rmsprop race broken alone shows where)" in text
-    assert "failed or broken off" in text
-    assert (tmp_path / "valley-quick" / "results.json").exists()
-
-
-def test_a_quick_tour_that_is_resumed_begins_the_other_tasks_with_the_few_optimizers_too(tmp_path):
-    assert _tour(tmp_path, "valley", optimizers=("adam",))[0] == 0
-    assert _tour(tmp_path, "valley", "placed", optimizers=None, resume=True)[0] == 0
-    optimizers = [
-        json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["settings"]["optimizers"]
-        for name in ("valley", "placed")
-    ]
+def test_resumed_quick_benchmarks_start_missing_tasks_with_the_few_optimizers(tmp_path):
+    assert run_several(tmp_path, "valley", optimizers=("adam",))[0] == 0
+    assert run_several(tmp_path, "valley", "device", optimizers=None, resume=True)[0] == 0
+    optimizers = [load(tmp_path, name)["settings"]["optimizers"] for name in ("valley", "device")]
     assert optimizers == [["adam"], list(conduct.QUICK_OPTIMIZERS)]
 
 
-def test_ctrl_c_ends_the_tour_and_keeps_what_is_done(tmp_path, monkeypatch):
-    from rmsprop.race.display import Display
+def test_ctrl_c_ends_all_tasks_and_keeps_the_finished_trials(tmp_path, monkeypatch):
+    listen, events = Display.__call__, []
 
-    real, ended = Display.__call__, []
-
-    def listen(self, event):
-        real(self, event)
-        ended.append(isinstance(event, Ended))
-        if sum(ended) == 3:
+    def interrupt(self, event):
+        listen(self, event)
+        events.append(isinstance(event, TrialEnded))
+        if sum(events) == 3:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(Display, "__call__", interrupt)
+    code, text = run_several(tmp_path, "valley", "device")
+    assert code == INTERRUPTED
+    assert "Interrupted: 3 finished trials are in" in text
+    assert not (tmp_path / "device-quick").exists()
     monkeypatch.setattr(Display, "__call__", listen)
-    code, text = _tour(tmp_path, "valley", "placed")
-    assert code == INTERRUPTED
-    assert text.count("3 finished trials are kept") == 1
-    assert not (tmp_path / "placed-quick").exists()
-    monkeypatch.setattr(Display, "__call__", real)
-    code, text = _tour(tmp_path, "valley", "placed", resume=True)
+    code, text = run_several(tmp_path, "valley", "device", resume=True)
     assert code == 0
-    assert "3 of 10 trials were done before" in text
+    assert "Resuming: 3 of 10 trials were done before." in text
 
 
-def test_ctrl_c_while_data_are_read_ends_the_tour_with_its_overview(tmp_path, monkeypatch):
-    class Slow(ValleyTask):
-        name = "slow"
-
-        def load(self):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(tasks, "get", lambda name: {"valley": ValleyTask(), "slow": Slow()}[name])
-    code, text = _tour(tmp_path, "slow", "valley")
-    assert code == INTERRUPTED
-    assert "All tasks" in text
-    assert not (tmp_path / "valley-quick").exists()
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda"}, "valley runs in NumPy, on the CPU: --device cuda is for torch tasks"),
+        ({"threads": 2}, "valley runs in NumPy, on one thread: --threads is for torch tasks"),
+    ],
+)
+def test_a_numpy_task_has_no_device_and_no_threads(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run_command("valley", tmp_path, **options)
 
 
-def test_optimizers_of_another_framework_are_left_out_of_a_task_and_said(tmp_path):
-    code, text = _tour(tmp_path, "valley", optimizers=("torch-rmsprop", "rmsprop"))
-    assert code == 0
-    assert "Without torch-rmsprop: not in numpy." in text
-    code, text = _tour(tmp_path, "valley", optimizers=("torch-rmsprop",))
-    assert code == FAILED
-    assert "none of torch-rmsprop runs in numpy" in text
+@pytest.mark.parametrize(
+    ("options", "values"), [({"device": "meta"}, ["cpu", "meta"]), ({"threads": 2}, [None, 2])], ids=str
+)
+def test_of_several_tasks_those_that_have_them_use_the_device_and_the_threads(tmp_path, options, values):
+    assert run_several(tmp_path, "valley", "device", **options)[0] == 0
+    (name,) = options
+    assert [load(tmp_path, task)["settings"].get(name) for task in ("valley", "device")] == values
 
 
-def test_a_numpy_task_has_no_device(tmp_path):
-    with pytest.raises(InputError, match="valley runs in NumPy, on the CPU: leave --device cuda to the torch tasks"):
-        conduct.one("valley", Wanted(device="cuda"), tmp_path, Console(file=io.StringIO()))
-
-
-def test_a_tour_uses_the_device_where_a_task_has_one(tmp_path):
-    assert _tour(tmp_path, "valley", "placed", device="meta")[0] == 0
-    devices = [
-        json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["settings"]["device"]
-        for name in ("valley", "placed")
-    ]
-    assert devices == ["cpu", "meta"]
-
-
-def test_quick_takes_the_short_data_and_a_resumed_race_remembers_it_and_its_device(tmp_path):
-    console = Console(file=io.StringIO())
-    wanted = Wanted(optimizers=("rmsprop",), quick=True, device="meta")
-    first = conduct.one("placed", wanted, tmp_path, console)
-    assert (first.task.short, first.task.device, first.complete) == (True, "meta", True)
-    again = conduct.one("placed", Wanted(resume=True), tmp_path, console)
-    assert (again.task.short, again.task.device) == (True, "meta")
+def test_a_resumed_benchmark_keeps_its_device_length_threads_and_rates(tmp_path):
+    options = {"quick": True, "device": "meta", "threads": 3, "rates": (0.3, 1.0)}
+    first, _ = run_command("device", tmp_path, **options)
+    again, _ = run_command("device", tmp_path, resume=True)
+    for outcome in (first, again):
+        assert outcome.complete
+        assert (outcome.task.short, outcome.task.device, outcome.task.asked_threads) == (True, "meta", 3)
+        assert outcome.results.settings.grid == (0.3, 1.0)
     assert again.results.trials == first.results.trials
 
 
-def test_the_threads_asked_for_are_kept_and_a_resumed_race_has_them(tmp_path):
-    assert one("placed", tmp_path, threads=3)[0].results.settings.threads == 3
-    again, _ = one("placed", tmp_path, resume=True)
-    assert (again.task.asked_threads, again.results.settings.threads) == (3, 3)
-    with pytest.raises(StateError, match="holds a race with threads=3, this one asks for 2"):
-        one("placed", tmp_path, threads=2, resume=True)
-    assert one("placed", tmp_path / "other")[0].results.settings.threads is None
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": 2}, "holds a benchmark with threads=None, but threads=2 was asked for"),
+        ({"rates": (0.5,)}, r"holds a benchmark with grid=\(0.01, 0.1, 1.0\), but grid=\(0.5,\) was asked for"),
+    ],
+)
+def test_a_benchmark_is_not_resumed_with_other_threads_or_rates(tmp_path, options, message):
+    run_command("device", tmp_path)
+    with pytest.raises(StateError, match=message):
+        run_command("device", tmp_path, resume=True, **options)
 
 
-def test_a_tour_uses_the_threads_where_a_task_has_them(tmp_path):
-    assert _tour(tmp_path, "valley", "placed", threads=2)[0] == 0
-    settings = [
-        json.loads((tmp_path / f"{name}-quick" / "results.json").read_text())["settings"]
-        for name in ("valley", "placed")
-    ]
-    assert [entry.get("threads") for entry in settings] == [None, 2]
-
-
-def test_fetch_brings_every_source_that_a_task_needs(tmp_path, monkeypatch):
-    brought = []
-    monkeypatch.setattr("rmsprop.race.fetch.fetch", lambda name, say: brought.append(name))
-    monkeypatch.setattr(tasks, "get", lambda name: Placed(needs=("mnist", "diamonds")))
-    conduct.one("placed", Wanted(optimizers=("rmsprop",), quick=True), tmp_path, Console(file=io.StringIO()))
-    assert brought == []
-    conduct.one(
-        "placed", Wanted(optimizers=("rmsprop",), quick=True, fetch=True), tmp_path, Console(file=io.StringIO())
-    )
-    assert brought == ["mnist", "diamonds"]
-
-
-def test_the_command_takes_the_tour_and_gives_its_exit_code(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        conduct, "every", lambda wanted, out, console, names: seen.append((wanted, out, names)) or FAILED
-    )
-    words = ["race", "all", "--quick", "--with", "sgd,adamw", "--device", "cuda", "--fetch"]
-    words += ["--threads", "2", "--out", str(tmp_path)]
-    assert CliRunner().invoke(app, words).exit_code == FAILED
-    wanted, out, named = seen[0]
-    assert wanted == Wanted(optimizers=("sgd", "adamw"), device="cuda", threads=2, fetch=True, quick=True)
-    assert out == tmp_path
-    assert named is None
-
-
-def test_the_command_takes_several_tasks_and_knows_each(monkeypatch):
-    seen = []
-    monkeypatch.setattr(conduct, "every", lambda wanted, out, console, names: seen.append(names) or 0)
-    for words in ("digits, mnist", "mnist,", "all,", "all,mnist", "mnist,digits,mnist"):
-        assert CliRunner().invoke(app, ["race", words]).exit_code == 0
-    assert seen == [("digits", "mnist"), ("mnist",), None, None, ("mnist", "digits")]
-    for words in ("digits,mnits", "all,mnits", "mnits,all"):
-        refused = CliRunner().invoke(app, ["race", words])
-        assert refused.exit_code == 2
-        assert "unknown task 'mnits': did you mean 'mnist'?" in refused.stderr
-    for words in (",", " , "):
-        refused = CliRunner().invoke(app, ["race", words])
-        assert refused.exit_code == 2
-        assert "names no task; one of: digits, " in refused.stderr
-    assert len(seen) == 5
-
-
-def test_every_listed_task_says_where_its_data_come_from_and_under_which_licence():
-    from rmsprop.race.sources import SOURCES
-
-    for name in names():
-        task = get(name)
-        assert task.name == name
-        assert task.source
-        assert task.license
-        assert task.quick.grid
-        assert len(task.quick.grid) <= len(task.budget.grid)
-        assert list(task.budget.grid) == sorted(task.budget.grid)
-        # An even grid: no optimizer's best rate falls into a hole that another's does not.
-        steps = [math.log(high / low) for low, high in itertools.pairwise(task.budget.grid)]
-        assert max(steps) - min(steps) < math.log(1.3), name
-        assert set(getattr(task, "needs", ())) <= set(SOURCES)
-        assert all(task.framework in choice.get(optimizer).builds for optimizer in choice.DEFAULT)
-
-
-def test_the_rates_asked_for_are_the_grid_and_a_resumed_race_remembers_them(tmp_path):
-    console = Console(file=io.StringIO())
-    found = conduct.one("valley", Wanted(optimizers=("adam",), rates=conduct.rates("1, 0.3,0.3")), tmp_path, console)
-    assert found.results.settings.grid == (0.3, 1.0)
-    assert {trial.job.lr for trial in found.results.trials.values()} <= {0.3, 1.0}
-    again = conduct.one("valley", Wanted(optimizers=("sgd",), resume=True), tmp_path, console)
-    assert again.results.settings.grid == (0.3, 1.0)
-    with pytest.raises(StateError, match="grid"):
-        conduct.one("valley", Wanted(rates=(0.5,), resume=True), tmp_path, console)
-
-
-@pytest.mark.parametrize("words", ["", " , ", "0.1,fast", "0", "-1", "nan", "inf"])
-def test_rates_that_are_none_are_refused(words):
+@pytest.mark.parametrize("text", ["", " , ", "0.1,fast", "0", "-1", "nan", "inf"])
+def test_rates_that_are_not_positive_numbers_raise(text):
     with pytest.raises(InputError, match="--rates"):
-        conduct.rates(words)
+        conduct.parse_rates(text)
 
 
-def test_a_quick_race_leaves_the_results_of_a_full_one_alone(tmp_path, monkeypatch):
+def test_fetch_downloads_all_sources_that_a_task_needs(tmp_path, command_tasks, monkeypatch):
+    fetched = []
+    monkeypatch.setattr("rmsprop.race.fetch.fetch", lambda name, say: fetched.append(name))
+    command_tasks["device"] = DeviceTask(needs=("mnist", "diamonds"))
+    run_command("device", tmp_path)
+    assert fetched == []
+    run_command("device", tmp_path, fetch=True)
+    assert fetched == ["mnist", "diamonds"]
+
+
+def test_a_quick_benchmark_leaves_the_results_of_a_full_one_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     full = tmp_path / "runs" / "valley" / "results.json"
-    for wanted in (Wanted(optimizers=("rmsprop",)), Wanted(optimizers=("adam",), quick=True, resume=True)):
-        conduct.one("valley", wanted, None, Console(file=io.StringIO()))
-        assert json.loads(full.read_text())["settings"]["optimizers"] == ["rmsprop"]
+    run_command("valley", None)
+    before = full.read_bytes()
+    _, text = run_command("valley", None, quick=True, resume=True)
+    assert "Nothing to resume in runs/valley-quick: a new benchmark begins." in text
+    assert full.read_bytes() == before
     assert (tmp_path / "runs" / "valley-quick" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("all", None),
+        ("all,mnist", None),
+        ("digits, mnist", ("digits", "mnist")),
+        ("mnist,", ("mnist",)),
+        ("mnist,digits,mnist", ("mnist", "digits")),
+    ],
+)
+def test_the_command_runs_several_tasks_and_returns_their_exit_code(tmp_path, monkeypatch, words, names):
+    calls = []
+    monkeypatch.setattr(conduct, "run_tasks", lambda *args, **names: calls.append((*args, names)) or FAILED)
+    arguments = ["race", words, "--quick", "--with", "sgd,adamw", "--rates", "1,0.1", "--device", "cuda", "--fetch"]
+    arguments += ["--threads", "2", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == FAILED
+    options, out, _, found = calls[0]
+    assert options == RaceOptions(
+        optimizers=("sgd", "adamw"), rates=(0.1, 1.0), device="cuda", threads=2, fetch=True, quick=True
+    )
+    assert (out, found) == (tmp_path, {"names": names})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["digits,mnits"], "unknown task 'mnits': did you mean 'mnist'?"),
+        (["all,mnits"], "unknown task 'mnits': did you mean 'mnist'?"),
+        ([" , "], "names no task; one of: digits, "),
+        ([], "which task? one of: digits, "),
+        (["digits", "--with", "adma"], "unknown optimizer 'adma': did you mean 'adam'?"),
+        (["digits", "--with", ","], "--with names no optimizer"),
+    ],
+)
+def test_the_command_refuses_unknown_names(words, message):
+    result = CliRunner().invoke(app, ["race", *words])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_the_command_lists_tasks_and_optimizers():
+    output = CliRunner().invoke(app, ["race", "--list"]).output
+    for name in (*names(), *choice.names()):
+        assert f"  {name} " in output
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_listed_task_has_a_source_a_license_and_an_even_grid(name):
+    from rmsprop.race.sources import SOURCES
+
+    task = get(name)
+    assert task.name == name
+    assert task.source
+    assert task.license
+    assert 0 < len(task.quick.grid) <= len(task.budget.grid)
+    assert list(task.budget.grid) == sorted(task.budget.grid)
+    # An uneven grid would favor the optimizers whose best rates are where it is dense.
+    steps = [math.log(high / low) for low, high in itertools.pairwise(task.budget.grid)]
+    assert max(steps) - min(steps) < math.log(1.3)
+    assert set(getattr(task, "needs", ())) <= set(SOURCES)
+    assert all(task.framework in choice.get(optimizer).builds for optimizer in choice.DEFAULT)

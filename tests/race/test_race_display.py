@@ -1,124 +1,126 @@
-"""What is seen while a race runs."""
+"""What the terminal or a log shows while a benchmark runs, and the tables at its end."""
 
 import dataclasses
 import io
-import itertools
 import re
 
 import pytest
 from rich.console import Console
 
-from racing import ValleyTask, run
-from rmsprop.race import get
-from rmsprop.race.conduct import Outcome
-from rmsprop.race.display import Display, _clock, final_table, overview
-from rmsprop.race.verdict import rows
+from rmsprop.race.display import Display, make_final_table, make_overview
+from rmsprop.race.record import Outcome
+from rmsprop.race.run import RaceStarted, TrialEnded
+from rmsprop.race.verdict import make_table
+from small_tasks import ValleyTask, run_race
 
 
-def _shown(task, *, terminal, **options):
+def print_race(task, *, terminal, **options):
+    """Run a benchmark with a display and return what it printed."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
     with Display(task, console) as display:
-        results = run(task, listener=display, **options)
-    return results, console.file.getvalue()
+        run_race(task, listener=display, **options)
+    return console.file.getvalue()
 
 
-def test_a_pipe_gets_a_line_per_choice_and_per_reported_trial():
-    task = ValleyTask()
-    _, text = _shown(task, terminal=False, optimizers=("adam", "rmsprop"), seeds=2)
+def print_in_80_columns(table):
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_a_log_gets_a_line_for_each_choice_and_each_reported_trial():
+    text = print_race(ValleyTask(poison={0: 2}), terminal=False)
     lines = text.splitlines()
     assert "Tuning 2 optimizers, 10 trials in all ..." in lines
     assert sum(line.startswith(("  Adam: lr", "  RMSprop: lr")) for line in lines) == 2
-    assert sum(re.match(r"  seed [01], (Adam|RMSprop): \d", line) is not None for line in lines) == 4
+    assert "  seed 0, Adam: diverged" in lines
+    assert sum(re.fullmatch(r"  seed 1, (Adam|RMSprop): \d\S*", line) is not None for line in lines) == 2
     assert "\x1b" not in text
+    assert "step" not in text
 
 
-def test_a_pipe_is_told_what_diverged():
-    _, text = _shown(ValleyTask(poison={0: 2}), terminal=False)
-    assert "  seed 0, Adam: diverged" in text
-
-
-def test_a_terminal_sees_every_optimizer_and_the_progress(monkeypatch):
+def test_a_terminal_shows_all_optimizers_the_progress_and_the_steps_of_long_epochs(monkeypatch):
     monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_FRAME", 0.0)
-    pytest.importorskip("sklearn")
-    _, text = _shown(get("digits"), terminal=True, optimizers=("sgd", "rmsprop"), seeds=1)
-    for word in ("Gradient descent", "RMSprop", "tuning", "racing", "10/10", "tries lr 0.001", "seed 0, epoch 2"):
+    monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_EVENTS", 0.0)
+    task = ValleyTask()
+    task.metric = dataclasses.replace(task.metric, percent=True)
+    text = print_race(task, terminal=True, optimizers=("sgd", "rmsprop"), seeds=1)
+    for word in (
+        "Gradient descent",
+        "tuning",
+        "final trials",
+        "8/8",
+        "tries lr 0.01, epoch 1, step 3",
+        "seed 0, epoch 2",
+    ):
         assert word in text, word
     assert set(text) & set("▁▂▃▄▅▆▇█")
 
 
-def test_frames_are_drawn_ten_times_a_second_at_most(monkeypatch):
+def test_at_most_ten_frames_are_drawn_per_second(monkeypatch):
     monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: 100.0)
-    _, text = _shown(ValleyTask(), terminal=True)
-    assert text.count("trials") <= 3
+    # The first frame, one of the events, and the last one at the end.
+    assert 1 <= print_race(ValleyTask(), terminal=True).count(" left ") <= 3
 
 
-def test_a_terminal_sees_the_steps_of_a_long_epoch_and_a_pipe_does_not(monkeypatch):
-    monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_FRAME", 0.0)
-    monkeypatch.setattr("rmsprop.race.trial.SECONDS_BETWEEN_SIGNS", 0.0)
-    _, text = _shown(ValleyTask(), terminal=True)
-    assert "tries lr 0.01, epoch 1, step 3" in text
-    assert "seed 0, epoch 2, step 4" in text
-    assert "step 3" not in _shown(ValleyTask(), terminal=False)[1]
-
-
-def test_a_pipe_hears_of_a_long_race_every_half_minute(monkeypatch):
-    # Each reading of the clock is a second later than the one before.
-    ticks = itertools.count()
-    monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: float(next(ticks)))
-    monkeypatch.setattr("rmsprop.race.display._SECONDS_PER_LINE", 5.0)
-    _, text = _shown(ValleyTask(), terminal=False, optimizers=("adam", "rmsprop"), seeds=2)
-    told = [line for line in text.splitlines() if " of 10 trials, " in line]
-    assert 0 < len(told) < 10
-    assert re.fullmatch(r"  \d+ of 10 trials, \d+ s(, about \d+ s left)?", told[0])
-    assert " left" in told[-1]
-
-
-def test_a_pipe_hears_nothing_of_that_in_a_short_race():
-    assert " trials, " not in _shown(ValleyTask(), terminal=False)[1].replace("trials in all", "")
-
-
-def test_the_time_left_of_slow_trials_is_known(monkeypatch):
-    # Trials of 80 s: what rich remembers by itself, half a minute, would hold one of them at most.
+def print_slow_race(monkeypatch, seconds):
+    """Return what a log gets of a benchmark of ten trials that take `seconds` each."""
     now = 0.0
-    display = Display(ValleyTask(), Console(file=io.StringIO()))
-    progress = display._progress
-    progress.get_time = lambda: now
-    progress.update(display._bar, total=10)
-    for _ in range(4):
-        now += 80.0
-        progress.advance(display._bar)
-    assert progress.tasks[0].time_remaining == pytest.approx(480, abs=1)
+    monkeypatch.setattr("rmsprop.race.display.time.monotonic", lambda: now)
+    console = Console(file=io.StringIO(), width=120, color_system=None, get_time=lambda: now)
+    results = run_race(ValleyTask())
+    display = Display(ValleyTask(), console)
+    display(RaceStarted(results.settings, 10, 0))
+    for trial in results.trials.values():
+        now += seconds
+        display(TrialEnded(trial))
+    return [line for line in console.file.getvalue().splitlines() if " of 10 trials, " in line]
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.1, 0), (10, 2), (40, 10)])
+def test_a_log_gets_a_line_of_progress_at_most_every_half_minute(monkeypatch, seconds, lines):
+    assert len(print_slow_race(monkeypatch, seconds)) == lines
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(40.2, "40 s"), (119, "119 s"), (125, "2 min"), (3599, "59 min"), (3900, "1 h 05 min")]
+    ("seconds", "line"),
+    [
+        (40, "  3 of 10 trials, 2 min, about 4 min left"),
+        (35.2, "  3 of 10 trials, 106 s, about 4 min left"),
+        (1300, "  3 of 10 trials, 1 h 05 min, about 2 h 31 min left"),
+    ],
 )
-def test_durations_are_written_as_people_say_them(seconds, words):
-    assert _clock(seconds) == words
+def test_the_remaining_time_is_estimated_from_all_trials_however_slow_they_are(monkeypatch, seconds, line):
+    assert print_slow_race(monkeypatch, seconds)[2] == line
 
 
-def test_the_final_table_shows_every_optimizer_within_eighty_columns():
+def test_the_final_table_shows_all_optimizers_in_80_columns():
     task = ValleyTask(poison={1: 3})
-    results = run(task, optimizers=("sgd", "momentum", "rmsprop"), seeds=3)
-    console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(final_table(task, results, rows(task, results)))
-    text = console.file.getvalue()
+    results = run_race(task, optimizers=("sgd", "momentum", "rmsprop"), seeds=3)
+    rows = make_table(task, results)
+    text = print_in_80_columns(make_final_table(task, results, rows))
     assert "…" not in text
-    for line in rows(task, results):
-        assert line.label in text
-        assert line.text(task.metric) in text
+    for row in rows:
+        assert row.label in text
+        assert row.text(task.metric) in text
     assert "1 of 3" in text
 
 
-def test_the_overview_keeps_to_one_line_a_task_in_eighty_columns():
+def test_the_overview_has_a_line_for_each_task_in_80_columns():
     task = ValleyTask()
-    task.name = "digits-speech"  # the longest name there is, and the longest optimizer
+    task.name = "digits-speech"  # the longest name, with the longest optimizer
     task.metric = dataclasses.replace(task.metric, better="higher", percent=True)
-    results = run(task, optimizers=("sgd", "rmsprop"), seeds=3)
-    table = rows(task, results)
-    console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(overview([Outcome(task=task, results=results, complete=True)]))
-    (line,) = [line for line in console.file.getvalue().splitlines() if "digits-speech" in line]
-    assert len(table) == 2
-    assert table[0].label in line
-    assert re.search(r"(tie|won|(tie|lost), 2 of 2) *$", line)
+    results = run_race(task, optimizers=("sgd", "rmsprop"), seeds=3)
+    best = max(make_table(task, results), key=lambda row: row.mean)
+    text = print_in_80_columns(
+        make_overview(
+            [
+                Outcome(task=task, results=results, complete=True),
+                Outcome(task=ValleyTask(), results=None, complete=False, absent=True),
+            ]
+        )
+    )
+    (line,) = [line for line in text.splitlines() if "digits-speech" in line]
+    assert f"{best.label}, {task.metric.text(best.mean)}" in line
+    assert re.search(r"(won|lost to 1 of 1|not significantly different) *$", line)
+    assert re.search(r"valley +- +- +skipped", text)

@@ -1,172 +1,243 @@
-"""The results folder: written whole or not at all, read with suspicion."""
+"""The results folder: files are written atomically, corrupt ones are refused, and earlier results are kept."""
 
 import errno
+import itertools
 import json
 import os
 
 import pytest
 
-from racing import ValleyTask, curves, run
 from rmsprop.errors import FileError, RMSpropError
 from rmsprop.race import Folder, Results
+from small_tasks import ValleyTask, collect_curves, run_command, run_race
 
 
 @pytest.fixture(scope="module")
 def document():
-    return run(ValleyTask()).to_json({})
+    return run_race(ValleyTask()).to_json({})
 
 
-def test_results_come_back_as_they_were_written(document):
-    results = run(ValleyTask())
+@pytest.fixture
+def disk(monkeypatch):
+    """Return a function: `disk(is_full)` lets every write ask `is_full()`, and saves after each trial."""
+
+    def replace_fsync(is_full):
+        def fsync(handle):
+            if is_full():
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("rmsprop._files.os.fsync", fsync)
+        monkeypatch.setattr("rmsprop.race.folder.SECONDS_BETWEEN_SAVES", -1.0)
+
+    return replace_fsync
+
+
+def read_files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_results_are_read_as_they_were_written(document):
+    results = run_race(ValleyTask())
     again = Results.from_json(results.to_json({}), where="memory")
     assert again.trials == results.trials
     assert again.settings == results.settings
-    assert curves(again) == curves(Results.from_json(document, where="memory"))
+    assert collect_curves(again) == collect_curves(Results.from_json(document, where="memory"))
 
 
-def test_results_of_an_earlier_version_are_read(document):
+def test_results_of_earlier_versions_are_read(document):
     old = document.replace('"optimizer": ', '"rival": ').replace('"optimizers": ', '"rivals": ')
     assert old != document
     assert Results.from_json(old, where="memory") == Results.from_json(document, where="memory")
 
 
-def _without(document, *path):
-    tree = json.loads(document)
-    node = tree
-    for step in path[:-1]:
-        node = node[step]
-    del node[path[-1]]
-    return json.dumps(tree)
-
-
-def _changed(document, value, *path):
-    tree = json.loads(document)
-    node = tree
-    for step in path[:-1]:
-        node = node[step]
-    node[path[-1]] = value
-    return json.dumps(tree)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda text: text[: len(text) // 2], "is not a race's results"),
-        (lambda text: "", "is not a race's results"),
-        (lambda text: "[1, 2]", "is not a race's results"),
-        (lambda text: "\ufffd\x00", "is not a race's results"),
-        (lambda text: _changed(text, 99, "format"), "format 99, expected 1"),
-        (lambda text: _without(text, "settings"), "'settings' is missing"),
-        (lambda text: _without(text, "settings", "grid"), "grid"),
-        (lambda text: _changed(text, "x", "trials"), "is not a race's results"),
-        (lambda text: _without(text, "trials", 0, "score"), "'score' is missing"),
-        (lambda text: _changed(text, [1.0], "trials", 0, "score"), "curves of different lengths"),
-        (lambda text: _changed(text, float("nan"), "trials", 0, "step_seconds"), "not finite"),
-        (lambda text: _changed(text, "one", "trials", 0, "seconds"), "not finite"),
-        (lambda text: _changed(text, "adamm", "trials", 0, "optimizer"), "unknown optimizer 'adamm'"),
-        (lambda text: _changed(text, "final?", "trials", 0, "phase"), "unknown phase"),
-    ],
-)
-def test_a_file_that_is_no_race_is_named_and_refused(tmp_path, document, spoil, reason):
-    file = tmp_path / "results.json"
-    file.write_text(spoil(document), encoding="utf-8")
-    with pytest.raises(FileError, match=reason) as caught:
-        Folder(tmp_path).load()
-    assert str(file) in str(caught.value)
-    assert "race without --resume" in str(caught.value)
-
-
-def test_a_folder_without_results_holds_no_race(tmp_path):
-    assert Folder(tmp_path / "new").load() is None
-
-
-def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path):
-    folder = Folder(tmp_path)
-    for content in ("one", b"two"):
-        folder.write("results.json", content)
-    assert (tmp_path / "results.json").read_text() == "two"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
-
-
-def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
-    folder = Folder(tmp_path)
-    folder.write("results.json", "old")
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("rmsprop.race.folder.os.fsync", full)
-    with pytest.raises(FileError, match="the disk is full: free some space and add --resume"):
-        folder.write("results.json", "new")
-    assert (tmp_path / "results.json").read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
-
-
-def test_ctrl_c_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    folder = Folder(tmp_path)
-    folder.write("results.json", "old")
-
-    def interrupted(handle):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("rmsprop.race.folder.os.fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        folder.write("results.json", "new")
-    assert [entry.read_text() for entry in tmp_path.iterdir()] == ["old"]
-
-
-def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RMSpropError, match="choose another --out"):
-        Folder(tmp_path / "file" / "runs")
-
-
-def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
-    def forbidden(*args, **options):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr("rmsprop.race.folder.tempfile.TemporaryFile", forbidden)
-    with pytest.raises(FileError, match="no permission to write there: choose another --out"):
-        Folder(tmp_path)
-
-
-def test_an_earlier_race_is_set_aside_and_its_report_removed(tmp_path):
-    folder = Folder(tmp_path)
-    assert folder.set_aside() is None
-    for name in ("results.json", "report.html", "curves.png"):
-        folder.write(name, name)
-    assert folder.set_aside() == tmp_path / "results.previous-1.json"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["results.previous-1.json"]
-    assert (tmp_path / "results.previous-1.json").read_text() == "results.json"
-
-
-def test_nothing_set_aside_is_ever_replaced(tmp_path):
-    folder = Folder(tmp_path)
-    for content in ("one", "two", "three"):
-        folder.write("results.json", content)
-        folder.set_aside()
-    (tmp_path / "results.previous-2.json").unlink()
-    folder.write("results.json", "four")
-    folder.set_aside()
-    kept = {entry.name: entry.read_text() for entry in tmp_path.iterdir()}
-    assert kept == {f"results.previous-{n}.json": text for n, text in ((1, "one"), (3, "three"), (4, "four"))}
-
-
-def test_a_setting_that_was_not_asked_for_is_not_written_so_that_earlier_versions_read_the_file(document):
+def test_settings_that_were_not_asked_for_are_not_written_so_that_earlier_versions_read_the_file(document):
     assert set(json.loads(document)["settings"]) == {
         "task", "optimizers", "seeds", "tuning_seeds", "epochs", "grid", "device", "short",
     }  # fmt: skip
 
 
-def test_the_environments_of_later_trials_come_back(document):
+def test_the_environments_of_later_trials_are_kept(document):
     results = Results.from_json(document, where="memory")
     assert results.later == []
-    results.ran_in(results.environment | {"torch": "0.1", "python": "2.7"})
+    trial = next(iter(results.trials.values()))
+    results.add(trial, results.environment | {"torch": "0.1", "python": "2.7"})
     again = Results.from_json(results.to_json({}), where="memory")
     assert again.environments == results.environments
     assert [environment["python"] for environment in again.environments] == [results.environment["python"], "2.7"]
 
 
-def test_a_report_can_be_read_by_others_than_its_owner(tmp_path):
-    file = Folder(tmp_path).write("report.html", "x")
-    assert os.stat(file).st_mode & 0o044 == 0o044
+DELETED = object()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("format",), 99, "format 99, expected 1"),
+        (("settings",), DELETED, "'settings' is missing"),
+        (("settings", "grid"), DELETED, "grid"),
+        (("trials",), "x", "not the results of a benchmark"),
+        (("trials", 0, "score"), DELETED, "missing .* 'score'"),
+        (("trials", 0, "score"), [1.0], "curves of different lengths"),
+        (("trials", 0, "step_seconds"), float("nan"), "a number is not finite"),
+        (("trials", 0, "seconds"), "one", "a number is not finite"),
+        (("trials", 0, "lr"), "fast", "a number is not finite"),
+        (("trials", 0, "train_seconds"), "one", "a number is not finite"),
+        (("trials", 0, "optimizer"), "adamm", "unknown optimizer 'adamm'"),
+        (("trials", 0, "phase"), "final?", "unknown phase"),
+    ],
+)
+def test_a_changed_document_raises_and_says_what_is_wrong(document, path, value, reason):
+    tree = json.loads(document)
+    node = tree
+    for step in path[:-1]:
+        node = node[step]
+    if value is DELETED:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    with pytest.raises(FileError, match=reason):
+        Results.from_json(json.dumps(tree), where="memory")
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"\xff\x00", b'{"format": 1, "set'])
+def test_a_file_that_is_not_a_benchmark_raises_and_names_the_file(tmp_path, content):
+    file = tmp_path / "results.json"
+    file.write_bytes(content)
+    with pytest.raises(FileError, match=r"not the results of a benchmark .* without --resume a new") as caught:
+        Folder(tmp_path).load()
+    assert str(file) in str(caught.value)
+
+
+def test_a_folder_without_results_holds_no_benchmark(tmp_path):
+    assert Folder(tmp_path / "new").load() is None
+
+
+def test_a_written_file_replaces_the_old_one_and_others_may_read_it(tmp_path):
+    folder = Folder(tmp_path)
+    for content in ("one", b"two"):
+        folder.write("results.json", content)
+    assert read_files(tmp_path) == {"results.json": b"two"}
+    assert os.stat(tmp_path / "results.json").st_mode & 0o044 == 0o044 & ~_get_umask()
+
+
+def _get_umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), FileError, "the disk is full: free some space and add --resume"),
+        (PermissionError(errno.EACCES, "Permission denied"), FileError, "no permission to write there: choose another"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, error, expected, message):
+    folder = Folder(tmp_path)
+    folder.write("results.json", "old")
+
+    def fail(handle):
+        raise error
+
+    monkeypatch.setattr("rmsprop._files.os.fsync", fail)
+    with pytest.raises(expected, match=message):
+        folder.write("results.json", "new")
+    assert read_files(tmp_path) == {"results.json": b"old"}
+
+
+def test_a_folder_that_cannot_be_made_raises_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RMSpropError, match="choose another --out"):
+        Folder(tmp_path / "file" / "runs")
+
+
+def test_earlier_results_are_renamed_to_a_new_name_and_their_report_is_removed(tmp_path):
+    folder = Folder(tmp_path)
+    assert folder.set_aside() is None
+    for content in ("one", "two", "three"):
+        for name in ("results.json", "report.html", "curves.png"):
+            folder.write(name, content)
+        folder.set_aside()
+    (tmp_path / "results.previous-2.json").unlink()
+    folder.write("results.json", "four")
+    assert folder.set_aside() == tmp_path / "results.previous-4.json"
+    assert read_files(tmp_path) == {
+        f"results.previous-{number}.json": content for number, content in ((1, b"one"), (3, b"three"), (4, b"four"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("absent", {}),
+        ("corrupt", {}),
+        ("broken", {}),
+        ("valley", {"device": "cuda"}),
+        ("valley", {"threads": 2}),
+        ("valley", {"seeds": 1001}),
+        ("device", {"device": ""}),
+        ("device", {"device": "cuda", "resume": True}),
+    ],
+)
+def test_a_benchmark_that_cannot_start_leaves_the_folder_unchanged(tmp_path, command_tasks, name, options):
+    run_command("device", tmp_path)
+    before = read_files(tmp_path)
+    assert "report.html" in before
+    with pytest.raises((RMSpropError, OSError)):
+        run_command(name, tmp_path, **options)
+    assert read_files(tmp_path) == before
+
+
+def test_an_interruption_before_the_first_trial_leaves_the_folder_unchanged(tmp_path, command_tasks, monkeypatch):
+    run_command("valley", tmp_path)
+    before = read_files(tmp_path)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rmsprop.race.run.train", interrupt)
+    outcome, text = run_command("valley", tmp_path)
+    assert (outcome.complete, outcome.interrupted) == (False, True)
+    assert f"Interrupted before a trial was finished: {tmp_path} is unchanged." in text
+    assert read_files(tmp_path) == before
+
+
+def test_a_new_benchmark_renames_the_earlier_results_and_says_so(tmp_path, command_tasks):
+    for _ in range(3):
+        _, text = run_command("valley", tmp_path)
+    assert f"The earlier results are kept as {tmp_path / 'results.previous-2.json'}." in text
+    assert sorted(read_files(tmp_path)) == [
+        "curves.png", "report.html", "results.json", "results.previous-1.json", "results.previous-2.json",
+    ]  # fmt: skip
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, command_tasks, disk):
+    writes = itertools.count()
+    disk(lambda: next(writes) in (1, 2))
+    outcome, text = run_command("valley", tmp_path)
+    assert outcome.complete
+    assert text.count("Not saved, training continues: ") == 1
+    assert Folder(tmp_path).load().trials == outcome.results.trials
+    assert {"report.html", "curves.png"} <= set(read_files(tmp_path))
+
+
+def test_a_disk_that_stays_full_keeps_what_was_saved_and_the_benchmark_can_be_resumed(tmp_path, command_tasks, disk):
+    writes = itertools.count()
+    disk(lambda: next(writes) >= 3)
+    with pytest.raises(FileError, match=r"the disk is full.*Not written: 2 of 5 finished trials, and the report"):
+        run_command("valley", tmp_path)
+    assert len(Folder(tmp_path).load().trials) == 3
+    disk(lambda: False)
+    outcome, text = run_command("valley", tmp_path, resume=True)
+    assert outcome.complete
+    assert "Resuming: 3 of 5 trials were done before." in text
+
+
+def test_a_disk_that_is_too_full_for_the_report_keeps_all_trials(tmp_path, command_tasks, disk):
+    writes = itertools.count()
+    disk(lambda: next(writes) >= 6)
+    with pytest.raises(FileError, match=r"All trials are in .*results\.json; the report is incomplete"):
+        run_command("valley", tmp_path)
+    assert len(Folder(tmp_path).load().trials) == 5

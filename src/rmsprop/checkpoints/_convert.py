@@ -1,90 +1,39 @@
-"""Read, write, convert: the layouts as one table, and what every writer has in common."""
+"""Read, write and convert checkpoints of any layout."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rmsprop._files import check_regular, replacing
-from rmsprop.checkpoints import _names, keras, native, optax, paddle, pytorch, tensorflow
-from rmsprop.checkpoints._archive import raise_file_errors, short
-from rmsprop.checkpoints._child import ROOM, read_in_child
-from rmsprop.checkpoints._fit import Target, fit
-from rmsprop.checkpoints._recognise import recognised
-from rmsprop.checkpoints._remarks import remarks
-from rmsprop.checkpoints._replacing import replacing_files, replacing_folder
-from rmsprop.checkpoints._snapshot import Snapshot, checked
+from rmsprop._files import check_regular, write_atomically, write_files_atomically, write_folder_atomically
+from rmsprop.checkpoints import keras, optax, pytorch, tensorflow
+from rmsprop.checkpoints._bounds import raise_file_errors, shorten
+from rmsprop.checkpoints._child import read_in_child
+from rmsprop.checkpoints._fit import fit, list_notes
+from rmsprop.checkpoints._layouts import FORMATS, find_layout, find_reader
+from rmsprop.checkpoints._names import parse_names
+from rmsprop.checkpoints._shared import Options
+from rmsprop.checkpoints._snapshot import Snapshot, check_snapshot
 from rmsprop.errors import FileError, InputError, RMSpropError, StateError
 from rmsprop.rule import BufferMode
 
-__all__ = ["FORMATS", "Report", "convert", "read", "write"]
-
-_TARGETS = (
-    Target(format="torch", buffer="unit", positional=True, dense=False, complex=True),
-    Target(format="timm", buffer="lr", positional=True, dense=False, complex=True, init=1.0),
-    Target(format="sb3", buffer="unit", positional=True, dense=False, complex=True, init=1.0),
-    Target(format="bitsandbytes", buffer="none", positional=True, dense=False, centered=False),
-    Target(format="keras3", buffer="lr", positional=True),
-    Target(format="tf-keras", buffer="lr", positional=True),
-    Target(format="tf-keras-legacy", buffer="lr"),
-    Target(format="tensorflow1", buffer="lr", always_buffer=True, init=1.0),
-    Target(format="optax", buffer="lr"),
-    Target(format="paddle", buffer="lr", always_buffer=True),
-    Target(format="rmsprop", buffer="none"),
-)
-_BY_NAME = {target.format: target for target in _TARGETS}
-FORMATS = tuple(_BY_NAME)
-"""The layouts, by the names of `rmsprop.dialects`; "rmsprop" is this library's own file."""
-
-_ALONE = ("torch", "sb3", "tensorflow1", "optax", "paddle")
-"""What can be written without a checkpoint of the target to copy."""
-_FAMILY = {
-    **dict.fromkeys(pytorch.FAMILY, "torch"),
-    **dict.fromkeys(("tensorflow1", "tensorflow"), "tensorflow"),
-    **dict.fromkeys(("tf-keras", "tf-keras-legacy"), "keras3"),
-}
-
-
-class Family(NamedTuple):
-    """Layouts with one reader and writer, the library that these load, and the bytes of data that it needs."""
-
-    read: Callable[..., Snapshot]
-    write: Callable[..., None]
-    library: str = ""
-    room: int = ROOM
-
-
-_STACKS = 2**25 * (os.cpu_count() or 1)
-"""Bytes for the stacks of threads, some for each core."""
-FAMILIES = {
-    "torch": Family(pytorch.read, pytorch.write, "torch", 2**31),
-    "keras3": Family(keras.read, keras.write, "h5py"),
-    "tensorflow": Family(tensorflow.read, tensorflow.write, "tensorflow", 2**31 + _STACKS),
-    "optax": Family(optax.read, optax.write, "orbax.checkpoint", 2**32 + _STACKS),
-    "paddle": Family(paddle.read, paddle.write),
-    "rmsprop": Family(native.read, native.write),
-}
-
-
-def _select_options(function: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the options that a function has."""
-    return {name: value for name, value in told.items() if name in inspect.signature(function).parameters}
+__all__ = ["Report", "convert", "read", "write"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a conversion found and did.
+    """The result of a conversion.
 
     Attributes:
         source: What was read.
-        written: What was written: under the target's names, with its conventions.
-        path: Where.
-        notes: What a user should know, as sentences.
+        written: What was written, with the target's names and conventions.
+        path: The file, folder or prefix.
+        notes: Sentences for the user about what differs.
     """
 
     source: Snapshot
@@ -106,19 +55,19 @@ def read(
 
     Args:
         path: A file, an Orbax folder, or the prefix of a TensorFlow checkpoint. Read; nothing in it is executed.
-        format: One of `FORMATS`. Default: what the file's bytes say.
-        slots: What the arrays of a file without names are; a refusal asks for it where it is needed.
-        schedule: Whether the learning rate of a `.weights.h5` is a schedule; asked for likewise.
+        format: One of `FORMATS`. Default: recognized by the file's bytes.
+        slots: What the arrays of a file without names are; an error asks for it if it is needed.
+        schedule: Whether the learning rate of a `.weights.h5` is a schedule; an error asks for it if it is needed.
         at: Which optimizer, in a checkpoint with several: "optimizer_g".
-        finite: Refuse NaN and infinity, with which no run goes on; False reads them, to look at.
+        finite: Whether NaN and infinity raise, because no run can continue from them; False reads them.
 
     Returns:
-        The statistics in this library's words.
+        The optimizer's statistics.
 
     Raises:
-        FileError: Nothing there, truncated, corrupt, or of no known layout.
-        StateError: The state of another optimizer, with NaN, or that cannot be RMSprop's.
-        InputError: An unknown format, or a file that leaves open what an option says.
+        FileError: A file that is missing, truncated, corrupt or of no known layout.
+        StateError: The state of another optimizer, NaN, or statistics that RMSprop cannot have.
+        InputError: An unknown format, or a file that needs one of the options.
         MissingDependency: The package that reads this layout is not installed.
 
     Example:
@@ -132,44 +81,30 @@ def read(
         >>> snapshot.format, snapshot.step, snapshot.parameters[0].name
         ('rmsprop', 1, 'w')
     """
-    path = Path(path)
-    _known(format)
+    return _read(Path(path), format, Options(None if slots is None else tuple(slots), schedule, at), finite=finite)
+
+
+def _read(path: Path, format: str | None, options: Options, *, finite: bool = True) -> Snapshot:
+    layout = None if format is None else find_layout(format)
     with raise_file_errors(path, f"{format} checkpoint" if format else "checkpoint"):
-        snapshot = _read(path, format, {"slots": slots, "schedule": schedule, "at": at})
-        if format is not None and snapshot.format != format:
-            if {snapshot.format, format} != {"torch", "sb3"}:  # which an old torch shares
+        reader = find_reader(path, format)
+        if reader is tensorflow:
+            files = tensorflow.get_files(tensorflow.get_prefix(path))
+        elif path.is_dir():
+            files = [Path(folder, file) for folder, _, names in os.walk(path) for file in names]
+        else:
+            files = [path]
+        size = sum(map(check_regular, files))
+        # A package that the program has loaded reads here: the program trusts its files. HDF5 may never end on others.
+        if reader is keras or (reader.LIBRARY and reader.LIBRARY not in sys.modules):
+            snapshot = read_in_child(reader, path, options, size=size)
+        else:
+            snapshot = reader.read(path, options)
+        if layout is not None and snapshot.format != layout.format:
+            if {snapshot.format, layout.format} != {"torch", "sb3"}:  # which an old torch shares
                 raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
-            snapshot = dataclasses.replace(snapshot, format=format, init=_BY_NAME[format].init)
-        return checked(snapshot, str(path), finite=finite)
-
-
-def _known(format: str | None) -> None:
-    if format is not None and format not in FORMATS:
-        raise InputError(f"format: {format!r}, expected one of {', '.join(FORMATS)}")
-
-
-def _read(path: Path, format: str | None, told: Mapping[str, Any]) -> Snapshot:
-    name = recognised(path) if format is None else _family(path, format)
-    family = FAMILIES[name]
-    if name == "tensorflow":
-        files = tensorflow.files_of(tensorflow.prefix_of(path))
-    elif path.is_dir():
-        files = [Path(folder, file) for folder, _, inside in os.walk(path) for file in inside]
-    else:
-        files = [path]
-    size = sum(map(check_regular, files))
-    told = _select_options(family.read, told)
-    # What a program has loaded it trusts with its own files; HDF5 spins on some that are corrupt.
-    if name == "keras3" or (family.library and family.library not in sys.modules):
-        return read_in_child(name, path, told, size=size, room=family.room)
-    return family.read(path, **told)
-
-
-def _family(path: Path, format: str) -> str:
-    """Return who reads `format`; tf_keras writes TensorFlow checkpoints and HDF5 files."""
-    if format.startswith("tf-keras") and not path.is_file():
-        return "tensorflow"
-    return _FAMILY.get(format, format)
+            snapshot = dataclasses.replace(snapshot, format=layout.format, init=layout.init)
+        return check_snapshot(snapshot, str(path), finite=finite)
 
 
 def write(
@@ -187,65 +122,61 @@ def write(
 
     Args:
         snapshot: The state. Read.
-        path: What to write, whole or not at all.
+        path: What to write, atomically.
         format: One of `FORMATS`.
-        like: A checkpoint of the run that is to go on: it is copied, with the optimizer's state replaced. Read.
-        force: Replace what stands at `path`.
+        like: A checkpoint of the run that is to go on; `path` becomes a copy with the optimizer's state replaced. Read.
+        force: Whether to replace an existing `path`.
         slots: Of `like`, as in `read`.
-        schedule: Of `like`, as in `read`; for optax without `like`: keep a count for a schedule.
+        schedule: Of `like`, as in `read`; for optax without `like`: whether to write a count for a schedule.
         at: Of `like`, as in `read`.
 
     Raises:
-        InputError: Something stands at `path` and `force` is not set; an unknown format; `like` is needed.
+        InputError: `path` exists and `force` is not set; an unknown format; `like` is needed.
         StateError: The parameters are not those of `like`, in its order.
-        OSError: The disk is full or the folder cannot be written; what stood at `path` is unchanged.
+        OSError: The disk is full or the folder is not writable; an existing `path` is unchanged.
     """
-    _known(format)
-    told = {"slots": slots, "schedule": schedule, "at": at}
+    find_layout(format)
+    options = Options(None if slots is None else tuple(slots), schedule, at)
     if like is not None:
-        model = _model(like, format, told)
+        model = _read_like(like, format, options)
         if [p.name for p in snapshot.parameters] != [p.name for p in model.parameters]:
-            raise StateError(f"snapshot: its parameters are not those of {like}, in this order: convert does that")
-    _write(snapshot, Path(path), format, like, force, told)
+            raise StateError(f"snapshot: its parameters are not those of {like}, in this order; use convert")
+    _write(snapshot, Path(path), format, None if like is None else Path(like), options, force=force)
 
 
-def _write(
-    snapshot: Snapshot, path: Path, format: str, like: str | Path | None, force: bool, told: Mapping[str, Any]
-) -> None:
-    model = None if like is None else Path(like)
-    if model is None and format not in _ALONE:
+def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, options: Options, *, force: bool) -> None:
+    layout = find_layout(format)
+    if like is None and not layout.alone:
         raise InputError(
-            f"like: {format} keeps the optimizer's state beside things that only it can make: give --like a checkpoint "
-            "of the run that is to go on, saved there before its first step or after"
+            f"like: {format} stores the optimizer's state beside things that only the framework can make: give --like "
+            "a checkpoint of the run that is to go on"
         )
-    checked(snapshot, "what is to be written")
-    tf_files = tensorflow.files_of(tensorflow.prefix_of(path))
-    as_tf = format == "tensorflow1" or (format.startswith("tf-keras") and model is not None and not model.is_file())
+    check_snapshot(snapshot, "what is to be written")
+    writer = layout.reader if like is None else find_reader(like, format)
+    prefix = tensorflow.get_prefix(path)
     if not force:
-        for file in tf_files if as_tf else [path]:
+        for file in tensorflow.get_files(prefix) if writer is tensorflow else [path]:
             if os.path.lexists(file):
                 raise InputError(f"{file}: exists; nothing was written (--force replaces it)")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
-    folder = format == "optax" and not (model.is_file() if model is not None else path.suffix == ".msgpack")
-    if folder and path.is_dir() and any(path.iterdir()) and not optax.is_orbax_alone(path):
-        raise InputError(f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace those")
-    write = tensorflow.write if as_tf else FAMILIES[_FAMILY.get(format, format)].write
-    told = {**told, "format": format, "like": model, "msgpack": not folder}
+    output: contextlib.AbstractContextManager[Path]
+    if writer is tensorflow:
+        output = write_files_atomically(prefix, tensorflow.SUFFIXES)
+    elif writer is optax and (like.is_dir() if like is not None else path.suffix != ".msgpack"):
+        if path.is_dir() and any(path.iterdir()) and not optax.is_orbax_alone(path):
+            raise InputError(f"{path}: a folder that holds more than an Orbax checkpoint; --force does not replace it")
+        output = write_folder_atomically(path)
+    else:
+        output = write_atomically(path)
     try:
-        with (
-            replacing_files(tensorflow.prefix_of(path), tensorflow.SUFFIXES)
-            if as_tf
-            else replacing_folder(path)
-            if folder
-            else replacing(path)
-        ) as temporary:
-            write(temporary, snapshot, **_select_options(write, told))
+        with output as temporary:
+            writer.write(temporary, snapshot, format, like, options)
     except RMSpropError:
         raise
-    except Exception as error:  # each library has its own for a full disk
-        reason = getattr(error, "strerror", None) or short(error)
-        raise OSError(f"{path}: could not be written ({reason}); what stood there is unchanged") from error
+    except Exception as error:  # each package has its own error for a full disk
+        reason = getattr(error, "strerror", None) or shorten(error)
+        raise OSError(f"{path}: could not be written ({reason}); what was there before is unchanged") from error
 
 
 def convert(
@@ -266,22 +197,22 @@ def convert(
     like_slots: Sequence[str] | None = None,
     like_at: str | None = None,
 ) -> Report:
-    """Move an optimizer's state from one framework's checkpoint into another's. Weights are not moved.
+    """Convert an optimizer's state from one framework's checkpoint to another's. Weights are not converted.
 
     Args:
         source: The checkpoint to convert. Read.
-        target: What to write, whole or not at all.
+        target: What to write, atomically.
         to: One of `FORMATS`. Default: the layout of `like`.
-        from_: The layout of `source`. Default: what its bytes say.
-        like: A checkpoint of the run that is to go on, from before its first step or after; `target` is a copy with the
-            optimizer's state replaced. It decides names, order, shapes, centering and momentum. Read.
+        from_: The layout of `source`. Default: recognized by its bytes.
+        like: A checkpoint of the run that is to go on, from before its first step or after; `target` becomes a copy
+            with the optimizer's state replaced. It decides names, order, shapes, centering and momentum. Read.
         names: Which parameter is which: a dict (or a JSON file of one) from the source's name to the target's name or
-            position, to None (left out), or to {"to": name, "transpose": True}; or a list of the source's names in
-            the target's order. Nothing is transposed without being told.
-        lr: The learning rate of the last steps, where the momentum buffer changes its kind.
-        step: Steps done, where the source does not say.
-        buffer: The kind of the target's momentum buffer, without `like`; "none" leaves it out.
-        force: Replace what stands at `target`.
+            position, to None (left out), or to {"to": name, "transpose": True or the axes}; or a list of the source's
+            names in the target's order. Nothing is transposed unless the map says so.
+        lr: The learning rate of the last steps, needed if the momentum buffer has lr inside in only one of the layouts.
+        step: Steps done, if the source does not say.
+        buffer: What the target's momentum buffer sums, without `like`; "none" leaves it out.
+        force: Whether to replace an existing `target`.
         slots: Of the source, as in `read`.
         schedule: Of the source, as in `read`; for optax without `like` of the target.
         at: Of the source, as in `read`.
@@ -289,13 +220,13 @@ def convert(
         like_at: Of `like`, as in `read`.
 
     Returns:
-        What was found, what was written, and what to know about it.
+        What was read, what was written, and what the user should know about it.
 
     Raises:
         FileError: A file that is missing, truncated, corrupt or of no known layout.
         StateError: What cannot be converted, by name. Nothing was written.
         InputError: An option that is missing or does not fit. Nothing was written.
-        OSError: The disk is full or the folder cannot be written; what stood at `target` is unchanged.
+        OSError: The disk is full or the folder is not writable; an existing `target` is unchanged.
 
     Example:
         >>> import pathlib, tempfile, torch
@@ -310,32 +241,31 @@ def convert(
         >>> checkpoints.read(folder / "run.msgpack").parameters[0].mean_sq
         array([0.01, 0.01], dtype=float32)
     """
-    _known(to)
+    if to is not None:
+        find_layout(to)
     found = read(source, from_, slots=slots, schedule=schedule, at=at)
-    told: dict[str, Any] = {"slots": like_slots, "schedule": None, "at": like_at}
+    options = Options(None if like_slots is None else tuple(like_slots), None, like_at)
     model = None
     if like is not None:
-        model = _model(like, to, told)
-        if to is None:
-            to = model.format
-        elif model.format != to and {model.format, to} != {"torch", "sb3"}:
+        model = _read_like(like, to, options)
+        to = model.format if to is None else to
+        if model.format != to and {model.format, to} != {"torch", "sb3"}:
             raise InputError(f"like: {like} is in the layout of {model.format}, not of {to}")
     elif to is None:
         raise InputError(f"to: which layout? One of {', '.join(FORMATS)}; or --like a checkpoint of the target")
     elif to == "optax":
-        told["schedule"] = schedule
-    entries = _names.names_of(names)
-    plan = _BY_NAME[to]
-    if model is None and to not in _ALONE:
-        _write(found, Path(target), to, None, force, told)  # refuses, and says why
-    fitted = fit(found, plan, like=model, names=entries, lr=lr, step=step, buffer=buffer)
-    notes = [*fitted.notes, *remarks(found, fitted, to, model)]
-    _write(fitted, Path(target), to, like, force, told)
-    return Report(source=found, written=fitted, path=Path(target), notes=tuple(dict.fromkeys(notes)))
+        options = options._replace(schedule=schedule)
+    layout, path, entries = find_layout(to), Path(target), parse_names(names)
+    if model is None and not layout.alone:
+        _write(found, path, to, None, options, force=force)  # raises, and says why
+    fitted = fit(found, layout, like=model, names=entries, lr=lr, step=step, buffer=buffer)
+    notes = [*fitted.notes, *list_notes(found, fitted, to, model)]
+    _write(fitted, path, to, None if like is None else Path(like), options, force=force)
+    return Report(source=found, written=fitted, path=path, notes=tuple(dict.fromkeys(notes)))
 
 
-def _model(like: str | Path, to: str | None, told: Mapping[str, Any]) -> Snapshot:
+def _read_like(like: str | Path, to: str | None, options: Options) -> Snapshot:
     try:
-        return read(like, None if to in pytorch.FAMILY else to, **told)
+        return _read(Path(like), None if to in pytorch.FAMILY else to, options)
     except StateError as error:
         raise type(error)(f"like: {error}") from error

@@ -1,7 +1,7 @@
-"""Pickles of arrays, read without running them: the opcodes of plain data, and stand-ins for NumPy's functions.
+"""Pickles of arrays, read without running code: only the opcodes of plain data, and stand-ins for NumPy's functions.
 
-NumPy's dtype and ndarray take any state that a pickle gives them, pointers included. Here an array is built from its
-bytes alone, after its dtype, shape and length have been compared.
+NumPy's dtype and ndarray accept any state from a pickle, including pointers. Here an array is built from its bytes
+alone, after its dtype, shape and length have been compared.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rmsprop.checkpoints._archive import ENTRIES, parse_dtype
+from rmsprop.checkpoints._bounds import ENTRIES, parse_dtype
 
-__all__ = ["check_pickles", "loads"]
+__all__ = ["check_pickles", "is_pickle", "load_pickle"]
 
 _OPCODES = (
     *("PROTO", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE", "MEMOIZE", "BINPUT"),
@@ -28,7 +28,7 @@ _OPCODES = (
 
 
 class _Dict(dict):
-    """A dict whose keys are text or numbers, whose hash takes no time."""
+    """A dict with keys of text or integers; the hash of a nested tuple can take forever."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, (str, int)):
@@ -37,12 +37,12 @@ class _Dict(dict):
 
 
 class _Dtype:
-    """What stands for numpy.dtype: a name, and the byte order alone of the state that follows."""
+    """Stands for numpy.dtype: a name, and of the state that follows the byte order alone."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = True) -> None:
         self.dtype = parse_dtype(name)
 
-    def set(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         _, order, *rest = state
         if order not in ("<", ">", "|", "=") or any(item is not None for item in rest[:3]):
             raise pickle.UnpicklingError("a dtype with fields, or of another kind than numbers")
@@ -50,54 +50,54 @@ class _Dtype:
 
 
 class _Array:
-    """What stands for numpy.ndarray."""
+    """Stands for numpy.ndarray."""
 
     array: Any = None
 
-    def set(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
-        self.array = _array(dtype, shape, data, order="F" if fortran else "C")
+        self.array = _make_array(dtype, shape, data, order="F" if fortran else "C")
 
 
-def _array(dtype: _Dtype, shape: tuple[int, ...], data: bytes, order: Any = "C") -> Any:
+def _make_array(dtype: _Dtype, shape: tuple[int, ...], data: bytes, order: Any = "C") -> Any:
     if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.dtype.itemsize != len(data):
         raise pickle.UnpicklingError(f"{len(data)} bytes for an array of shape {str(shape)[:80]}, {dtype.dtype}")
     array = np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
     return array.astype(dtype.dtype.newbyteorder("="), order="C")
 
 
-def _encode(text: str, coding: str) -> bytes:  # how protocol 2 writes bytes
+def _encode(text: str, coding: str) -> bytes:  # protocol 2 writes bytes as a call of this
     if coding != "latin1":
         raise pickle.UnpicklingError(f"the codec {coding[:40]!r}")
     return text.encode(coding)
 
 
-def _ordered(items: Any = ()) -> _Dict:
-    made = _Dict()
+def _make_dict(items: Any = ()) -> _Dict:
+    new = _Dict()
     for key, value in items:
-        made[key] = value
-    return made
+        new[key] = value
+    return new
 
 
 _GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    ("collections", "OrderedDict"): _ordered,
+    ("collections", "OrderedDict"): _make_dict,
     ("_codecs", "encode"): _encode,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
     **{
-        (f"numpy.{core}.multiarray", "scalar"): lambda dtype, data: _array(dtype, (), data)[()]
+        (f"numpy.{core}.multiarray", "scalar"): lambda dtype, data: _make_array(dtype, (), data)[()]
         for core in ("core", "_core")
     },
 }
 
 
-_Python: Any = pickle._Unpickler  # that of C makes room for any memo that a file names
+_Python: Any = pickle._Unpickler  # the one in C allocates a memo of any length that a file names
 
 
 class _Unpickler(_Python):
-    """Python's own unpickler, with the opcodes of plain data."""
+    """Python's unpickler, restricted to the opcodes of plain data."""
 
     dispatch: ClassVar[dict[int, Any]] = {
         getattr(pickle, name)[0]: _Python.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
@@ -112,7 +112,7 @@ class _Unpickler(_Python):
         state = self.stack.pop()
         if not isinstance(self.stack[-1], (_Array, _Dtype)):
             raise pickle.UnpicklingError(f"a state for a {type(self.stack[-1]).__name__}")
-        self.stack[-1].set(state)
+        self.stack[-1].set_state(state)
 
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Dict())
@@ -120,7 +120,7 @@ class _Unpickler(_Python):
 
 
 class _Counted(io.BytesIO):
-    """Bytes of which so many pieces can be read: at least one for each object."""
+    """Bytes with a limit on the number of reads, of which each object takes at least one."""
 
     left = 2 * ENTRIES
 
@@ -131,12 +131,13 @@ class _Counted(io.BytesIO):
         return super().read(size)
 
 
-def check_pickles(data: bytes, count: int = 1) -> None:
-    """Refuse pickles whose objects are more than a checkpoint's, or ask for memory that is not in the file.
+def is_pickle(head: bytes) -> bool:
+    """Tell whether a file that starts with these bytes is a pickle of protocol 2 to 5."""
+    return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")
 
-    Raises:
-        pickle.UnpicklingError: By what there is too much of.
-    """
+
+def check_pickles(data: bytes, count: int = 1) -> None:
+    """Raise `pickle.UnpicklingError` for more than `ENTRIES` objects, or for memory that is not in the file."""
     stream = _Counted(data)
     for _ in range(count):
         if stream.tell() == len(data):
@@ -146,33 +147,30 @@ def check_pickles(data: bytes, count: int = 1) -> None:
                 raise pickle.UnpicklingError("it asks for a bytearray")
 
 
-def loads(data: bytes) -> Any:
-    """Return the dicts, lists, numbers, texts and arrays in a pickle.
-
-    Raises:
-        pickle.UnpicklingError: It holds something else.
+def load_pickle(data: bytes) -> Any:
+    """Return the dicts, lists, numbers, texts and arrays in a pickle; raise `pickle.UnpicklingError` for anything else.
 
     Example:
         >>> import pickle, numpy as np
-        >>> print(loads(pickle.dumps({"w": np.ones(2, "f4")}))["w"])
+        >>> print(load_pickle(pickle.dumps({"w": np.ones(2, "f4")}))["w"])
         [1. 1.]
     """
-    return _plain(_Unpickler(_Counted(data)).load(), {})
+    return _convert(_Unpickler(_Counted(data)).load(), {})
 
 
-def _plain(node: Any, made: dict[int, Any]) -> Any:
-    """Return a tree with arrays for what stood for them; what appears twice is made once."""
-    if id(node) in made:
-        return made[id(node)]
+def _convert(node: Any, done: dict[int, Any]) -> Any:
+    """Return the tree with arrays in place of their stand-ins; a node that appears twice is converted once."""
+    if id(node) in done:
+        return done[id(node)]
     new: Any
     if isinstance(node, _Dict):
-        new = made[id(node)] = {}
-        new.update({key: _plain(child, made) for key, child in node.items()})
+        new = done[id(node)] = {}
+        new.update({key: _convert(child, done) for key, child in node.items()})
     elif isinstance(node, list):
-        new = made[id(node)] = []
-        new += [_plain(child, made) for child in node]
+        new = done[id(node)] = []
+        new += [_convert(child, done) for child in node]
     elif isinstance(node, tuple):
-        new = made[id(node)] = tuple(_plain(child, made) for child in node)
+        new = done[id(node)] = tuple(_convert(child, done) for child in node)
     elif isinstance(node, _Array) and node.array is not None:
         new = node.array
     elif node is None or isinstance(node, (str, int, float, bytes, np.generic)):

@@ -1,11 +1,11 @@
-"""What every layout is read into and written from: the statistics of a run, in this library's words.
+"""What every layout is read into and written from: the statistics of a run.
 
-Conventions, whatever the host's are:
+Conventions, whatever the framework's are:
 
 * mean_sq and mean_grad are the raw moving averages, not divided by 1 - rho^t;
-* momentum_buf has the sign of a step down, p <- p - ...; `Snapshot.buffer` says whether lr is inside ("lr") or applied
+* momentum_buf is subtracted from the parameters; `Snapshot.buffer` says whether lr is inside ("lr") or applied
   afterwards ("unit");
-* arrays are NumPy's, in C order, float32 or float64 (complex where torch's are); 16-bit and 8-bit ones are widened.
+* arrays are NumPy's, in C order, float32 or float64 (complex where torch's are). 16-bit and 8-bit arrays are widened.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from numpy.typing import NDArray
 from rmsprop.errors import StateError
 from rmsprop.rule import BufferMode, EpsMode, Rule
 
-__all__ = ["STATISTICS", "Group", "Parameter", "Snapshot", "checked", "kept", "raw"]
+__all__ = ["STATISTICS", "Array", "Group", "Parameter", "Snapshot"]
+__all__ += ["check_snapshot", "convert_to_rule", "remove_correction"]
 
 Array = NDArray[Any]
 STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
 
 _WIDE = (np.float32, np.float64, np.complex64, np.complex128)
 _JENSEN = 1.1
-"""Room for states kept in 8 or 16 bits in mean_grad^2 <= mean_sq, which holds for two averages of one gradient."""
+"""mean_grad^2 <= mean_sq holds for averages of the same gradient; the factor allows for rounding to 8 or 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """The statistics of one parameter; None where there are none.
+    """The statistics of one parameter; None for those that the checkpoint does not have.
 
     Attributes:
         name: The parameter's name, or its position as text where the layout has no names.
         mean_sq: Moving average of grad**2, in units of grad**2. None: no step has touched the parameter yet.
         mean_grad: Moving average of grad.
-        grad_var: mean_sq - mean_grad**2, where the source kept it apart.
+        grad_var: mean_sq - mean_grad**2, if the checkpoint stores it.
         momentum_buf: Momentum buffer.
-        step: Steps done, or None where the layout does not say.
-        shape: Shape of each of these, or None where nothing tells.
-        dtype: "float32", "float64", "complex64" or "complex128"; None where nothing tells.
+        step: Steps done; None if the layout does not say.
+        shape: Shape of each statistic; None if unknown.
+        dtype: "float32", "float64", "complex64" or "complex128"; None if unknown.
     """
 
     name: str
@@ -55,22 +56,23 @@ class Parameter:
     dtype: str | None = None
 
     @classmethod
-    def of(cls, name: str, arrays: Mapping[str, Any], step: int | None) -> Parameter:
-        """Return a parameter with these statistics, widened, and the shape and dtype of its mean_sq."""
-        if "mean_sq" not in arrays:  # centered, with the variance alone
-            arrays = {**arrays, "mean_sq": arrays["grad_var"] + arrays["mean_grad"] ** 2}
+    def from_arrays(cls, name: str, arrays: Mapping[str, Any], step: int | None) -> Parameter:
+        """Return a parameter with these statistics, widened, with the shape and dtype of its mean_sq."""
         wide = {statistic: np.array(array, order="C") for statistic, array in arrays.items()}
         wide = {k: x if x.dtype in _WIDE else x.astype(np.float32) for k, x in wide.items()}
+        if "mean_sq" not in wide:  # a centered rule of this library stores the variance alone
+            wide["mean_sq"] = wide["grad_var"] + wide["mean_grad"] ** 2
         return cls(name=name, **wide, step=step, shape=wide["mean_sq"].shape, dtype=wide["mean_sq"].dtype.name)
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """The statistics that are there."""
-        every = ((name, getattr(self, name)) for name in STATISTICS)
-        return {name: array for name, array in every if array is not None}
+        """The statistics that the checkpoint has."""
+        pairs = ((name, getattr(self, name)) for name in STATISTICS)
+        return {name: array for name, array in pairs if array is not None}
 
+    @property
     def variance(self) -> Array | None:
-        """Return grad_var, or mean_sq - mean_grad**2 raised to at least 0; None without mean_grad."""
+        """grad_var, or mean_sq - mean_grad**2 and at least 0; None without mean_grad."""
         if self.grad_var is not None or self.mean_grad is None or self.mean_sq is None:
             return self.grad_var
         if np.iscomplexobj(self.mean_sq):  # the averages of re**2 and im**2
@@ -81,13 +83,13 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """Parameters that share their numbers.
+    """Parameters that share their hyperparameters.
 
     Attributes:
-        size: How many, in the order of `Snapshot.parameters`.
-        numbers: What the file says, in this library's words: lr, rho, eps, momentum, weight_decay; initial_lr where a
-            scheduler left it.
-        rule: The whole rule, where the file holds it: this library's own do.
+        size: Number of parameters, in the order of `Snapshot.parameters`.
+        numbers: The hyperparameters in the file, by this library's names: lr, rho, eps, momentum, weight_decay, and
+            initial_lr if a scheduler stored it.
+        rule: The complete rule, which only this library's own files hold.
     """
 
     size: int
@@ -97,20 +99,20 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """An optimizer's state, free of its host's layout.
+    """An optimizer's state, independent of the framework's layout.
 
     Attributes:
         format: The layout it was read from.
         parameters: One entry for each parameter, in the file's order.
-        centered: Whether the run keeps mean_grad; None where the layout keeps it either way.
-        buffer: "none"; "unit" accumulates grad / denominator, "lr" that times lr.
+        centered: Whether the run keeps mean_grad; None if the layout has it in any case.
+        buffer: What the momentum buffer sums: "none", "unit" (grad / denominator) or "lr" (the same times lr).
         ordered: Whether the order of `parameters` is the model's.
-        named: Whether the names are the model's, not positions.
-        init: mean_sq of a parameter that no step has touched, in units of grad**2.
+        named: Whether the parameters have names, not positions.
+        init: mean_sq before the first step, in units of grad**2.
         bias_correction: Whether the run divides by 1 - rho**t.
-        eps_mode: Where eps stands, if not where the host has it.
+        eps_mode: Where eps is added; None for the framework's usual place.
         groups: Parameter groups.
-        notes: What the reader saw and a user should know, as sentences.
+        notes: Sentences for the user about what was read.
 
     Example:
         >>> import numpy as np
@@ -135,7 +137,7 @@ class Snapshot:
 
     @property
     def step(self) -> int | None:
-        """The most steps that a parameter has done; None where the layout does not say."""
+        """The largest step of a parameter; None if the layout does not say."""
         return max((p.step for p in self.parameters if p.step is not None), default=None)
 
     @property
@@ -149,60 +151,41 @@ class Snapshot:
         return sum(p.mean_sq.size for p in self.parameters if p.mean_sq is not None)
 
 
-def raw(parameter: Parameter, rho: float) -> Parameter:
-    """Return statistics that were divided by 1 - rho^t as the raw averages.
-
-    Raises:
-        StateError: The step is not known.
-    """
+def remove_correction(parameter: Parameter, rho: float) -> Parameter:
+    """Return the raw averages of a parameter whose averages were divided by 1 - rho^t."""
     if parameter.mean_sq is None:
         return parameter
     if parameter.step is None:
         raise StateError(f"parameter {parameter.name!r}: bias correction needs the step, and the file has none")
-    weight = 1.0 - rho**parameter.step if parameter.step else 1.0
-    return dataclasses.replace(parameter, **_averages(parameter, weight))
+    return _scale(parameter, 1.0 - rho**parameter.step if parameter.step else 1.0)
 
 
-def kept(parameter: Parameter, rule: Rule) -> dict[str, Array]:
-    """Return the statistics as this library keeps them: the variance where centered, corrected where it corrects.
-
-    Raises:
-        StateError: The rule corrects the start, and the step is not known.
-    """
+def convert_to_rule(parameter: Parameter, rule: Rule) -> dict[str, Array]:
+    """Return the statistics as this library stores them: grad_var if centered, corrected if the rule corrects."""
     if rule.bias_correction:
         if parameter.step is None:
-            raise StateError("step: the target corrects the start and needs it, the source has none: give --step")
-        weight = 1.0 - rule.rho**parameter.step if parameter.step else 1.0
-        parameter = dataclasses.replace(parameter, **_averages(parameter, 1.0 / weight))
-    arrays = dataclasses.replace(parameter, grad_var=parameter.variance()).arrays
+            raise StateError("step: the target uses bias correction, and the source has no step: give --step")
+        parameter = _scale(parameter, 1.0 / (1.0 - rule.rho**parameter.step) if parameter.step else 1.0)
+    arrays = dataclasses.replace(parameter, grad_var=parameter.variance).arrays
     if rule.centered:
         arrays.pop("mean_sq")
     return arrays
 
 
-def _averages(parameter: Parameter, factor: float) -> dict[str, Any]:
-    """Return both averages times a factor, without the variance, which is the difference of another two."""
+def _scale(parameter: Parameter, factor: float) -> Parameter:
+    """Multiply both averages; the variance is left out, as it is not proportional to them."""
     square, mean = parameter.mean_sq, parameter.mean_grad
     assert square is not None
-    return {
-        "mean_sq": (square * factor).astype(square.dtype),
-        "mean_grad": None if mean is None else (mean * factor).astype(mean.dtype),
-        "grad_var": None,
-    }
+    return dataclasses.replace(
+        parameter,
+        mean_sq=(square * factor).astype(square.dtype),
+        mean_grad=None if mean is None else (mean * factor).astype(mean.dtype),
+        grad_var=None,
+    )
 
 
-def checked(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
-    """Return `snapshot` after looking for what no RMSprop leaves behind.
-
-    Args:
-        snapshot: What was read.
-        where: The file, for messages.
-        finite: Whether NaN and infinity are refused.
-
-    Raises:
-        StateError: By name: NaN or infinity, a negative mean_sq, mean_grad**2 above mean_sq, shapes that differ within
-            one parameter, two parameters of one name, or nothing at all.
-    """
+def check_snapshot(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
+    """Return `snapshot` if an RMSprop run can have produced it; NaN and infinity raise if `finite`."""
     if not snapshot.parameters:
         raise StateError(f"{where}: no parameter with optimizer state was found")
     seen: set[str] = set()
@@ -223,20 +206,12 @@ def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
             raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
         bad = int(array.size - np.isfinite(array).sum())
         if bad and finite:
-            raise StateError(
-                f"{name}: {statistic} has {bad} of {array.size} elements that are NaN or infinite: the run had "
-                "diverged before it was saved; go back to an earlier checkpoint"
-            )
+            what = f"{statistic} has {bad} of {array.size} elements that are NaN or infinite"
+            raise StateError(f"{name}: {what}: the run had diverged; use an earlier checkpoint")
     square = parameter.mean_sq
     if square is not None and (square.real < 0).any():
-        raise StateError(
-            f"{name}: mean_sq has negative elements, which no mean of squares has: another statistic, or positions "
-            "that are shifted by one"
-        )
+        raise StateError(f"{name}: mean_sq has negative elements: another statistic, or positions shifted by one")
     if square is not None and parameter.mean_grad is not None and not np.iscomplexobj(square):
         mean = parameter.mean_grad.astype(np.float64)
         if (mean * mean > _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny).any():
-            raise StateError(
-                f"{name}: mean_grad**2 is larger than mean_sq, so the two are no averages of one gradient: the state "
-                "of Adam (whose first average has another decay), or positions that are shifted"
-            )
+            raise StateError(f"{name}: mean_grad**2 is larger than mean_sq: the state of Adam, or positions shifted")

@@ -1,9 +1,9 @@
-"""This library's own safetensors, which rmsprop.RMSprop.save writes and load reads.
+"""This library's own safetensors files, which rmsprop.RMSprop.save writes and load reads.
 
     params<leaf>, mean_sq<leaf>, mean_grad<leaf>, grad_var<leaf>, momentum_buf<leaf>, steps, and the rule as metadata
 
-A leaf ['layer'][0] has the name "layer/0" here. The file holds the parameters too, so one is written as a copy of
-another (of the run that is to go on) with the state replaced.
+A leaf ['layer'][0] has the name "layer/0" here. As the file also holds the parameters, it is written as a copy of
+another one (of the run that is to go on) with the state replaced.
 """
 
 from __future__ import annotations
@@ -15,96 +15,70 @@ from typing import Any
 import numpy as np
 
 from rmsprop import _state
-from rmsprop.checkpoints._snapshot import STATISTICS, Group, Parameter, Snapshot, kept, raw
+from rmsprop.checkpoints._shared import ROOM, Options, Slots, make_snapshot, replace_statistics
+from rmsprop.checkpoints._snapshot import STATISTICS, Snapshot
 from rmsprop.errors import FileError, StateError
 from rmsprop.rule import Rule
 
-__all__ = ["read", "write"]
+__all__ = ["LIBRARY", "ROOM", "read", "recognize", "write"]
 
+LIBRARY = ""
 _KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[(\d+)\]")
 
 
-def read(path: Path) -> Snapshot:
-    """Read a file of rmsprop.RMSprop.save.
-
-    Raises:
-        FileError: Truncated, corrupt, or of another kind.
-    """
-    return _read(path)[0]
+def recognize(path: Path, head: bytes) -> bool:
+    """Tell whether a file starts like a safetensors file: the length of the header, and the header."""
+    return len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
-def _read(path: Path) -> tuple[Snapshot, Rule, dict[str, Any], dict[str, Any], list[str]]:
+def read(path: Path, options: Options) -> Snapshot:
+    """Read a file of rmsprop.RMSprop.save."""
+    slots, state, _ = _load(path)
+    return make_snapshot(slots, state["buffers"], str(path))
+
+
+def write(path: Path, snapshot: Snapshot, format: str, like: Path, options: Options) -> None:
+    """Write a copy of `like` with the statistics and steps replaced."""
+    slots, state, params = _load(like)
+    assert slots.rule is not None
+    replace_statistics(state["buffers"], slots, snapshot)
+    steps = [parameter.step or 0 for parameter in snapshot.parameters]
+    state["steps"] = np.asarray(_align_steps(steps, _sort_leaves(params), slots.rule, like), np.int64)
+    state["count"] = max(steps)
+    _state.write(path, state, params)
+
+
+def _load(path: Path) -> tuple[Slots, dict[str, Any], dict[str, Any]]:
     try:
         state, params = _state.read(path)
-        rule = Rule.from_json(state["rule"])
     except FileNotFoundError as error:
         raise FileError(str(error)) from error
-    leaves = [key.removeprefix("params") for key in params]
-    buffers, steps = state["buffers"], state["steps"]
-    order = _order(leaves)
-    steps = _steps(steps, leaves, rule, path)
-    parameters = []
-    for i, leaf in enumerate(order):
-        arrays = {name: buffers[name + leaf] for name in STATISTICS if name + leaf in buffers}
-        parameter = Parameter.of(_name(leaf), arrays, steps[i])
-        parameters.append(raw(parameter, rule.rho) if rule.bias_correction else parameter)
-    snapshot = Snapshot(
+    rule, buffers, leaves = Rule.from_json(state["rule"]), state["buffers"], _sort_leaves(params)
+    names = ["/".join(a or b or number for a, b, number in _KEY.findall(leaf)) or "0" for leaf in leaves]
+    slots = Slots(
         format="rmsprop",
-        parameters=tuple(parameters),
-        centered=rule.centered,
-        buffer=rule.buffer,
-        ordered=all(p.name == str(i) for i, p in enumerate(parameters)) or len(parameters) == 1,
-        named=not all(p.name.isdigit() for p in parameters),
-        init=rule.init_value,
-        bias_correction=rule.bias_correction,
-        eps_mode=rule.eps_mode,
-        groups=(
-            Group(
-                size=len(parameters), numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum}, rule=rule
-            ),
-        ),
+        names=names,
+        keys=[{name: name + leaf for name in STATISTICS if name + leaf in buffers} for leaf in leaves],
+        named=not all(name.isdigit() for name in names),
+        ordered=names == [str(i) for i in range(len(names))],
+        step=_align_steps([int(step) for step in state["steps"]], leaves, rule, path),
+        numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum},
+        rule=rule,
+        by_rule=True,
     )
-    return snapshot, rule, state, params, order
+    return slots, state, params
 
 
-def _order(leaves: list[str]) -> list[str]:
-    """Return leaves in the order of their names, [2] before [10]: their order in the tree the file does not keep."""
+def _sort_leaves(params: dict[str, Any]) -> list[str]:
+    """Return the leaves in the order of their names, [2] before [10]; the file does not keep the tree's order."""
+    leaves = [key.removeprefix("params") for key in params]
     return sorted(leaves, key=lambda leaf: [(int(number or 0), a or b) for a, b, number in _KEY.findall(leaf)])
 
 
-def _steps(steps: Any, leaves: list[str], rule: Rule, path: Path) -> list[int]:
-    """Return the steps of each leaf. The file has them in the tree's order, which tells only in lists, or if all agree.
-
-    Raises:
-        StateError: They differ, cannot be told apart, and the rule's numbers depend on them.
-    """
-    found = [int(step) for step in steps]
-    if len(set(found)) <= 1 or all(re.fullmatch(r"\[\d+\]", leaf) for leaf in leaves):
-        return found
+def _align_steps(steps: list[int], leaves: list[str], rule: Rule, path: Path) -> list[int]:
+    """Return the step of each leaf. The file has them in the tree's order, which is known only of a list of arrays."""
+    if len(set(steps)) <= 1 or all(re.fullmatch(r"\[\d+\]", leaf) for leaf in leaves):
+        return steps
     if rule.bias_correction:
         raise StateError(f"{path}: its leaves have done different numbers of steps, and which is which is not kept")
-    return [max(found)] * len(found)
-
-
-def _name(leaf: str) -> str:
-    """Return "layer/0" for "['layer'][0]"; a tree that is one array has the name "0"."""
-    return "/".join(a or b or number for a, b, number in _KEY.findall(leaf)) or "0"
-
-
-def write(path: Path, snapshot: Snapshot, *, like: Path) -> None:
-    """Write a copy of `like` with the statistics and steps replaced.
-
-    Raises:
-        StateError: The rule corrects the start, and the step is not known.
-    """
-    _, rule, state, params, leaves = _read(like)
-    steps = []
-    for parameter, leaf in zip(snapshot.parameters, leaves, strict=True):
-        dtype = params["params" + leaf].dtype
-        for name, array in kept(parameter, rule).items():
-            if name + leaf in state["buffers"]:
-                state["buffers"][name + leaf] = np.ascontiguousarray(array, dtype).reshape(array.shape)
-        steps.append(parameter.step or 0)
-    state["steps"] = np.asarray(_steps(steps, leaves, rule, path), np.int64)
-    state["count"] = max(steps)
-    _state.write(path, state, params)
+    return [max(steps)] * len(steps)

@@ -4,306 +4,247 @@
      EmptyState | ScaleBySchedule(count),
      TraceState(trace) | EmptyState)
 
-nu and mu are raw averages. trace is -momentum_buf: the learning rate, negative, is applied before it. The state may
-stand anywhere in a larger tree ({"params": ..., "opt_state": ..., "step": ...}). Orbax keeps tuples as lists, flax as
+nu and mu are raw averages. trace is -momentum_buf, because the negative learning rate is applied before it. The state
+may be anywhere in a larger tree ({"params": ..., "opt_state": ..., "step": ...}). Orbax stores tuples as lists, flax as
 dicts "0", "1", "2".
 
-mu, nu and count together are also what Adam keeps; only a caller who says so (slots) gets it read as RMSprop's.
+Adam's state also consists of mu, nu and count; it is read as RMSprop's only if the user says so (slots).
 
 Source: optax/_src/alias.py and transform.py 0.2.8; orbax-checkpoint 0.12.8; flax/serialization.py 0.12.8.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmsprop.checkpoints import _archive, _msgpack
-from rmsprop.checkpoints._packages import needed
-from rmsprop.checkpoints._snapshot import Group, Parameter, Snapshot
+from rmsprop.checkpoints import _msgpack
+from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors, read_bytes
+from rmsprop.checkpoints._shared import (
+    STACKS,
+    Options,
+    Place,
+    Slots,
+    choose,
+    find_places,
+    make_snapshot,
+    replace_statistics,
+)
+from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, StateError
 
-__all__ = ["is_orbax", "is_orbax_alone", "read", "write"]
+__all__ = ["LIBRARY", "ROOM", "is_orbax_alone", "read", "recognize", "write"]
 
-_PARTS = {
-    *("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"),
-    *("array_metadatas", "descriptor", "metrics"),
-}
+LIBRARY, ROOM = "orbax.checkpoint", 2**32 + STACKS
+_PARTS = {"_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"}
+_PARTS |= {"array_metadatas", "descriptor", "metrics"}
 _FRESH = 2**26
-"""Bytes that any Orbax folder counts as, of which `_archive.RATIO` are a gigabyte."""
-_HYPERPARAMS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
+"""Bytes that each Orbax folder counts as: with `_bounds.RATIO` it may declare a gigabyte, as zeros take no space."""
+_NUMBERS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
+_STATISTICS = {"nu": "mean_sq", "mu": "mean_grad", "trace": "momentum_buf"}
+_STATES = (("nu", 0), ("mu", 0), ("trace", 2))
+"""Which of the three states of the chain has which of these."""
 
 
-def is_orbax(path: Path) -> bool:
-    """Tell whether a folder is an Orbax checkpoint."""
+def recognize(path: Path, head: bytes) -> bool:
+    """Tell whether this is an Orbax folder, a step folder of its CheckpointManager, or a file called `.msgpack`."""
+    if not path.is_dir():
+        return path.suffix == ".msgpack"
+    if _is_orbax(path) or _is_orbax(path / "default"):
+        return True
+    steps = sorted((int(p.name) for p in path.iterdir() if p.is_dir() and p.name.isdigit()), reverse=True)
+    if steps and ((path / str(steps[0]) / "default").is_dir() or _is_orbax(path / str(steps[0]))):
+        raise FileError(
+            f"{path}: the folder of an Orbax CheckpointManager; give one step of it: {path / str(steps[0])}"
+        )
+    return False
+
+
+def _is_orbax(path: Path) -> bool:
     return any((path / name).exists() for name in ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"))
 
 
 def is_orbax_alone(path: Path) -> bool:
     """Tell whether a folder is an Orbax checkpoint and holds nothing else, so that it can be replaced."""
     parts = path / "default" if (path / "default").is_dir() else path
-    names = {file.name for folder in {path, parts} for file in folder.iterdir() if not _is_array(file)}
-    return is_orbax(parts) and all(name in _PARTS or name.startswith("ocdbt.process_") for name in names)
+    arrays = (".zarray", "zarr.json")
+    files = [file for folder in {path, parts} for file in folder.iterdir()]
+    names = {file.name for file in files if not any((file / name).is_file() for name in arrays)}
+    return _is_orbax(parts) and all(name in _PARTS or name.startswith("ocdbt.process_") for name in names)
 
 
-def _is_array(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (".zarray", "zarr.json"))
+def read(path: Path, options: Options) -> Snapshot:
+    """Read optax.rmsprop's state; `options.slots` ("count", "mu", "nu") reads these as RMSprop's, not as Adam's."""
+    slots, arrays, _ = _find_slots(_load(path), path, options)
+    return make_snapshot(slots, arrays, str(path))
 
 
-def read(path: Path, *, slots: Sequence[str] | None = None, at: str | None = None) -> Snapshot:
-    """Read optax.rmsprop's state.
+def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
+    """Write an Orbax folder, or a flax msgpack file if `path` is a file.
 
-    Args:
-        path: An Orbax folder (of one step) or a flax msgpack file. Read.
-        slots: ("count", "mu", "nu") to read these as RMSprop's, centered and with bias correction, not as Adam's.
-        at: Where in the tree, if there are several.
-
-    Raises:
-        FileError: Truncated, or no optax.rmsprop state in it.
-        StateError: Of another optimizer, or of another chain.
+    It is a copy of `like` with the state replaced; without `like` the state alone, with a count for a schedule if
+    `options.schedule`.
     """
-    tree = _tree(path)
-    return _snapshot(tree, _locate(tree, path, at), path, slots)
+    flax = path.is_file()
+    if like is None:
+        tree = _make_tree(snapshot, with_count=bool(options.schedule), flax=flax)
+    else:
+        tree = _load(like)
+        slots, arrays, states = _find_slots(tree, like, options)
+        replace_statistics(arrays, slots, snapshot)
+        for name, i in _STATES:
+            if name in states[i]:
+                states[i][name] = _fill(states[i][name], name, arrays)
+        for state in states[:2]:
+            if "count" in state:
+                state["count"] = _count(snapshot, "the target")
+    if flax:
+        path.write_bytes(_msgpack.pack(_make_plain(tree)))
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_package("orbax.checkpoint").PyTreeCheckpointer().save(str(path.resolve()), tree)
 
 
-def _tree(path: Path) -> Any:
+def _load(path: Path) -> Any:
     if not path.is_dir():
-        return _msgpack.unpacked(_archive.read_bytes(path), str(path))
+        return _msgpack.unpack(read_bytes(path), str(path))
     if (path / "default").is_dir():  # a step folder of CheckpointManager
         path = path / "default"
-    checkpointer = _orbax().PyTreeCheckpointer()
-    with _archive.raise_file_errors(path, "Orbax checkpoint"), _quiet():
-        _check_declared(path, checkpointer.metadata(str(path.resolve())))
+    checkpointer = import_package("orbax.checkpoint").PyTreeCheckpointer()
+    with raise_file_errors(path, "Orbax checkpoint"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about arrays that return on this machine's devices: they become NumPy's
+        metadata = checkpointer.metadata(str(path.resolve()))
+        tree = getattr(metadata, "item_metadata", metadata)
+        leaves = dict(_iterate_leaves(getattr(tree, "tree", tree))).values()
+        shaped = [x for x in leaves if getattr(x, "shape", None) is not None and getattr(x, "dtype", None) is not None]
+        declared = sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in shaped)
+        stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        check_size(path, declared, max(stored, _FRESH))
         return checkpointer.restore(str(path.resolve()))
 
 
-def _check_declared(path: Path, metadata: Any) -> None:
-    """Refuse arrays that are far larger than their files; zeros, of a run that has not begun, compress to nothing."""
-    tree = getattr(metadata, "item_metadata", metadata)
-    declared, todo = 0, [getattr(tree, "tree", tree)]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, Mapping):
-            todo += node.values()
-        elif isinstance(node, (list, tuple)):
-            todo += node
-        elif getattr(node, "shape", None) is not None and getattr(node, "dtype", None) is not None:
-            declared += math.prod(node.shape) * np.dtype(node.dtype).itemsize
-    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    _archive.check_size(path, declared, max(stored, _FRESH))
+def _iterate_leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield (path, leaf); masked and empty places have no leaf."""
+    if isinstance(tree, (Mapping, list, tuple)):
+        for key, child in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from _iterate_leaves(child, (*path, key))
+    elif tree is not None:
+        yield path, tree
 
 
-def _orbax() -> Any:
-    return needed("orbax.checkpoint", extra="jax", purpose="an Orbax checkpoint")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hush Orbax's warning that arrays come back on this machine's devices: they become NumPy's at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _locate(tree: Any, path: Path, at: str | None) -> str:
-    if _archive.places(tree, lambda node: "momentum_buf" in node and "count" in node):
-        raise StateError(f"{path}: rmsprop.jax's own state: save rmsprop.jax.to_optax(state, rule) instead")
-    spots = _archive.places(tree, lambda node: "nu" in node)
-    if at is None and not spots:
-        if _archive.places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
+def _find_place(tree: Any, path: Path, at: str | None) -> Place:
+    if find_places(tree, lambda node: "momentum_buf" in node and "count" in node):
+        raise StateError(f"{path}: the state of rmsprop.jax: save rmsprop.jax.to_optax(state, rule) instead")
+    places = find_places(tree, lambda node: "nu" in node)
+    if at is None and not places:
+        if find_places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
-    return _archive.choose(spots, at, path)
+    return places[choose([place.path for place in places], at, path)]
 
 
-def _chain(tree: Any, spot: str) -> tuple[Any, Any, Any, str]:
-    """Return the states of scaling, of the schedule, of the trace, and the path of the tuple that holds them."""
-    parent, _, position = spot.rpartition("/")
-    node = _archive.found(tree, spot)
-    if position != "0" and not position.isdigit():
-        return node, None, None, parent
-    holder = _archive.found(tree, parent)
-    size = len(holder)
-    items = [_archive.found(holder, str(i)) if i < size else None for i in range(int(position), int(position) + 3)]
-    return items[0], items[1], items[2], parent
+def _find_slots(tree: Any, path: Path, options: Options) -> tuple[Slots, dict[Any, Any], list[dict[str, Any]]]:
+    """Return the slots, {(name, path): array}, and the states of the scaling, of the schedule and of the trace."""
+    place = _find_place(tree, path, options.at)
+    states = _list_chain(place)
+    scale, scheduled, _ = states
+    _check_chain(scale, scheduled, path, options)
+    arrays: dict[Any, Any] = {}
+    keys: dict[str, dict[str, Any]] = {}
+    for name, i in _STATES:
+        for parts, leaf in _iterate_leaves(states[i].get(name)):
+            parameter, array = "/".join(map(str, parts)), np.asarray(leaf)
+            arrays[name, parts] = array
+            keys.setdefault(parameter, {})[_STATISTICS[name]] = (name, parts)
+            if array.dtype.kind == "c":
+                raise StateError(f"parameter {parameter!r}: complex; optax keeps |g|**2, which no other layout does")
+    counted = scale if "count" in scale else scheduled
+    slots = Slots(
+        format="optax",
+        names=list(keys),
+        keys=list(keys.values()),
+        named=not all(name.isdigit() for name in keys),
+        step=int(np.asarray(counted["count"])) if "count" in counted else None,
+        numbers=_read_numbers(place),
+        bias_correction="count" in scale,
+        momentum_sign=-1,
+    )
+    return slots, arrays, states
 
 
-def _snapshot(tree: Any, spot: str, path: Path, slots: Sequence[str] | None) -> Snapshot:
-    scale, scheduled, traced, _ = _chain(tree, spot)
-    corrected, centered = "count" in scale, "mu" in scale
-    if corrected and centered and set(slots or ()) != {"count", "mu", "nu"}:
-        raise StateError(
-            f"{path}: count, mu and nu are what Adam keeps, and also RMSprop with centered and bias_correction: if it "
-            "is the latter, give --slots count,mu,nu"
-        )
-    extra = sorted(set(scale) - {"count", "mu", "nu"})
+def _list_chain(place: Place) -> list[Any]:
+    """Return the states of the scaling, of the schedule and of the trace; {} for those that are missing."""
+    parent = None if place.parent is None else place.parent.node
+    if parent is None or not str(place.key).isdigit():
+        return [place.node, {}, {}]
+    by_key = {str(k): v for k, v in (parent.items() if isinstance(parent, Mapping) else enumerate(parent))}
+    found = [by_key.get(str(int(place.key) + i)) for i in range(3)]
+    return [node if isinstance(node, Mapping) else {} for node in found]
+
+
+def _check_chain(scale: Mapping[str, Any], scheduled: Mapping[str, Any], path: Path, options: Options) -> None:
+    names = {"count", "mu", "nu"}
+    if {"count", "mu"} <= set(scale) and set(options.slots or ()) != names:
+        both = "Adam's, or those of RMSprop with centered and bias_correction"
+        raise StateError(f"{path}: count, mu and nu are {both}: for the latter give --slots count,mu,nu")
+    extra = sorted(map(str, set(scale) - names))
     if extra:
         raise StateError(f"{path}: {', '.join(extra)} beside nu: the state of another optimizer, not of RMSprop")
-    if isinstance(scheduled, Mapping) and "trace" in scheduled:
-        raise StateError(
-            f"{path}: the trace follows the scaling at once, so lr is applied after it: a chain of its own, not "
-            "optax.rmsprop's, which has lr before the trace"
-        )
-    nu, mu = _leaves(scale["nu"]), _leaves(scale["mu"]) if centered else {}
-    trace = _leaves(traced["trace"]) if isinstance(traced, Mapping) and "trace" in traced else {}
-    step = _count(scale) if corrected else _count(scheduled)
-    for name, other in (("mu", mu), ("trace", trace)):
-        if other and set(other) != set(nu):
-            raise StateError(f"{path}: {name} has other parameters than nu: {sorted(set(other) ^ set(nu))[:3]}")
-    parameters = []
-    for name, square in nu.items():
-        arrays = {"mean_sq": square} | ({"mean_grad": mu[name]} if mu else {})
-        arrays |= {"momentum_buf": -trace[name]} if trace else {}
-        parameters.append(Parameter.of(name, arrays, step))
-    return Snapshot(
-        format="optax",
-        parameters=tuple(parameters),
-        centered=centered,
-        buffer="lr" if trace else "none",
-        ordered=len(parameters) == 1,
-        named=not all(name.isdigit() for name in nu),
-        bias_correction=corrected,
-        groups=(Group(size=len(parameters), numbers=_numbers(tree, spot)),),
-    )
+    if "trace" in scheduled:
+        raise StateError(f"{path}: the trace comes before lr, unlike in optax.rmsprop, which has lr before the trace")
 
 
-def _count(state: Any) -> int | None:
-    return int(np.asarray(state["count"])) if isinstance(state, Mapping) and "count" in state else None
+def _read_numbers(place: Place) -> dict[str, float]:
+    """Return the hyperparameters of the outermost optax.inject_hyperparams around the state."""
+    nodes = [ancestor.node for ancestor in place.ancestors() if isinstance(ancestor.node, Mapping)]
+    injected = [node["hyperparams"] for node in nodes if isinstance(node.get("hyperparams"), Mapping)]
+    found = injected[-1] if injected else {}
+    return {ours: float(found[name]) for ours, name in _NUMBERS.items() if found.get(name) is not None}
 
 
-def _numbers(tree: Any, spot: str) -> dict[str, float]:
-    """Return what optax.inject_hyperparams keeps, if the state stands inside one."""
-    parts = spot.split("/")
-    for depth in range(len(parts)):
-        holder = _archive.found(tree, "/".join(parts[:depth]))
-        injected = holder.get("hyperparams") if isinstance(holder, Mapping) else None
-        if isinstance(injected, Mapping):
-            return {
-                ours: float(injected[name]) for ours, name in _HYPERPARAMS.items() if injected.get(name) is not None
-            }
-    return {}
+def _count(snapshot: Snapshot, what: str) -> Any:
+    if snapshot.step is None:
+        raise StateError(f"step: {what} counts steps, and the source has no count: give --step")
+    return np.asarray(snapshot.step, np.int32)
 
 
-def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    """Return {"a/b": array}; masked and empty places have no leaf."""
-    if tree is None:
-        return {}
-    if isinstance(tree, Mapping):
-        children: Any = tree.items()
-    elif isinstance(tree, (list, tuple)):
-        children = enumerate(tree)
-    else:
-        array = np.asarray(tree)
-        if array.dtype.kind == "c":
-            raise StateError(f"parameter {path!r}: complex; optax keeps |g|**2, which no other layout does")
-        return {path: array}
-    found: dict[str, Any] = {}
-    for key, child in children:
-        found |= _leaves(child, f"{path}/{key}" if path else str(key))
-    return found
-
-
-def write(
-    path: Path,
-    snapshot: Snapshot,
-    *,
-    like: Path | None = None,
-    schedule: bool | None = None,
-    msgpack: bool = False,
-    slots: Sequence[str] | None = None,
-    at: str | None = None,
-) -> None:
-    """Write an Orbax folder or a flax msgpack file: a copy of `like` with the state replaced, or the state alone.
-
-    Args:
-        path: What to write.
-        snapshot: The state.
-        like: A checkpoint of the run that is to go on. Read.
-        schedule: Whether its learning rate is a schedule, which then has a count; without `like`.
-        msgpack: flax's format instead of Orbax's.
-        slots: As in `read`, for `like`.
-        at: Where in `like` the state stands.
-    """
-    if like is None:
-        tree = _alone(snapshot, scheduled=bool(schedule), flax=msgpack)
-    else:
-        tree = _tree(like)
-        spot = _locate(tree, like, at)
-        _snapshot(tree, spot, like, slots)
-        tree = _replaced(tree, spot, snapshot)
-    if msgpack:
-        path.write_bytes(_msgpack.packed(_plain(tree)))
-        return
-    with _quiet():
-        _orbax().PyTreeCheckpointer().save(str(path.resolve()), tree)
-
-
-def _arrays(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-    """Return {optax's name: {parameter: array}}."""
-    found: dict[str, dict[str, Any]] = {"nu": {p.name: p.arrays["mean_sq"] for p in snapshot.parameters}}
-    if snapshot.centered:
-        found["mu"] = {p.name: p.arrays["mean_grad"] for p in snapshot.parameters}
-    if snapshot.buffer != "none":
-        found["trace"] = {p.name: -p.arrays["momentum_buf"] for p in snapshot.parameters}
-    return found
-
-
-def _alone(snapshot: Snapshot, *, scheduled: bool, flax: bool) -> Any:
-    arrays = {name: _nested(leaves) for name, leaves in _arrays(snapshot).items()}
-    trace = arrays.pop("trace", None)
+def _make_tree(snapshot: Snapshot, *, with_count: bool, flax: bool) -> Any:
+    scale: dict[str, Any] = {"nu": {}} | ({"mu": {}} if snapshot.centered else {})
+    trace: dict[str, Any] = {"trace": {}} if snapshot.buffer != "none" else {}
+    for state in (scale, trace):
+        for name in state:
+            for parameter in snapshot.parameters:
+                array = parameter.arrays[_STATISTICS[name]]
+                node = state[name]
+                *folders, last = parameter.name.split("/")
+                for folder in folders:
+                    node = node.setdefault(folder, {})
+                node[last] = np.asarray(-array if name == "trace" else array)
     empty: Any = {} if flax else None
-    if scheduled and snapshot.step is None:
-        raise StateError("step: a schedule counts steps, and the source has no count: give --step")
-    count = {"count": np.asarray(snapshot.step or 0, np.int32)}
-    states = [arrays, count if scheduled else empty, empty if trace is None else {"trace": trace}]
+    states = [scale, {"count": _count(snapshot, "a schedule")} if with_count else empty, trace or empty]
     return {str(i): state for i, state in enumerate(states)} if flax else states
 
 
-def _nested(leaves: Mapping[str, Any]) -> Any:
-    tree: dict[str, Any] = {}
-    for name, array in leaves.items():
-        node = tree
-        *folders, last = name.split("/")
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = array
-    return tree
-
-
-def _replaced(tree: Any, spot: str, snapshot: Snapshot) -> Any:
-    scale, scheduled, traced, _ = _chain(tree, spot)
-    arrays = _arrays(snapshot)
-    for state, name in ((scale, "nu"), (scale, "mu"), (traced, "trace")):
-        if name in arrays:
-            state[name] = _filled(state[name], arrays[name])
-    for state in (scale, scheduled):
-        if isinstance(state, Mapping) and "count" in state:
-            if snapshot.step is None:
-                raise StateError("step: the target counts steps, and the source has no count: give --step")
-            state["count"] = np.asarray(snapshot.step, np.int32)  # type: ignore[index]
-    return tree
-
-
-def _filled(tree: Any, arrays: Mapping[str, Any], path: str = "") -> Any:
+def _fill(tree: Any, name: str, arrays: Mapping[Any, Any], path: tuple[Any, ...] = ()) -> Any:
     if isinstance(tree, Mapping):
-        return {key: _filled(child, arrays, f"{path}/{key}" if path else str(key)) for key, child in tree.items()}
+        return {key: _fill(child, name, arrays, (*path, key)) for key, child in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [_filled(child, arrays, f"{path}/{i}" if path else str(i)) for i, child in enumerate(tree)]
-    return tree if tree is None else arrays[path].astype(np.asarray(tree).dtype)
+        return [_fill(child, name, arrays, (*path, i)) for i, child in enumerate(tree)]
+    return None if tree is None else arrays[name, path]
 
 
-def _plain(tree: Any) -> Any:
-    """Return a tree that msgpack can hold: jax arrays become NumPy's, tuples dicts."""
+def _make_plain(tree: Any) -> Any:
+    """Return a tree that msgpack can hold: jax arrays become NumPy's, tuples become dicts."""
     if isinstance(tree, Mapping):
-        return {str(key): _plain(child) for key, child in tree.items()}
+        return {str(key): _make_plain(child) for key, child in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return {str(i): _plain(child) for i, child in enumerate(tree)}
+        return {str(i): _make_plain(child) for i, child in enumerate(tree)}
     if tree is None or isinstance(tree, (bool, int, float, complex, str, bytes, np.ndarray, np.generic)):
         return tree
     return np.asarray(tree)

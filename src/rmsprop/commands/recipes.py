@@ -1,4 +1,4 @@
-"""`rmsprop recipes`: the command. Cheap to import; everything heavy waits until it runs."""
+"""`rmsprop recipes`. Cheap to import; everything heavy waits until it runs."""
 
 from __future__ import annotations
 
@@ -9,43 +9,40 @@ import typer
 if TYPE_CHECKING:
     from rmsprop.recipes import Recipe
 
-__all__ = ["code", "recipes"]
-
-HELP = """Show what papers and projects trained with: rule, learning rate, schedule, clipping, source.
-
-Without a name: the table. With one: all that is known of it, and the lines that set it in each framework.
-
-Examples:
-
-\b
-  rmsprop recipes
-  rmsprop recipes dqn-nature
-"""
+__all__ = ["make_code", "recipes"]
 
 
-def recipes(  # noqa: D103 (HELP is the docstring)
-    name: Annotated[str | None, typer.Argument(help="One; aliases too.", metavar="[NAME]", show_default=False)] = None,
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe; aliases too.", metavar="[NAME]", show_default=False)] = (
+        None
+    ),
 ) -> None:
-    from rich import box
-    from rich.table import Table
+    """Show what papers and projects trained with: rule, learning rate, schedule, clipping, source.
 
+    Without a name: the table. With a name: everything known about it, and the lines that set it in each framework.
+
+    Examples:
+
+    \b
+      rmsprop recipes
+      rmsprop recipes dqn-nature
+    """  # noqa: D301, D412
     from rmsprop import recipes as known
     from rmsprop.commands import words
 
     console = words.console()
     if name is None:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for head in ("name", "what", "dialect", "lr", "rule"):
-            table.add_column(head, justify="right" if head == "lr" else "left", no_wrap=head in ("name", "lr"))
-        for row in known.all():
-            table.add_row(row.name, row.title, row.dialect, f"{row.lr:g}", words.describe(row.rule))
-        console.print(table)
-        console.print("All of one, and its code: rmsprop recipes NAME.", style="dim")
+        rows = [(row.name, row.title, row.dialect, f"{row.lr:g}", words.describe(row.rule)) for row in known.all()]
+        wide = ("what", "dialect", "rule")
+        console.print(
+            words.make_table(("name", "what", "dialect", "lr", "rule"), rows, left=("name", *wide), wrap=wide)
+        )
+        console.print("Everything about one, and its code: rmsprop recipes NAME.", style="dim")
         return
     row = known.get(name)
     console.print(f"{row.name}: {row.title}", style="bold", soft_wrap=True)
     console.print(
-        words.facts(
+        words.make_facts(
             ("rule", words.describe(row.rule)),
             ("dialect", row.dialect),
             ("lr", f"{row.lr:g}; {row.schedule}"),
@@ -58,19 +55,16 @@ def recipes(  # noqa: D103 (HELP is the docstring)
         )
     )
     console.print(f"import rmsprop\n\nrow = rmsprop.recipe({row.name!r})", markup=False)
-    for framework, line in code(row).items():
+    for framework, line in make_code(row).items():
         console.print(f"\n# {framework}\n{line}", soft_wrap=True, markup=False)
 
 
-recipes.__doc__ = HELP
-
-
-def code(row: Recipe) -> dict[str, str]:
+def make_code(row: Recipe) -> dict[str, str]:
     """Return the line that sets a recipe, `row`, for each framework; the learning rate is the one at the start.
 
     Example:
         >>> from rmsprop import recipes
-        >>> code(recipes.get("a3c"))["Keras"]
+        >>> make_code(recipes.get("a3c"))["Keras"]
         'optimizer = rmsprop.keras.RMSprop(row.lr, dialect=row.rule, global_clipnorm=row.max_norm)'
     """
     arguments = "row.lr, dialect=row.rule"

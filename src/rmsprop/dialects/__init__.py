@@ -4,14 +4,14 @@
     dialects.get("tf1")                              the row: defaults, source, evidence, words, bugs
     print(dialects.compare("pytorch", "tf1"))        how two differ, in words and numbers
 
-What holds in every row, whatever the host does:
-* a centered rule keeps the variance itself, which cannot turn negative (`rmsprop.rule`); no host does;
+What holds in every row, whatever the framework does:
+* a centered rule stores the variance itself, which cannot become negative (`rmsprop.rule`); no framework does;
 * a denominator of 0 gives an update of 0, and a finite gradient gives a finite parameter;
 * rho, eps, momentum and 1 - rho are double precision, rounded once to the dtype of the state;
 * 16-bit arrays are computed in float32.
-Where a host is finite and keeps its hyperparameters in double, its numbers are these.
+Where a framework is finite and keeps its hyperparameters in double, its numbers are these.
 
-Not here: CNTK, whose RmsProp is of another family (step sizes as in RPROP); DeepSpeed and kozistr/pytorch_optimizer,
+Not included: CNTK, whose RmsProp is another method (step sizes as in RPROP); DeepSpeed and kozistr/pytorch_optimizer,
 which pass torch's through; tinygrad, candle's core, apex, torchao and optimi, which have none.
 """
 
@@ -52,14 +52,14 @@ _ALIASES = {alias: row.name for row in _ROWS.values() for alias in row.aliases}
 def dialect(name: str, /, **changes: Any) -> Rule:
     """Return the rule that a framework, library or paper means, with some of its switches changed.
 
-    A change brings along what it brings along in the host: momentum its kind of buffer, weight decay its place.
+    A change brings along what it brings along in the framework: momentum its kind of buffer, weight decay its mode.
 
     Args:
         name: A name or an alias, in any case: "torch", "tf1", "Keras".
         **changes: Switches of `Rule`, in this library's words: rho, eps, momentum, centered, weight_decay...
 
     Raises:
-        RuleError: An unknown name or switch, or a switch that the host has no option for.
+        RuleError: An unknown name or switch, or a switch that the framework has no option for.
 
     Example:
         >>> from rmsprop.dialects import dialect
@@ -68,7 +68,7 @@ def dialect(name: str, /, **changes: Any) -> Rule:
         >>> dialect("tensorflow1", momentum=0.9)
         Rule(rho=0.9, eps=1e-10, eps_mode='inside', init='ones', buffer='lr', momentum=0.9)
 
-    Differs: the defaults of `Rule()` itself are no host's.
+    Differs: the defaults of `Rule()` itself are those of no framework.
     Source: the field `source` of `get(name)`.
     """
     return get(name).resolve(**changes)
@@ -98,7 +98,7 @@ def get(name: str, /) -> Dialect:
 
 
 def names() -> tuple[str, ...]:
-    """Return the name of every dialect, family by family.
+    """Return the name of every dialect, grouped by origin.
 
     Example:
         >>> from rmsprop import dialects
@@ -114,7 +114,7 @@ def all() -> tuple[Dialect, ...]:
 
 
 def compare(left: str | Dialect | Rule, right: str | Dialect | Rule, /, **changes: Any) -> Comparison:
-    """Say how two dialects or rules differ, switch by switch, and what that does to a step.
+    """Describe how two dialects or rules differ, switch by switch, and what that does to a step.
 
     Args:
         left: A name, a row, or a rule.
@@ -136,36 +136,24 @@ def compare(left: str | Dialect | Rule, right: str | Dialect | Rule, /, **change
         'first step, |grad| = 1: torch 10 x lr, sonnet 3.16 x lr'
         >>> print(dialects.compare("libtorch", "candle"))
         libtorch and candle: the same rule
-          gradients that name rows: libtorch error, candle none
+          sparse gradients: libtorch error, candle none
     """
-    (left_name, left_rule), (right_name, right_rule) = _named(left, changes), _named(right, changes)
-    if left_name == right_name:
-        left_name, right_name = f"{left_name} (left)", f"{right_name} (right)"
-    return compare_rules(left_name, left_rule, right_name, right_rule, _remarks(left, right))
+    rows = [get(side) if isinstance(side, str) else side for side in (left, right)]
+    names = [repr(side) if isinstance(side, Rule) else side.name for side in rows]
+    rules = [side.replace(**changes) if isinstance(side, Rule) else side.resolve(**changes) for side in rows]
+    remarks = []
+    for what, describe in _PROPERTIES.items():
+        values = [describe(side) for side in rows if isinstance(side, Dialect)]
+        if len(set(values)) == 2:
+            remarks.append(f"{what}: {names[0]} {values[0]}, {names[1]} {values[1]}")
+    if names[0] == names[1]:
+        names = [f"{names[0]} (left)", f"{names[1]} (right)"]
+    return compare_rules(names[0], rules[0], names[1], rules[1], tuple(remarks))
 
 
-def _named(side: str | Dialect | Rule, changes: dict[str, Any]) -> tuple[str, Rule]:
-    if isinstance(side, Rule):
-        return repr(side), side.replace(**changes)
-    row = side if isinstance(side, Dialect) else get(side)
-    return row.name, row.resolve(**changes)
-
-
-def _remarks(left: str | Dialect | Rule, right: str | Dialect | Rule) -> tuple[str, ...]:
-    """What two rows differ in besides the rule."""
-    if isinstance(left, Rule) or isinstance(right, Rule):
-        return ()
-    mine, theirs = (side if isinstance(side, Dialect) else get(side) for side in (left, right))
-    return tuple(
-        f"{what}: {mine.name} {told(mine)}, {theirs.name} {told(theirs)}"
-        for what, told in _TOLD.items()
-        if told(mine) != told(theirs)
-    )
-
-
-_TOLD: dict[str, Callable[[Dialect], str]] = {
+_PROPERTIES: dict[str, Callable[[Dialect], str]] = {
     "default lr": lambda row: "none, it must be given" if row.lr is None else f"{row.lr:g}",
-    "gradients that name rows": lambda row: row.sparse,
+    "sparse gradients": lambda row: row.sparse,
     "complex parameters": lambda row: row.complex,
     "order of clipping and weight decay": lambda row: row.pre_order,
 }

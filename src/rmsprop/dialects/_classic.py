@@ -1,4 +1,4 @@
-"""Rows of the papers, of the agents that made them known, and of the libraries before PyTorch."""
+"""Rows of the papers, of the reinforcement learning code that made them known, and of the libraries before PyTorch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ROWS = (
         bugs=("g and g2 are not saved with the agent",),
         differs=(
             "the code adds lr * dw / d, where dw is minus the gradient of the loss; this row descends. "
-            "For code that hands over dw, maximize=True",
+            "For code that passes dw, maximize=True",
         ),
         notes=("lr is annealed linearly from lr_start to lr_end",),
     ),
@@ -243,7 +243,7 @@ ROWS = (
         words={"lr": "step_rate", "rho": "decay", "mean_sq": "moving_mean_squared", "momentum_buf": "step"},
         differs=(
             "with momentum it takes the gradient at p - momentum * buffer; a rule takes the gradient it is given. "
-            "Hand over the gradient of that point and the steps are climin's",
+            "Pass the gradient of that point and the steps are climin's",
             "step_adapt (a step size per weight) is not part of a rule",
         ),
         buffer_when="always",

@@ -1,7 +1,7 @@
 """How two rules differ, in sentences, and what that does to a step.
 
-Two numbers carry it: how far the first step goes, and how far every step goes in the end under a gradient that does not
-change; both as a multiple of lr, at a parameter of 0, so without weight decay.
+Two numbers describe a step: the length of the first one, and the length that the steps tend to if the gradient never
+changes; both as a multiple of lr, at a parameter of 0, so without weight decay.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Comparison:
         right_rule: The right rule.
         differences: The switches that differ, in the order of `Rule`.
         consequences: What follows for the steps, as sentences with numbers.
-        remarks: What differs besides the rule: default lr, rows, complex numbers.
+        remarks: What differs besides the rule: default lr, sparse gradients, complex numbers.
     """
 
     left: str
@@ -75,7 +75,7 @@ def first_step(rule: Rule, *, grad: float = 1.0) -> float:
         grad: Size of the gradient, above 0, in units of grad.
 
     Raises:
-        InputError: A gradient that is not a finite number above 0.
+        InputError: `grad` is not a finite number above 0.
 
     Example:
         >>> from rmsprop import dialects
@@ -84,7 +84,7 @@ def first_step(rule: Rule, *, grad: float = 1.0) -> float:
         >>> round(dialects.first_step(dialects.dialect("tensorflow1")), 3)
         1.0
     """
-    return formula.step_lengths(rule, grad=_size(grad))[0]
+    return formula.step_lengths(rule, grad=_check_size(grad))[0]
 
 
 def steady_step(rule: Rule, *, grad: float = 1.0) -> float:
@@ -95,17 +95,17 @@ def steady_step(rule: Rule, *, grad: float = 1.0) -> float:
         grad: Size of the gradient, above 0, in units of grad.
 
     Raises:
-        InputError: A gradient that is not a finite number above 0.
+        InputError: `grad` is not a finite number above 0.
 
     Example:
         >>> from rmsprop import dialects
         >>> round(dialects.steady_step(dialects.dialect("torch", momentum=0.9)), 3)
         10.0
     """
-    return formula.steady_length(rule, grad=_size(grad))
+    return formula.steady_length(rule, grad=_check_size(grad))
 
 
-def _size(grad: float) -> float:
+def _check_size(grad: float) -> float:
     if isinstance(grad, bool) or not isinstance(grad, (int, float)) or not math.isfinite(grad) or grad <= 0:
         raise InputError(f"grad={grad!r}, expected a finite number above 0")
     return float(grad)
@@ -114,125 +114,102 @@ def _size(grad: float) -> float:
 def compare_rules(
     left: str, left_rule: Rule, right: str, right_rule: Rule, remarks: tuple[str, ...] = ()
 ) -> Comparison:
-    """Say how two named rules differ, switch by switch, and what that does to a step."""
-    names = (left, right)
-    differences = tuple(
-        Difference(switch, mine, theirs, _SENTENCES[switch](names, left_rule, right_rule))
-        for switch, (mine, theirs) in left_rule.difference(right_rule).items()
-    )
-    consequences = _consequences(names, left_rule, right_rule) if differences else ()
-    return Comparison(left, right, left_rule, right_rule, differences, consequences, remarks)
+    """Describe how two named rules differ, switch by switch, and what that does to a step."""
+    names, rules = (left, right), (left_rule, right_rule)
+    differences = []
+    for switch, values in left_rule.difference(right_rule).items():
+        parts = [f"{name} {_MEANINGS[switch](rule)}" for name, rule in zip(names, rules)]
+        differences.append(Difference(switch, *values, "; ".join(parts)))
+    consequences = _list_consequences(names, rules) if differences else ()
+    return Comparison(left, right, left_rule, right_rule, tuple(differences), consequences, remarks)
 
 
-def _consequences(names: tuple[str, str], left: Rule, right: Rule) -> tuple[str, ...]:
-    """The numbers that differ by more than one part in a thousand."""
+def _list_consequences(names: tuple[str, str], rules: tuple[Rule, Rule]) -> tuple[str, ...]:
+    """Return the numbers that differ by more than one part in a thousand."""
     lines = []
     for what, measure in (("first step", first_step), ("a gradient that never changes, every step", steady_step)):
         for size in (1.0, 1e-3, 1e-6):
-            mine, theirs = measure(left, grad=size), measure(right, grad=size)
-            if not math.isclose(mine, theirs, rel_tol=1e-3):
-                lines.append(f"{what}, |grad| = {size:g}: {_both(names, f'{mine:.3g} x lr', f'{theirs:.3g} x lr')}")
-    if len(left.buffers) != len(right.buffers):
-        kept = [f"{len(rule.buffers)} ({', '.join(rule.buffers)})" for rule in (left, right)]
-        lines.append(f"arrays kept for each parameter: {_both(names, *kept)}")
+            lengths = [measure(rule, grad=size) for rule in rules]
+            if not math.isclose(*lengths, rel_tol=1e-3):
+                parts = [f"{name} {length:.3g} x lr" for name, length in zip(names, lengths)]
+                lines.append(f"{what}, |grad| = {size:g}: {', '.join(parts)}")
+    if len(rules[0].buffers) != len(rules[1].buffers):
+        parts = [f"{name} {len(rule.buffers)} ({', '.join(rule.buffers)})" for name, rule in zip(names, rules)]
+        lines.append(f"arrays stored for each parameter: {', '.join(parts)}")
     return tuple(lines)
 
 
-def _both(names: tuple[str, str], left: str, right: str) -> str:
-    return f"{names[0]} {left}, {names[1]} {right}"
-
-
-def _told(describe: Callable[[Rule], str]) -> Callable[[tuple[str, str], Rule, Rule], str]:
-    """Make a sentence of what a switch means in each of two rules."""
-
-    def sentence(names: tuple[str, str], left: Rule, right: Rule) -> str:
-        return f"{names[0]} {describe(left)}; {names[1]} {describe(right)}"
-
-    return sentence
-
-
-def _rho(rule: Rule) -> str:
-    memory = f"about {1 / (1 - rule.rho):.0f} steps" if rule.rho < 1 else "no step, for it never learns"
+def _describe_rho(rule: Rule) -> str:
+    memory = f"about {1 / (1 - rule.rho):.0f} steps" if rule.rho < 1 else "no step, as it never learns"
     return f"decays by {rule.rho:g}, so it remembers {memory}"
 
 
-def _eps(rule: Rule) -> str:
-    """Give eps with its unit, and the size of gradient at which it takes over."""
+def _threshold(rule: Rule) -> float:
+    """Return the size of the gradient below which eps dominates."""
+    return math.sqrt(rule.eps) if rule.eps_mode == "inside" else rule.eps
+
+
+def _describe_eps(rule: Rule) -> str:
     if rule.eps == 0.0:
         return "has no eps"
-    threshold = math.sqrt(rule.eps) if rule.eps_mode == "inside" else rule.eps
     unit = "grad**2" if rule.eps_mode == "inside" else "grad"
-    return f"has eps {rule.eps:g} in units of {unit}, which rules where |grad| is below {threshold:g}"
+    return f"has eps {rule.eps:g} in units of {unit}, which dominates where |grad| is below {_threshold(rule):g}"
 
 
-def _eps_mode(rule: Rule) -> str:
+def _describe_eps_mode(rule: Rule) -> str:
     form = {
         "outside": "divides by sqrt(mean_sq) + eps, small gradients by eps",
         "inside": "divides by sqrt(mean_sq + eps), small gradients by sqrt(eps)",
         "max": "divides by the larger of sqrt(mean_sq) and eps, small gradients by eps",
     }[rule.eps_mode]
-    least = math.sqrt(rule.eps) if rule.eps_mode == "inside" else rule.eps
-    return f"{form} = {least:g}"
+    return f"{form} = {_threshold(rule):g}"
 
 
-def _init(rule: Rule) -> str:
+def _describe_init(rule: Rule) -> str:
+    start = f"starts mean_sq at {rule.init_value:g}"
     if rule.init_value == 0.0:
-        start = "starts mean_sq at 0"
         return start if rule.bias_correction else f"{start}, so the first steps are long"
     if 0 < rule.rho < 1:
-        forgotten = f"{math.log(0.01) / math.log(rule.rho):.0f} steps"
-        return f"starts mean_sq at {rule.init_value:g}, of which 1 % is left after {forgotten}"
-    return f"starts mean_sq at {rule.init_value:g}"
+        return f"{start}, of which 1 % is left after {math.log(0.01) / math.log(rule.rho):.0f} steps"
+    return start
 
 
-def _centered(rule: Rule) -> str:
-    return f"divides by the {'standard deviation' if rule.centered else 'root mean square'} of the gradient"
-
-
-def _bias(rule: Rule) -> str:
-    return "corrects the averages for their start at zero" if rule.bias_correction else "does not correct the averages"
-
-
-def _buffer(rule: Rule) -> str:
-    return {
-        "none": "keeps no momentum buffer",
-        "unit": "gathers grad / denominator and applies lr after: a new lr acts on the whole buffer at once",
-        "lr": "gathers lr * grad / denominator: a new lr acts on new gradients only, the old ones keep theirs",
-    }[rule.buffer]
-
-
-def _momentum(rule: Rule) -> str:
+def _describe_momentum(rule: Rule) -> str:
     if rule.momentum == 0.0:
         return "has no momentum"
     return f"has momentum {rule.momentum:g}, up to {1 / (1 - rule.momentum):.3g} times the step where gradients agree"
 
 
-def _nesterov(rule: Rule) -> str:
-    return "adds momentum * buffer once more" if rule.nesterov == "post" else "takes the buffer as it is"
-
-
-def _decay_mode(rule: Rule) -> str:
-    return {
-        "none": "has no weight decay",
-        "l2": "adds weight_decay * p to the gradient, where the denominator divides it too",
-        "decoupled": "multiplies p by 1 - lr * weight_decay, beside the step",
-        "decoupled_corrected": "multiplies p by 1 - lr**2 / lr_max * weight_decay, beside the step",
-        "in_buffer": "adds weight_decay * p to the buffer, after the division",
-    }[rule.weight_decay_mode]
-
-
-_SENTENCES: dict[str, Callable[[tuple[str, str], Rule, Rule], str]] = {
-    "rho": _told(_rho),
-    "eps": _told(_eps),
-    "eps_mode": _told(_eps_mode),
-    "init": _told(_init),
-    "centered": _told(_centered),
-    "var_floor": _told(lambda rule: f"keeps mean_sq at least {rule.var_floor:g} in the denominator"),
-    "bias_correction": _told(_bias),
-    "buffer": _told(_buffer),
-    "momentum": _told(_momentum),
-    "nesterov": _told(_nesterov),
-    "weight_decay": _told(lambda rule: f"decays weights by {rule.weight_decay:g}"),
-    "weight_decay_mode": _told(_decay_mode),
-    "maximize": _told(lambda rule: "climbs" if rule.maximize else "descends"),
+_BUFFERS = {
+    "none": "has no momentum buffer",
+    "unit": "sums grad / denominator and applies lr after: a new lr acts on the whole buffer at once",
+    "lr": "sums lr * grad / denominator: a new lr acts on new gradients only, the old ones keep theirs",
+}
+_DECAY_MODES = {
+    "none": "has no weight decay",
+    "l2": "adds weight_decay * p to the gradient, where the denominator divides it too",
+    "decoupled": "multiplies p by 1 - lr * weight_decay, beside the step",
+    "decoupled_corrected": "multiplies p by 1 - lr**2 / lr_max * weight_decay, beside the step",
+    "in_buffer": "adds weight_decay * p to the buffer, after the division",
+}
+_MEANINGS: dict[str, Callable[[Rule], str]] = {
+    "rho": _describe_rho,
+    "eps": _describe_eps,
+    "eps_mode": _describe_eps_mode,
+    "init": _describe_init,
+    "centered": lambda rule: (
+        f"divides by the {'standard deviation' if rule.centered else 'root mean square'} of the gradient"
+    ),
+    "var_floor": lambda rule: f"keeps mean_sq at least {rule.var_floor:g} in the denominator",
+    "bias_correction": lambda rule: (
+        "corrects the averages for their start at zero" if rule.bias_correction else "does not correct the averages"
+    ),
+    "buffer": lambda rule: _BUFFERS[rule.buffer],
+    "momentum": _describe_momentum,
+    "nesterov": lambda rule: (
+        "adds momentum * buffer once more" if rule.nesterov == "post" else "takes the buffer as it is"
+    ),
+    "weight_decay": lambda rule: f"decays weights by {rule.weight_decay:g}",
+    "weight_decay_mode": lambda rule: _DECAY_MODES[rule.weight_decay_mode],
+    "maximize": lambda rule: "maximizes" if rule.maximize else "minimizes",
 }

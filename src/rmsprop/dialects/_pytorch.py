@@ -1,4 +1,4 @@
-"""Rows of PyTorch, of what grew up around it, and of the Rust and C++ libraries that follow its interface."""
+"""Rows of PyTorch, of the libraries built on it, and of the Rust and C++ libraries that follow its interface."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ ROWS = (
         ),
         differs=(
             "8-bit: weight decay acts on the parameter too",
-            "momentum and centered raise; they are never dropped in silence",
+            "momentum and centered raise an error; they are never silently ignored",
         ),
         pre_order=CLIP_THEN_L2,
         notes=(FRESH_IN_FLOAT32 + " (CUDA)", "run on CPU, in float32, which is all it has; CUDA divides approximately"),
@@ -172,7 +172,7 @@ ROWS = (
         bugs=("betas[0] is taken and never read",),
         differs=("cautious decay, the PaLM schedule of beta2, MARS and ECC are not part of a rule and not offered",),
         notes=(
-            "the kept mean_sq is the corrected one, as here",
+            "the stored mean_sq is the corrected one, as here",
             "the corrected decay is formed in float32, also for float64 parameters, which then differ by 5e-7",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Remarks and settings that several rows share, so that one fact is written once."""
+"""Remarks and settings that several rows share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 __all__ = ["CENTERED_NAN", "CLIP_THEN_L2", "FRESH_IN_FLOAT32"]
 
-CENTERED_NAN: Final = "centered: v - m**2 is the difference of two near numbers, turns negative and gives NaN"
+CENTERED_NAN: Final = "centered: v - m**2 is the difference of two nearly equal numbers, becomes negative and gives NaN"
 
 CLIP_THEN_L2: Final[Literal["clip-decay"]] = "clip-decay"
 

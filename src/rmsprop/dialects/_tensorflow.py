@@ -63,14 +63,14 @@ ROWS = (
         offers=_OFFERS,
         momentum_buffer="lr",
         when=(When("momentum", {"eps_mode": "inside"}),),
-        nonzero={"eps": "tf_keras turns an epsilon of 0 into 1e-7 without a word"},
+        nonzero={"eps": "tf_keras silently turns an epsilon of 0 into 1e-7"},
         words={**_SLOTS, "rho": "rho"},
         bugs=(
             "eps is outside the root without momentum and inside with it",
             "epsilon=0 silently becomes 1e-7",
             "rho and momentum given as Python floats become float32 also in float64 models: .9 is .8999999761581421",
         ),
-        differs=("rho and momentum stay in double; with them rounded to float32 the owner agrees to 1e-14",),
+        differs=("rho and momentum stay in double; with them rounded to float32 the original agrees to 1e-14",),
         sparse="dense",
         buffer_when="momentum",
         notes=(FRESH_IN_FLOAT32, "with momentum a sparse gradient touches only its rows (lazy)"),
@@ -90,7 +90,7 @@ ROWS = (
         sparse="dense",
         buffer_when="momentum",
         pre_order="clip-decay",
-        notes=("weight_decay passes through float32; with it rounded alike the owner agrees to 1e-14",),
+        notes=("weight_decay passes through float32; with it rounded alike the original agrees to 1e-14",),
     ),
     Dialect(
         name="keras3",
@@ -114,7 +114,7 @@ ROWS = (
         pre_order="clip-decay",
         notes=(
             "centered on the torch backend is (v + eps) - m**2, elsewhere (v - m**2) + eps",
-            "on the TensorFlow backend weight_decay passes through float32; with it rounded alike the owner agrees "
+            "on the TensorFlow backend weight_decay passes through float32; with it rounded alike the original agrees "
             "to 1e-14",
         ),
     ),
@@ -172,7 +172,7 @@ ROWS = (
         momentum_buffer="lr",
         words={**_SLOTS, "lr": "learningRate"},
         bugs=("centered subtracts eps, sqrt(v - m**2 - eps): NaN wherever the variance is below eps",),
-        differs=("centered adds eps to the variance, as every other host does",),
+        differs=("centered adds eps to the variance, as every other framework does",),
         buffer_when="always",
         notes=("epsilon=null is the backend's: 1e-7, in float16 1e-4 (not read, remembered)",),
     ),
@@ -213,7 +213,7 @@ ROWS = (
             "the documentation says Nesterov; it is not",
         ),
         differs=(
-            "rho, eps and momentum stay in double; with them rounded to float32 the owner agrees to 1e-14",
+            "rho, eps and momentum stay in double; with them rounded to float32 the original agrees to 1e-14",
             "its L1 regularizer is not part of a rule: add it to the gradient",
         ),
         sparse="dense",

@@ -74,7 +74,7 @@ def examine_checkpoint(snapshot: Snapshot, *, lr: float | None = None) -> Checku
 
 def _sample(parameter: Any, rule: Rule, lr: float, start_lr: float) -> Sample:
     statistics, not_finite = {}, []
-    for name, array in {**parameter.arrays, "grad_var": parameter.variance()}.items():
+    for name, array in {**parameter.arrays, "grad_var": parameter.variance}.items():
         if name not in ("mean_sq", "mean_grad", "grad_var") or array is None:
             continue
         array = np.stack([array.real, array.imag], -1) if np.iscomplexobj(array) else array  # noqa: PLW2901

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop._theme import LIGHT, open_figure, save_figure
 from rmsprop.doctor.sample import Sample
 from rmsprop.errors import FileError, InputError
@@ -61,7 +61,7 @@ def draw(samples: Sequence[Sample], path: str | Path, *, marked: Collection[str]
     with open_figure(8.0, height, extra="doctor", purpose="a picture", points=9.0) as figure:
         (_draw_curves if is_history else _draw_bars)(figure.add_subplot(), drawn, marked)
         try:
-            with replacing(path) as temporary:
+            with write_atomically(path) as temporary:
                 save_figure(figure, temporary, format=format, dpi=140)
         except OSError as error:
             raise FileError(f"{path}: {error.strerror or error}") from error

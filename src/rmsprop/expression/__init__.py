@@ -12,8 +12,11 @@ The gradient is computed by dual numbers (`rmsprop.expression.dual`, which also 
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,23 +24,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmsprop.errors import ExpressionError, InputError, InputTypeError
 from rmsprop.expression.dual import FUNCTIONS, Dual, Evaluator, build
-from rmsprop.expression.parser import parse_tree
-from rmsprop.expression.tokens import VARIABLES
-from rmsprop.expression.tree import Node, write
+from rmsprop.expression.parser import VARIABLES, make_error, translate
 
 __all__ = ["FUNCTIONS", "Expression", "parse"]
-
-_SEED = np.float64(1.0)
 
 
 @dataclass(frozen=True, repr=False)
 class Expression:
-    """A function of one or two variables, made by `parse`; equal to another with the same tree and variables.
+    """A function of one or two variables, made by `parse`; equal to another with the same formula and variables.
 
     Attributes:
-        text: As typed; `str` of the expression writes it anew, with every `*`.
+        text: As typed.
+        formula: The same function in normal form, with every `*` and few parentheses; `str` of the expression.
         variables: ("x",) or ("x", "y"): the coordinates of a point, in order.
-        tree: What the text was parsed to.
 
     Example:
         >>> from rmsprop import expression
@@ -51,8 +50,8 @@ class Expression:
     """
 
     text: str = field(compare=False)
+    formula: str
     variables: tuple[str, ...]
-    tree: Node
     _evaluate: Evaluator = field(compare=False)
 
     def value(self, x: ArrayLike, y: ArrayLike | None = None) -> Any:
@@ -77,13 +76,13 @@ class Expression:
         if (y is None) != (len(self.variables) == 1):
             came = "no y" if y is None else "a y"
             raise InputError(f"y: {came}, expected values for {' and '.join(self.variables)}")
-        columns = [_real(x, "x")] if y is None else [_real(x, "x"), _real(y, "y")]
+        columns = [_to_real(x, "x")] if y is None else [_to_real(x, "x"), _to_real(y, "y")]
         try:
             columns = list(np.broadcast_arrays(*columns))
         except ValueError as error:
             shapes = [column.shape for column in columns]
             raise InputError(f"y: shape {shapes[1]}, expected one that broadcasts with x {shapes[0]}") from error
-        return self._values([_contiguous(column) for column in columns])
+        return self._run(np.stack(columns, axis=-1), None)[0]
 
     def value_and_grad(self, point: ArrayLike) -> tuple[Any, NDArray[np.float64]]:
         """Return the value and the gradient at one point or many.
@@ -105,15 +104,13 @@ class Expression:
             >>> value, grad
             (0.0, array([-2.]))
         """
-        columns, shape = self._columns(point)
-        value, *partials = self._run(columns, _SEED)
-        grad = np.zeros(shape)
-        if not shape:
-            return float(value), np.asarray(grad if partials[0] is None else partials[0], np.float64)
-        for axis, _ in enumerate(self.variables):
-            if partials[axis] is not None:
-                grad[..., axis] = partials[axis]
-        return self._shaped(value, columns), grad
+        points = self._to_points(point)
+        value, *slopes = self._run(points, np.float64(1.0))
+        grad = np.zeros(points.shape)
+        for axis, slope in enumerate(slopes[: len(self.variables)]):
+            if slope is not None:
+                grad[..., axis] = slope
+        return value, grad.reshape(np.shape(point))
 
     def grad(self, point: ArrayLike) -> NDArray[np.float64]:
         """Return the gradient alone; see `value_and_grad`."""
@@ -121,60 +118,49 @@ class Expression:
 
     def __call__(self, point: ArrayLike) -> Any:
         """Return the value alone: a float for one point, an array for many; see `value_and_grad`."""
-        return self._values(self._columns(point)[0])
+        return self._run(self._to_points(point), None)[0]
 
     def __repr__(self) -> str:
-        usual = parse(self.text).variables == self.variables
-        return f"Expression({self.text!r}{'' if usual else f', variables={self.variables!r}'})"
+        is_default = parse(self.text).variables == self.variables
+        return f"Expression({self.text!r}{'' if is_default else f', variables={self.variables!r}'})"
 
     def __str__(self) -> str:
-        return write(self.tree)
+        return self.formula
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Closures do not pickle; the text says everything.
-        return _restore, (self.text, self.variables)
+        # Closures cannot be pickled; the text says everything.
+        return partial(parse, variables=self.variables), (self.text,)
 
-    def _columns(self, point: ArrayLike) -> tuple[list[Any], tuple[int, ...]]:
-        """Split points into one contiguous array for each variable."""
-        array = _real(point, "point")
-        count = len(self.variables)
+    def _to_points(self, point: ArrayLike) -> NDArray[np.float64]:
+        array, count = _to_real(point, "point"), len(self.variables)
         if array.ndim == 0 and count == 1:
-            return [array[()]], ()
+            return array.reshape(1)
         if array.ndim == 0 or array.shape[-1] != count:
-            raise InputError(
-                f"point: shape {array.shape}, expected (..., {count}) for a function of {' and '.join(self.variables)}"
-            )
-        return [_contiguous(array[..., axis]) for axis in range(count)], array.shape
+            expected = f"(..., {count}) for a function of {' and '.join(self.variables)}"
+            raise InputError(f"point: shape {array.shape}, expected {expected}")
+        return array
 
-    def _run(self, columns: Sequence[Any], seed: Any) -> Dual:
-        x = (columns[0], seed, None)
-        y = (columns[-1], None, seed)
+    def _run(self, points: NDArray[np.float64], seed: Any) -> Dual:
+        """Return the dual number at `points`, the value with the shape of the points; `seed` None: no derivatives."""
+        # Copies, because NumPy's functions may take another path, with other last bits, through strided memory.
+        columns = [np.array(points[..., axis], order="C")[()] for axis in range(len(self.variables))]
         with np.errstate(all="ignore"):
-            return self._evaluate(x, y)
-
-    def _values(self, columns: Sequence[Any]) -> Any:
-        return self._shaped(self._run(columns, None)[0], columns)
-
-    @staticmethod
-    def _shaped(value: Any, columns: Sequence[Any]) -> Any:
-        """Give a constant the shape of the points, and never hand out the caller's own array."""
-        shape = columns[0].shape
-        if not shape:
-            return float(value)
-        if value.shape != shape or any(value is column for column in columns):
-            return np.array(np.broadcast_to(value, shape))
-        return value
+            value, by_x, by_y = self._evaluate((columns[0], seed, None), (columns[-1], None, seed))
+        if points.ndim == 1:
+            return float(value), by_x, by_y
+        shape = points.shape[:-1]
+        return value if value.shape == shape else np.full(shape, value), by_x, by_y
 
 
 def parse(text: str, *, variables: Sequence[str] | None = None) -> Expression:
     """Parse a typed function.
 
     Args:
-        text: At most 400 characters; the module's docstring has the language.
+        text: At most 400 characters; the module's docstring describes the language.
         variables: The coordinates of a point: ("x",) or ("x", "y"). Default: x and y if y occurs in the text, else x.
 
     Raises:
-        ExpressionError: Not a sentence of the language; `column` says where, counted from 0.
+        ExpressionError: The text is not in the language; `column` says where, counted from 0.
 
     Example:
         >>> from rmsprop import expression
@@ -189,21 +175,18 @@ def parse(text: str, *, variables: Sequence[str] | None = None) -> Expression:
     chosen = None if variables is None else tuple(variables)
     if chosen not in (None, VARIABLES[:1], VARIABLES):
         raise ExpressionError(f"variables={chosen!r}, expected ('x',) or ('x', 'y')")
-    tree, used = parse_tree(text, VARIABLES if chosen is None else chosen)
-    return Expression(text, chosen or _of(used), tree, build(tree))
+    source = translate(text, chosen or VARIABLES)
+    try:
+        tree = ast.parse(source, mode="eval").body
+        formula = re.sub(r"\.0\b", "", ast.unparse(tree)).replace(" ** ", "^").replace(" * ", "*").replace(" / ", "/")
+        evaluate = build(tree)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise make_error(f"Python cannot parse it: {error}", text, 0) from error
+    has_y = any(isinstance(node, ast.Name) and node.id == "y" for node in ast.walk(tree))
+    return Expression(text, formula, chosen or (VARIABLES if has_y else VARIABLES[:1]), evaluate)
 
 
-def _of(used: tuple[str, ...]) -> tuple[str, ...]:
-    """The variables of a text that names these."""
-    return VARIABLES if "y" in used else VARIABLES[:1]
-
-
-def _restore(text: str, variables: tuple[str, ...]) -> Expression:
-    """What a pickle calls."""
-    return parse(text, variables=variables)
-
-
-def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def _to_real(values: ArrayLike, name: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -211,8 +194,3 @@ def _real(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if array.dtype.kind not in "fiu":
         raise InputTypeError(f"{name}: dtype {array.dtype}, expected real numbers")
     return array.astype(np.float64, copy=False)
-
-
-def _contiguous(column: NDArray[np.float64]) -> Any:
-    # NumPy's functions may take another path, with other last bits, through strided memory.
-    return np.ascontiguousarray(column) if column.ndim else column[()]

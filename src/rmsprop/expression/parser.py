@@ -1,188 +1,223 @@
-"""From tokens to a tree, by recursive descent.
+"""Translate a typed function to Python source, for `ast.parse`.
 
     sum      = product { ("+" | "-") product }
-    product  = signed { ("*" | "/") signed  |  juxtaposed }
+    product  = signed { ("*" | "/") signed  |  implied }
     signed   = ("-" | "+") signed  |  power
     power    = atom [ ("^" | "**") signed ]                        right to left: 2^3^2 is 2^9; -x^2 is -(x^2)
     atom     = number | variable | constant | function "(" sum ")" | "(" sum ")"
 
-Juxtaposed means a multiplication without its sign, as tutorials write it: a number before a name or a parenthesis (2x,
+Implied means a multiplication without its sign, as tutorials write it: a number before a name or a parenthesis (2x,
 3sin(x), 2(x + 1)) and the letters x and y side by side (2xy). It is refused where two readings differ: after a division
 (1/2x) and after an exponent (x^2y).
+
+Python never sees the text itself: each token is checked, and the source is written from known names, `repr` of floats,
+operators and parentheses. Only ASCII is allowed, so no character is taken for another one that looks like it.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import re
+import unicodedata
+from typing import NamedTuple, NoReturn
 
 from rmsprop.errors import ExpressionError
-from rmsprop.expression.dual import ALIASES, FUNCTIONS
-from rmsprop.expression.tokens import CONSTANTS, MAX_DEPTH, MAX_NODES, VARIABLES, Token, refusal, tokenize
-from rmsprop.expression.tree import Call, Constant, Negate, Node, Number, Power, Product, Sum, Variable
+from rmsprop.expression.dual import ALIASES, CONSTANTS, FUNCTIONS
 
-__all__ = ["parse_tree"]
+__all__ = ["VARIABLES", "make_error", "translate"]
 
-_KNOWN = (*VARIABLES, *CONSTANTS, *FUNCTIONS, *ALIASES)
+VARIABLES = ("x", "y")
+MAX_LENGTH = 400
+"""Characters in a text; checked before anything else."""
+MAX_NODES = 300
+"""Numbers, names and operators in a text."""
+MAX_DEPTH = 40
+"""Parentheses, signs and exponents inside one another."""
+
+# A run of the letters x and y is one name for each letter, as no other name consists of them.
+_TOKEN = re.compile(
+    r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    r"|(?P<name>[xy](?=[xy]*\b)|[A-Za-z_][A-Za-z0-9_]*)"
+    r"|(?P<operator>\*\*|[-+*/^()])"
+    r"|(?P<unexpected>[^ \t\r\n])",
+    re.ASCII,
+)
+_ALLOWED = "only ASCII letters, digits, + - * / ^ ( ) and . are read"
+_EXPECTED = "expected a number, x, y, a function or a parenthesis"
+_HINTS = {
+    "=": "type the right-hand side alone",
+    ",": "every function takes one argument",
+    ".": "a dot stands only inside a number",
+    "|": "write abs(x)",
+    "!": "there is no factorial",
+    "%": "there is no remainder",
+    "[]{}": "use round parentheses",
+    "<>": "there are no comparisons",
+    "'\"`": "there are no strings",
+    "\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DOT OPERATOR}": "write *",
+    "\N{DIVISION SIGN}": "write /",
+    "\N{MINUS SIGN}\N{EN DASH}": "write -",
+    "\N{SUPERSCRIPT TWO}": "write ^2",
+    "\N{SUPERSCRIPT THREE}": "write ^3",
+    "\N{GREEK SMALL LETTER PI}": "write pi",
+    "\N{SQUARE ROOT}": "write sqrt(x)",
+}
 
 
-def parse_tree(text: str, variables: tuple[str, ...] = VARIABLES) -> tuple[Node, tuple[str, ...]]:
-    """Return the tree of `text` and the variables that occur in it.
+def translate(text: str, variables: tuple[str, ...]) -> str:
+    """Return Python source of known names, floats, calls of one argument, parentheses and + - * / **, nothing else.
 
     Raises:
-        ExpressionError: The text is not a sentence of the language, or names a variable outside `variables`.
+        ExpressionError: The text is not in the language, or names a variable outside `variables`.
     """
-    parser = _Parser(text, variables)
-    return parser.whole(), tuple(name for name in VARIABLES if name in parser.used)
+    if not isinstance(text, str):
+        raise ExpressionError(f"text: {type(text).__name__}, expected a str such as 'x^2 + y^2'")
+    return _Translator(text, variables).translate()
 
 
-class _Parser:
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    column: int
+
+
+class _Translator:
     def __init__(self, text: str, variables: tuple[str, ...]) -> None:
         self.text = text
         self.variables = variables
-        self.used: set[str] = set()
-        self.tokens = tokenize(text)
-        self.position = 0
-        self.depth = 0
+        self.source: list[str] = []
         self.nodes = 0
+        # Inside the current parentheses: the last binary operator, how deep they are nested, and with the signs and
+        # exponents since the last + - * /. The same three of each outer pair wait in `outer`.
+        self.operator, self.level, self.depth = "", 0, 0
+        self.outer: list[tuple[_Token, str, int, int]] = []
 
-    @property
-    def token(self) -> Token:
-        """The token that comes next."""
-        return self.tokens[self.position]
-
-    def whole(self) -> Node:
-        node = self._sum()
-        if self.token.text == ")":
-            raise self._refusal("this parenthesis closes nothing", self.token)
-        return node
-
-    def _sum(self) -> Node:
-        terms = [("+", self._product())]
-        while self.token.text in ("+", "-"):
-            sign = self._take()
-            terms.append((sign.text, self._product()))
-        return terms[0][1] if len(terms) == 1 else Sum(tuple(terms))
-
-    def _product(self) -> Node:
-        factors = [("*", self._signed())]
-        while True:
-            token = self.token
-            if token.text in ("*", "/"):
-                self._take()
-                factors.append((token.text, self._signed()))
-            elif token.kind in ("number", "name") or token.text == "(":
-                self._allow_juxtaposition(*factors[-1])
+    def translate(self) -> str:
+        """Check each token against the one before it, and return the text as Python source."""
+        before = _Token("operator", "", 0)
+        for token in self._tokenize():
+            ends_value = before.kind in ("number", "name") or before.text == ")"
+            if before.text in (*FUNCTIONS, *ALIASES) and token.text != "(":
+                self._fail(f"{before.text} needs its argument in parentheses: {before.text}(x)", token)
+            elif token.text == "(":
+                if ends_value and before.text not in (*FUNCTIONS, *ALIASES):
+                    self._imply_product(before, token)
+                self._open(token)
+            elif token.kind in ("number", "name"):
+                if ends_value:
+                    self._imply_product(before, token)
                 self._count(token)
-                factors.append(("*", self._signed()))
+                self.source.append(self._translate_value(token))
+            elif ends_value:
+                self._end_value(token)
+            elif token.text in ("+", "-"):
+                self._count(token)
+                self._nest(token, self.depth + 1)
+                if token.text == "-":
+                    self.source.append("-")
             else:
-                return factors[0][1] if len(factors) == 1 else Product(tuple(factors))
+                found = f"{token.text!r} stands here" if token.text else "the text ends here"
+                self._fail(f"{found}, {_EXPECTED}", token)
+            before = token
+        return " ".join(self.source)
 
-    def _allow_juxtaposition(self, operator: str, factor: Node) -> None:
-        """Raise unless the next token may stand beside the one before it without a `*`."""
-        left, right = self.tokens[self.position - 1], self.token
-        if left.kind == "number" and right.kind == "number":
-            raise self._refusal("two numbers side by side, expected an operator between them", right)
+    def _end_value(self, token: _Token) -> None:
+        """Take what may follow a value: a binary operator, a closing parenthesis or the end."""
+        if token.kind == "end":
+            if self.outer:
+                self._fail("this parenthesis is never closed", self.outer[-1][0])
+        elif token.text == ")":
+            if not self.outer:
+                self._fail("this parenthesis closes nothing", token)
+            _, self.operator, self.level, self.depth = self.outer.pop()
+            self.source.append(")")
+        else:
+            self._count(token)
+            self.operator = token.text
+            self._nest(token, self.depth + 1 if token.text == "^" else self.level)
+            self.source.append("**" if token.text == "^" else token.text)
+
+    def _imply_product(self, left: _Token, right: _Token) -> None:
+        """Write the `*` between two values side by side, unless the text has another reading."""
+        is_glued = {left.text, right.text} <= set(VARIABLES) and right.column == left.column + 1
+        if left.kind == right.kind == "number":
+            self._fail("two numbers side by side, expected an operator between them", right)
         if left.kind == "name" and right.text == "(":
-            raise self._refusal(f"{left.text} is not a function: write {left.text}*(...)", right)
-        if not right.glued and left.kind != "number":
-            raise self._refusal(f"expected an operator before {right.text!r}: write * to multiply", right)
-        power = isinstance(factor.operand if isinstance(factor, Negate) else factor, Power)
-        if operator == "/" or power:
+            self._fail(f"{left.text} is not a function: write {left.text}*(...)", right)
+        if left.kind != "number" and not is_glued:
+            self._fail(f"expected an operator before {right.text!r}: write * to multiply", right)
+        if self.operator in ("/", "^"):
             shown = "(...)" if right.text == "(" else f"{right.text}(...)" if right.text in FUNCTIONS else right.text
-            sign = "^" if power else "/"
-            raise self._refusal(f"two readings: write {sign}{left.text}*{shown} or {sign}({left.text}*{shown})", right)
+            readings = f"{self.operator}{left.text}*{shown} or {self.operator}({left.text}*{shown})"
+            self._fail(f"two readings: write {readings}", right)
+        self._end_value(_Token("operator", "*", right.column))
 
-    def _signed(self) -> Node:
-        if self.token.text == "-":
-            return Negate(self._nested(self._take(), self._signed))
-        if self.token.text == "+":
-            return self._nested(self._take(), self._signed)
-        return self._power()
-
-    def _power(self) -> Node:
-        base = self._atom()
-        if self.token.text != "^":
-            return base
-        return Power(base, self._nested(self._take(), self._signed))
-
-    def _atom(self) -> Node:
-        token = self.token
+    def _translate_value(self, token: _Token) -> str:
         if token.kind == "number":
-            self._take()
             # float, never int: 9^9^9 must be infinite at once instead of a number of 369 million digits.
-            return Number(float(token.text))
-        if token.kind == "name":
-            self._take()
-            return self._name(token)
-        if token.text == "(":
-            self.position += 1
-            return self._closed(token)
-        raise self._refusal(self._missing(token), token)
-
-    def _name(self, token: Token) -> Node:
+            return repr(float(token.text)).replace("inf", "1e999")
         name = ALIASES.get(token.text, token.text)
-        if name in FUNCTIONS:
-            opening = self.token
-            if opening.text != "(":
-                raise self._refusal(f"{token.text} needs its argument in parentheses: {token.text}(x)", opening)
-            self.position += 1
-            return Call(name, self._closed(opening))
-        if name in CONSTANTS:
-            return Constant(name)
-        if name not in VARIABLES:
-            raise self._refusal(_unknown(name), token)
-        if name not in self.variables:
-            raise self._refusal(f"{name} in a function of {' and '.join(self.variables)} alone", token)
-        self.used.add(name)
-        return Variable(name)
+        if name in VARIABLES and name not in self.variables:
+            self._fail(f"{name} in a function of {' and '.join(self.variables)} alone", token)
+        if name not in (*VARIABLES, *CONSTANTS, *FUNCTIONS):
+            self._fail(_describe_unknown(name), token)
+        return name
 
-    def _closed(self, opening: Token) -> Node:
-        """What stands between `opening`, already taken, and its closing parenthesis."""
-        node = self._nested(opening, self._sum)
-        if self.token.text != ")":
-            raise self._refusal("this parenthesis is never closed", opening)
-        self.position += 1
-        return node
+    def _open(self, token: _Token) -> None:
+        self.outer.append((token, self.operator, self.level, self.depth))
+        self._nest(token, self.depth + 1)
+        self.operator, self.level = "", self.depth
+        self.source.append("(")
 
-    def _nested(self, token: Token, rule: Callable[[], Node]) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self._refusal(f"nested more than {MAX_DEPTH} deep", token)
-        node = rule()
-        self.depth -= 1
-        return node
+    def _nest(self, token: _Token, depth: int) -> None:
+        self.depth = depth
+        if depth > MAX_DEPTH:
+            self._fail(f"nested more than {MAX_DEPTH} deep", token)
 
-    def _take(self) -> Token:
-        """Return the next token, count it as a node, and go past it."""
-        token = self.token
-        self._count(token)
-        self.position += 1
-        return token
-
-    def _count(self, token: Token) -> None:
+    def _count(self, token: _Token) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise self._refusal(f"more than {MAX_NODES} numbers, names and operators", token)
+            self._fail(f"more than {MAX_NODES} numbers, names and operators", token)
 
-    def _missing(self, token: Token) -> str:
-        """Say what stands, or does not stand, where a value should."""
-        expected = "expected a number, x, y, a function or a parenthesis"
-        if token.kind == "end":
-            return f"the text ends here, {expected}"
-        return f"{token.text!r} stands here, {expected}"
+    def _tokenize(self) -> list[_Token]:
+        if len(self.text) > MAX_LENGTH:
+            raise make_error(f"{len(self.text)} characters, expected at most {MAX_LENGTH}", self.text, MAX_LENGTH)
+        found = [_Token(str(m.lastgroup), m[0].replace("**", "^"), m.start()) for m in _TOKEN.finditer(self.text)]
+        for token in found:
+            if token.kind == "unexpected":
+                self._fail(_describe_unexpected(token.text), token)
+        if not found:
+            raise make_error("nothing typed, expected a function of x and y such as x^2 + y^2", self.text, 0)
+        return [*found, _Token("end", "", len(self.text.rstrip()))]
 
-    def _refusal(self, message: str, token: Token) -> ExpressionError:
-        return refusal(message, self.text, token.column)
+    def _fail(self, message: str, token: _Token) -> NoReturn:
+        raise make_error(message, self.text, token.column)
 
 
-def _unknown(name: str) -> str:
-    """Name the nearest known word, or say which words there are."""
+def make_error(message: str, text: str, column: int) -> ExpressionError:
+    """Build the error; what it prints holds no control character and at most `MAX_LENGTH` characters of `text`."""
+    shown = text if len(text) <= MAX_LENGTH else ""
+    # One character for one, so that the caret stays under the column.
+    printable = "".join(" " if c.isspace() else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+    error = ExpressionError(message, text=printable, column=column)
+    error.text = text
+    return error
+
+
+def _describe_unexpected(char: str) -> str:
+    """Name a character that the language does not have, and what to type in its place."""
+    title = f" ({unicodedata.name(char, 'no name')})" if ord(char) > 127 else ""
+    hints = [hint for chars, hint in _HINTS.items() if char in chars]
+    return f"unexpected character {char!r}{title}: {(hints or [_ALLOWED])[0]}"
+
+
+def _describe_unknown(name: str) -> str:
+    """Suggest the nearest known name, or list the names that there are."""
     shown = name if len(name) <= 40 else name[:39] + "…"
-    letter, digits = name[0], name[1:]
-    if letter in VARIABLES and digits.isdigit():
-        return f"unknown name {shown!r}: write {letter}^{digits[:9]} for a power, {digits[:9]}*{letter} for a product"
-    near = difflib.get_close_matches(name.lower(), _KNOWN, n=1)
+    letter, digits = name[0], name[1:10]
+    if letter in VARIABLES and name[1:].isdigit():
+        return f"unknown name {shown!r}: write {letter}^{digits} for a power, {digits}*{letter} for a product"
+    near = difflib.get_close_matches(name.lower(), (*VARIABLES, *CONSTANTS, *FUNCTIONS, *ALIASES), n=1)
     if near:
         return f"unknown name {shown!r}, did you mean {near[0]!r}?"
     return f"unknown name {shown!r}: the variables are x and y, the functions {', '.join(FUNCTIONS)}"

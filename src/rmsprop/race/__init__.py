@@ -1,6 +1,6 @@
-"""Races: train a real task with RMSprop and its baselines side by side, and say honestly who won.
+"""Benchmarks: train a real task with RMSprop and its baselines, and report which differences are significant.
 
-`rmsprop race digits` is the way in for most; the same in Python:
+`rmsprop race digits` on the command line, or in Python:
 
     >>> from rmsprop.race import Settings, get, race
     >>> digits = get("digits")

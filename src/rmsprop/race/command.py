@@ -14,10 +14,10 @@ __all__ = ["race"]
 
 ALL = "all"
 
-HELP = """Train a real task with RMSprop and its baselines, and say who won.
+HELP = """Benchmark RMSprop and its baselines on a real task, and report which differences are significant.
 
-Every optimizer gets the same initial weights, the same batches and the same budget for choosing its learning rate.
-Writes report.html, curves.png and results.json. Ctrl-C keeps what is done; --resume goes on.
+All optimizers get the same initial weights, the same batches and the same budget for tuning the learning rate.
+Writes report.html, curves.png and results.json. Ctrl-C keeps the finished trials; --resume continues.
 
 Examples:
 
@@ -36,9 +36,7 @@ Examples:
 def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the docstring)
     task: Annotated[
         str | None,
-        typer.Argument(
-            help="What to train; --list names them, all, or A,B, is each in turn.", show_default=False, metavar="[TASK]"
-        ),
+        typer.Argument(help="What to train: a task of --list, A,B or all.", show_default=False, metavar="[TASK]"),
     ] = None,
     optimizers: Annotated[
         str | None,
@@ -64,18 +62,18 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of torch tasks. [the task's own]", min=1, metavar="N")
     ] = None,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Download the data first, if they are not here.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in that folder.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download missing data first.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the benchmark in that folder.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Little data, few epochs, seeds and rates, in its own folder.")
     ] = False,
-    listing: Annotated[bool, typer.Option("--list", help="List the tasks and the optimizers.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="List the tasks and the optimizers.")] = False,
 ) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    if listing:
-        _list(console)
+    if list_all:
+        _print_list(console)
         return
     from rmsprop.errors import InputError
     from rmsprop.race import choice, conduct
@@ -83,11 +81,11 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
 
     if task is None:
         raise InputError(f"which task? one of: {', '.join(tasks.names())}, or all; for example: rmsprop race digits")
-    wanted = conduct.Wanted(
+    options = conduct.RaceOptions(
         optimizers=None if optimizers is None else choice.parse(optimizers),
         seeds=seeds,
         epochs=epochs,
-        rates=None if rates is None else conduct.rates(rates),
+        rates=None if rates is None else conduct.parse_rates(rates),
         device=device,
         threads=threads,
         quick=quick,
@@ -95,15 +93,14 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         fetch=fetch,
     )
     if task == ALL or "," in task:
-        several = [part for part in (word.strip() for word in task.split(",")) if part]
-        if not several:
+        words = [word.strip() for word in task.split(",") if word.strip()]
+        if not words:
             raise InputError(f"{task!r} names no task; one of: {', '.join(tasks.names())}, or all")
-        # Each once, and each known, also where all are wanted anyway.
-        known = tuple(dict.fromkeys(tasks.get(name).name for name in several if name != ALL))
-        chosen = None if ALL in several else known
-        code = conduct.every(wanted, out, console, names=chosen)
+        # Unknown names raise also beside "all".
+        names = tuple(dict.fromkeys(tasks.get(word).name for word in words if word != ALL))
+        code = conduct.run_tasks(options, out, console, names=None if ALL in words else names)
     else:
-        code = 0 if conduct.one(task, wanted, out, console).complete else conduct.INTERRUPTED
+        code = 0 if conduct.run_task(task, options, out, console).complete else conduct.INTERRUPTED
     if code:
         raise typer.Exit(code)
 
@@ -111,19 +108,21 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
 race.__doc__ = HELP
 
 
-def _list(console: Console) -> None:
+def _print_list(console: Console) -> None:
     from rmsprop.race import choice
     from rmsprop.race import task as tasks
+
+    def print_entry(name: str, line: str, details: str) -> None:
+        console.print(f"  {name:<15}{line}", soft_wrap=True)
+        console.print(f"  {'':<15}{details}", style="dim", soft_wrap=True)
 
     console.print("Tasks", style="bold")
     for name in tasks.names():
         task = tasks.get(name)
-        console.print(f"  {name:<15}{task.title}: {task.model}", soft_wrap=True)
-        console.print(f"  {'':<15}{task.source}. {task.license}", style="dim", soft_wrap=True)
+        print_entry(name, f"{task.title}: {task.model}", f"{task.source}. {task.license}")
     console.print("Optimizers", style="bold")
     for name in choice.names():
         entry = choice.get(name)
         mark = "" if name in choice.DEFAULT else " (on request: --with)"
-        told = "; ".join(f"{framework}: {entry.settings(framework)}" for framework in entry.builds)
-        console.print(f"  {name:<15}{entry.label}{mark}", soft_wrap=True)
-        console.print(f"  {'':<15}{told}", style="dim", soft_wrap=True)
+        settings = "; ".join(f"{framework}: {entry.settings(framework)}" for framework in entry.builds)
+        print_entry(name, entry.label + mark, settings)

@@ -1,67 +1,62 @@
-"""Show a race while it runs, and its table at the end.
+"""Show a benchmark while it runs, and its table at the end.
 
-On a terminal a table is redrawn in place, ten times a second at most and only between steps: no thread of the display
-runs beside a timed one. Anywhere else (a pipe, a log) there is a line per optimizer and stage, and in a long race one
-every half minute that says how far it is.
+On a terminal a table is redrawn in place, at most ten times a second and only between steps: no thread of the display
+runs beside a timed step. Anywhere else (a pipe, a log) there is a line for each choice and each reported trial, and in
+a long benchmark a line every half minute with the progress.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich import box
+from rich import progress as bars
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from rmsprop.race import choice
-from rmsprop.race.record import Job, Outcome, Results
-from rmsprop.race.run import Began, Chosen, Ended, Epoch, Event, Stepped
+from rmsprop.race.record import Outcome, Results
+from rmsprop.race.run import Event, RaceStarted, RateChosen, TrialEnded
 from rmsprop.race.task import Task
-from rmsprop.race.verdict import RMSPROP, Row, rows, standing, step_note
+from rmsprop.race.trial import Progress
+from rmsprop.race.verdict import Row, describe_rmsprop, explain_step_time, find_best_mean, find_rmsprop, make_table
 
-__all__ = ["Display", "final_table", "overview"]
+__all__ = ["Display", "make_final_table", "make_overview"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SECONDS_PER_FRAME = 0.1
 _SECONDS_PER_LINE = 30.0
-_SECONDS_REMEMBERED = 3600.0
-"""The time left is judged by the trials of this long; rich's own half minute is over before a slow trial is."""
+_SECONDS_OF_ESTIMATE = 3600.0
+"""The remaining time is estimated from the trials of this long; rich's default of 30 s may be shorter than a trial."""
 
 
-class Display:
-    """A listener for `rmsprop.race.run.race`, used as a context manager.
-
-    Args:
-        task: What is raced.
-        console: Where to write.
-    """
+class Display(contextlib.ExitStack):
+    """A listener for `rmsprop.race.run.race`, used as a context manager."""
 
     def __init__(self, task: Task, console: Console) -> None:
-        self._task = task
+        super().__init__()
+        self._metric = task.metric
         self._console = console
         self._live: Live | None = None
-        self._drawn = 0.0
-        self._told = 0.0
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        self._last_frame = self._last_line = 0.0
+        self._progress = bars.Progress(
+            bars.TextColumn("[bold]{task.description}"),
+            bars.BarColumn(bar_width=None),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("trials"),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
             console=console,
             expand=True,
             auto_refresh=False,
-            speed_estimate_period=_SECONDS_REMEMBERED,
+            speed_estimate_period=_SECONDS_OF_ESTIMATE,
         )
         self._bar = self._progress.add_task("tuning", total=None)
-        self._optimizers: tuple[str, ...] = ()
         self._stage: dict[str, str] = {}
         self._rate: dict[str, str] = {}
         self._curve: dict[str, list[float]] = {}
@@ -69,171 +64,145 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._console.is_terminal:
-            self._live = Live(self._picture(), console=self._console, auto_refresh=False, transient=True)
-            self._live.__enter__()
+            live = Live(self._draw(), console=self._console, auto_refresh=False, transient=True)
+            self._live = self.enter_context(live)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
-
     def __call__(self, event: Event) -> None:
-        """Take note of an event and draw, if the last drawing is long enough ago."""
+        """Record an event, and redraw if the last frame is old enough."""
         match event:
-            case Began(settings, trials, done, changes):
-                self._optimizers = settings.optimizers
-                self._told = time.monotonic()
-                self._stage = dict.fromkeys(settings.optimizers, "waits")
-                self._progress.update(self._bar, total=trials, completed=done)
-                if done:
-                    self._console.print(f"Going on: {done} of {trials} trials were done before.")
-                    if changes:
-                        self._console.print(f"Not as before: {'; '.join(changes)}. Both are recorded.", soft_wrap=True)
-                elif self._live is None:
-                    self._console.print(f"Tuning {len(settings.optimizers)} optimizers, {trials} trials in all ...")
-            case Stepped(job, epoch, steps):
-                self._stage[job.optimizer] = f"{_doing(job)}, epoch {epoch}, step {steps}"
-                if self._live is None:
-                    return
-            case Epoch(job, epoch, score, _):
-                optimizer = job.optimizer
-                if epoch == 1:
-                    self._curve[optimizer] = []
-                self._curve[optimizer].append(score)
-                self._stage[optimizer] = f"{_doing(job)}, epoch {epoch}"
-            case Chosen(optimizer, lr):
+            case RaceStarted():
+                self._start(event)
+            case Progress(job, epoch, steps, score):
+                stage = f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
+                self._stage[job.optimizer] = f"{stage}, epoch {epoch}" + (f", step {steps}" if score is None else "")
+                if score is not None:
+                    curve = self._curve.get(job.optimizer, []) if epoch > 1 else []
+                    self._curve[job.optimizer] = [*curve, score]
+            case RateChosen(optimizer, lr):
                 self._rate[optimizer] = f"{lr:g}"
                 self._stage[optimizer] = "tuned"
-                self._progress.update(self._bar, description="racing")
-                if self._live is None:
-                    self._console.print(f"  {choice.get(optimizer).label}: lr {lr:g}")
-            case Ended(trial):
+                self._progress.update(self._bar, description="final trials")
+                self._print_line(f"  {choice.get(optimizer).label}: lr {lr:g}")
+            case TrialEnded(trial):
                 self._progress.advance(self._bar)
-                self._tell()
-                if trial.job.phase == "final":
-                    self._end(trial.job.optimizer, trial.job.seed, None if trial.diverged else trial.score[-1])
-        self._draw()
-
-    def _end(self, optimizer: str, seed: int, score: float | None) -> None:
-        if score is not None:
-            self._finals.setdefault(optimizer, []).append(score)
-        if self._live is None:
-            reached = "diverged" if score is None else self._task.metric.text(score)
-            self._console.print(f"  seed {seed}, {choice.get(optimizer).label}: {reached}")
-
-    def _tell(self) -> None:
-        """Write how far the race is, where nothing is drawn and the last such line is long enough ago."""
+                self._print_progress()
+                if trial.phase == "final":
+                    optimizer, reached = trial.optimizer, "diverged"
+                    if trial.diverged is None:
+                        reached = self._metric.text(trial.score[-1])
+                        self._finals.setdefault(optimizer, []).append(trial.score[-1])
+                    self._print_line(f"  seed {trial.seed}, {choice.get(optimizer).label}: {reached}")
         now = time.monotonic()
-        if self._live is None and now - self._told > _SECONDS_PER_LINE:
-            self._told = now
-            bar = self._progress.tasks[self._bar]
-            left = "" if bar.time_remaining is None else f", about {_clock(bar.time_remaining)} left"
+        if self._live is not None and now - self._last_frame > _SECONDS_PER_FRAME:
+            self._last_frame = now
+            self._live.update(self._draw(), refresh=True)
+
+    def _start(self, event: RaceStarted) -> None:
+        optimizers = event.settings.optimizers
+        self._last_line = time.monotonic()
+        self._stage = dict.fromkeys(optimizers, "waiting")
+        self._progress.update(self._bar, total=event.trials, completed=event.done)
+        if not event.done:
+            self._print_line(f"Tuning {len(optimizers)} optimizers, {event.trials} trials in all ...")
+            return
+        self._console.print(f"Resuming: {event.done} of {event.trials} trials were done before.")
+        if event.changes:
             self._console.print(
-                f"  {bar.completed:.0f} of {bar.total or 0:.0f} trials, {_clock(bar.elapsed or 0.0)}{left}"
+                f"Different from before: {'; '.join(event.changes)}. Both are recorded.", soft_wrap=True
             )
 
-    def _draw(self) -> None:
-        now = time.monotonic()
-        if self._live is not None and now - self._drawn > _SECONDS_PER_FRAME:
-            self._drawn = now
-            self._live.update(self._picture(), refresh=True)
+    def _print_line(self, line: str) -> None:
+        if self._live is None:
+            self._console.print(line)
 
-    def _picture(self) -> RenderableType:
+    def _print_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._last_line > _SECONDS_PER_LINE:
+            self._last_line = now
+            bar = self._progress.tasks[self._bar]
+            left = "" if bar.time_remaining is None else f", about {_format_duration(bar.time_remaining)} left"
+            elapsed = _format_duration(bar.elapsed or 0.0)
+            self._print_line(f"  {bar.completed:.0f} of {bar.total or 0:.0f} trials, {elapsed}{left}")
+
+    def _draw(self) -> RenderableType:
         table = Table(box=None, pad_edge=False, expand=True, header_style="dim")
-        for heading in ("optimizer", "now", "this trial", "lr", f"test {self._task.metric.name}"):
+        for heading in ("optimizer", "now", "this trial", "lr", f"test {self._metric.name}"):
             table.add_column(heading, no_wrap=True, ratio=1 if heading == "this trial" else None)
-        for optimizer in self._optimizers:
+        for optimizer, stage in self._stage.items():
             entry = choice.get(optimizer)
             scores = self._finals.get(optimizer, [])
-            mean = f"{self._task.metric.text(sum(scores) / len(scores))} ({len(scores)})" if scores else ""
-            table.add_row(
-                Text(entry.label, style=f"bold {entry.dark}"),
-                self._stage[optimizer],
-                Text(self._spark(self._curve.get(optimizer, [])), style=entry.dark),
-                self._rate.get(optimizer, ""),
-                mean,
-            )
+            mean = f"{self._metric.text(sum(scores) / len(scores))} ({len(scores)})" if scores else ""
+            curve = Text(self._draw_curve(self._curve.get(optimizer, [])), style=entry.dark)
+            name = Text(entry.label, style=f"bold {entry.dark}")
+            table.add_row(name, stage, curve, self._rate.get(optimizer, ""), mean)
         return Group(self._progress, table)
 
-    def _spark(self, curve: Sequence[float]) -> str:
-        """Draw a curve with block characters; a fraction from 0 to 1, anything else from its least to its greatest."""
-        low, high = (0.0, 1.0) if self._task.metric.percent else (min(curve, default=0.0), max(curve, default=1.0))
+    def _draw_curve(self, curve: Sequence[float]) -> str:
+        """Draw a curve in block characters: fractions from 0 to 1, other numbers from minimum to maximum."""
+        low, high = (0.0, 1.0) if self._metric.percent else (min(curve, default=0.0), max(curve, default=1.0))
         span = (high - low) or 1.0
         heights = (min(max((value - low) / span, 0.0), 1.0) for value in curve[-40:])
         return "".join(_BARS[round(height * (len(_BARS) - 1))] for height in heights)
 
 
-def _clock(seconds: float) -> str:
-    """Write a duration, as in "1 h 05 min", "12 min" or "40 s"."""
+def _format_duration(seconds: float) -> str:
+    """Return a duration as in "1 h 05 min", "12 min" or "40 s"."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 2:
         return f"{60 * minutes + rest} s"
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _doing(job: Job) -> str:
-    return f"tries lr {job.lr:g}" if job.phase == "tuning" else f"seed {job.seed}"
-
-
-def final_table(task: Task, results: Results, table: Sequence[Row]) -> RenderableType:
-    """Return the table that ends a race, best first, with its footnotes."""
-    metric = task.metric
-    seeds = table[0].seeds if table else 0
-    drawn = Table(
-        title=f"{task.title}: {seeds} seed{'s' if seeds != 1 else ''}, {results.settings.epochs} epochs",
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+def _make_rich_table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=box.SIMPLE_HEAD, pad_edge=False
     )
+
+
+def make_final_table(task: Task, results: Results, table: Sequence[Row]) -> RenderableType:
+    """Return the table that ends a benchmark, with its footnotes; `table` is not empty."""
+    metric, seeds = task.metric, table[0].seeds
+    plural = "s" if seeds != 1 else ""
+    drawn = _make_rich_table(f"{task.title}: {seeds} seed{plural}, {results.settings.epochs} epochs")
     drawn.add_column("optimizer", no_wrap=True)
-    # There is room for one of the two in eighty columns, and a diverged seed says more than the worst of the others.
-    broken = any(row.diverged for row in table)
-    for heading in ("lr", f"test {metric.name}", "diverged" if broken else "worst", "loss", "step"):
+    # Eighty columns have room for one of the two, and a diverged seed matters more.
+    has_diverged = any(row.diverged for row in table)
+    for heading in ("lr", f"test {metric.name}", "diverged" if has_diverged else "worst", "loss", "step"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for row in table:
         worst = metric.text(min(row.scores, key=metric.goodness)) if row.scores else "-"
         drawn.add_row(
             Text(row.label, style="bold"),
-            f"{row.lr:g}{'*' if row.at_edge else ''}",
+            f"{row.lr:g}{'*' if row.lr_at_edge_of_grid else ''}",
             row.text(metric),
-            f"{row.diverged} of {row.seeds}" if broken else worst,
+            f"{row.diverged} of {row.seeds}" if has_diverged else worst,
             f"{row.loss:.3g}",
-            f"{row.step_us:.1f} µs",
+            f"{row.step_microseconds:.1f} µs",
         )
-    notes = [step_note(results, task.framework)]
-    if any(row.at_edge for row in table):
-        notes.append("* at the edge of the grid of learning rates: a better one may lie beyond.")
+    notes = [explain_step_time(results, task.framework)]
+    if any(row.lr_at_edge_of_grid for row in table):
+        notes.append("* at the edge of the grid of learning rates: a better one may lie beyond it.")
     return Group(drawn, *(Text(note, style="dim") for note in notes))
 
 
-def overview(outcomes: Sequence[Outcome]) -> RenderableType:
-    """Return the table that ends a tour of many tasks: what RMSprop reached, who was best, how RMSprop did."""
-    drawn = Table(
-        title="All tasks",
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for heading in ("task", "RMSprop", "best", "RMSprop ..."):
+def make_overview(outcomes: Sequence[Outcome]) -> RenderableType:
+    """Return the table that ends the benchmarks of several tasks: RMSprop's score, the best mean, the verdict."""
+    drawn = _make_rich_table("All tasks")
+    for heading in ("task", "RMSprop", "best mean", "RMSprop ..."):
         drawn.add_column(heading, no_wrap=heading != "RMSprop ...")
     for outcome in outcomes:
         name, metric = outcome.task.name, outcome.task.metric
-        table = rows(outcome.task, outcome.results) if outcome.results is not None else []
+        table = make_table(outcome.task, outcome.results) if outcome.results is not None else []
         if not table:
-            drawn.add_row(name, "-", "-", "left out" if outcome.absent else "failed or broken off")
+            drawn.add_row(name, "-", "-", "skipped" if outcome.absent else "failed or interrupted")
             continue
-        ours = next((row for row in table if row.optimizer == RMSPROP), None)
+        ours, best = find_rmsprop(table), find_best_mean(table, metric)
         drawn.add_row(
             name,
             "-" if ours is None else ours.text(metric),
-            # Spreads are in each task's own table: here they would break the lines of a terminal of eighty columns.
-            f"{table[0].label}, {metric.text(table[0].mean)}" if table[0].scores else table[0].label,
-            standing(table).replace("place ", ""),
+            # Standard deviations are in each task's own table: here they do not fit into eighty columns.
+            f"{best.label}, {metric.text(best.mean)}" if best.scores else best.label,
+            describe_rmsprop(table),
         )
     return drawn

@@ -1,4 +1,4 @@
-"""The folder a race is kept in: every file in it is whole or not there."""
+"""The folder of a benchmark: its files are written atomically."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from rmsprop._files import write_atomically
 from rmsprop.errors import FileError
 from rmsprop.race.record import Results
 
@@ -20,7 +21,7 @@ SECONDS_BETWEEN_SAVES = 1.0
 
 
 class Folder:
-    """Where a race's files lie; every file is whole or not there.
+    """The folder that a benchmark, a study or a measurement writes its files to.
 
     Args:
         path: The folder; made if missing.
@@ -34,14 +35,14 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._saved = 0.0
-        with _explained(path):
+        with _explain_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            # Better refused now than after a minute of training.
+            # Raises now what would otherwise be raised after a minute of training.
             with tempfile.TemporaryFile(dir=path):
                 pass
 
     def load(self) -> Results | None:
-        """Return the race in the folder, or None if there is none.
+        """Return the benchmark in the folder, or None if there is none.
 
         Raises:
             FileError: Unreadable or corrupt.
@@ -49,14 +50,15 @@ class Folder:
         file = self.path / self.results_name
         if not file.exists():
             return None
-        with _explained(file):
-            raw = file.read_bytes()
-        return Results.from_json(raw.decode("utf-8", errors="replace"), where=file)
+        with _explain_errors(file):
+            text = file.read_text(encoding="utf-8", errors="replace")
+        return Results.from_json(text, where=file)
 
     def set_aside(self) -> Path | None:
-        """Rename earlier results, remove the report drawn from them, and say where they went.
+        """Rename results.json to results.previous-N.json with a new number N, and remove the report drawn from it.
 
-        Results set aside before stay: results.previous-1.json, results.previous-2.json and so on.
+        Returns:
+            The new path, or None if there was no results.json.
 
         Raises:
             FileError: The folder is not writable.
@@ -64,47 +66,35 @@ class Folder:
         file = self.path / self.results_name
         if not file.exists():
             return None
-        earlier = (re.fullmatch(r"results\.previous-(\d+)\.json", entry.name) for entry in self.path.iterdir())
-        last = max((int(found[1]) for found in earlier if found), default=0)
+        matches = (re.fullmatch(r"results\.previous-(\d+)\.json", entry.name) for entry in self.path.iterdir())
+        last = max((int(match[1]) for match in matches if match), default=0)
         previous = self.path / f"results.previous-{last + 1}.json"
-        with _explained(file):
+        with _explain_errors(file):
             os.replace(file, previous)
             for name in ("report.html", "curves.png"):
                 (self.path / name).unlink(missing_ok=True)
         return previous
 
-    def due(self) -> bool:
-        """Whether the last save is long enough ago that a kill now would lose much."""
+    def is_save_due(self) -> bool:
+        """Whether the last save is so long ago that it is time for the next."""
         return time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES
 
     def write(self, name: str, content: bytes | str) -> Path:
-        """Write a file at once: under another name first, then renamed over the old one.
+        """Write a file atomically.
 
         Raises:
-            FileError: The disk is full or the folder is not writable; the old file stands.
+            FileError: The disk is full or the folder is not writable; the old file is unchanged.
         """
         file = self.path / name
-        with _explained(file):
-            handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(content.encode() if isinstance(content, str) else content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                # mkstemp makes files that only their owner can read; a report is there to be shown.
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, file)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                raise
+        with _explain_errors(file), write_atomically(file) as temporary:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         self._saved = time.monotonic()
         return file
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into a FileError that says what to do."""
+def _explain_errors(path: Path) -> Iterator[None]:
+    """Turn OSError into a FileError that says what to do."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,7 @@
-"""What a race leaves behind.
+"""What is known of a benchmark: its settings, its trials, where they ran, and how it ended.
 
-`results.json` holds the settings, the versions and every curve of every trial, so that the report can be redrawn and a
-broken-off race can go on. Everything else in it (the chosen rates, the table, the verdict) follows from the trials and
-is written for readers only.
+`results.json` holds all of it, so that the report can be drawn again and an interrupted benchmark can be resumed. The
+table and the verdict in that file follow from the trials and are there for readers only.
 """
 
 from __future__ import annotations
@@ -14,35 +13,90 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rmsprop.errors import FileError
+from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import choice
-from rmsprop.race.settings import FIRST_TUNING_SEED, Settings
 from rmsprop.race.task import Split, Task
 
 __all__ = [
-    "FIRST_TUNING_SEED",
-    "Diverged",
-    "Job",
-    "Memory",
-    "Outcome",
-    "Phase",
-    "Results",
-    "Settings",
-    "Trial",
-    "changes",
-    "late",
-    "rename_old_keys",
-]
+    "FIRST_TUNING_SEED", "Diverged", "Job", "Memory", "Outcome", "Results", "Settings", "Trial", "average_last_quarter",
+    "compare_environments", "rename_old_keys",
+]  # fmt: skip
 
 FORMAT = 1
+FIRST_TUNING_SEED = 1000
 
 Phase = Literal["tuning", "final"]
 Key = tuple[str, str, float, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What was asked for. Two benchmarks may be joined if only `optimizers` and `seeds` differ."""
+
+    task: str  # its name
+    optimizers: tuple[str, ...]  # in the order asked for
+    seeds: tuple[int, ...]  # of the reported trials
+    tuning_seeds: tuple[int, ...]  # of the trials that choose the learning rate; none of `seeds`
+    epochs: int  # per trial
+    grid: tuple[float, ...]  # the learning rates tried, ascending
+    device: str = "cpu"  # results and times differ between devices
+    short: bool = False  # trained on a part of the data
+    threads: int | None = None  # CPU threads asked for; None is the task's own number
+
+    def __post_init__(self) -> None:
+        if not self.seeds or not self.tuning_seeds or not self.optimizers or not self.grid:
+            raise InputError("expected at least one optimizer, one seed, one tuning seed and one learning rate")
+        if set(self.seeds) & set(self.tuning_seeds):
+            raise InputError(f"seeds={self.seeds} and tuning_seeds={self.tuning_seeds}, expected no common seed")
+        if self.epochs < 1:
+            raise InputError(f"epochs={self.epochs}, expected at least 1")
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        *,
+        optimizers: tuple[str, ...] | None = None,
+        seeds: int | None = None,
+        epochs: int | None = None,
+        grid: tuple[float, ...] | None = None,
+        quick: bool = False,
+    ) -> Settings:
+        """Return settings with the task's own budget for each argument that is None.
+
+        Raises:
+            InputError: No seed, no epoch, no learning rate, or more seeds than there are below the tuning seeds.
+        """
+        budget = task.quick if quick else task.budget
+        count = budget.seeds if seeds is None else seeds
+        if not 1 <= count <= FIRST_TUNING_SEED:
+            raise InputError(f"seeds={count}, expected 1 to {FIRST_TUNING_SEED}")
+        return cls(
+            task=task.name,
+            optimizers=choice.DEFAULT if optimizers is None else optimizers,
+            seeds=tuple(range(count)),
+            tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
+            epochs=budget.epochs if epochs is None else epochs,
+            grid=budget.grid if grid is None else grid,
+            device=getattr(task, "device", "cpu"),
+            short=getattr(task, "short", False),
+            threads=getattr(task, "asked_threads", None),
+        )
+
+    def check_joinable(self, earlier: Settings, *, where: object) -> None:
+        """Raise StateError if the trials of `earlier`, found in `where`, cannot be joined to a benchmark with these."""
+        for name in ("task", "epochs", "grid", "tuning_seeds", "device", "short", "threads"):
+            asked, found = getattr(self, name), getattr(earlier, name)
+            if asked != found:
+                raise StateError(
+                    f"{where} holds a benchmark with {name}={found}, but {name}={asked} was asked for: "
+                    "resume it with the same value, or choose another --out"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """One trial to be run."""
+    """A trial to be run."""
 
     phase: Phase
     optimizer: str
@@ -51,201 +105,147 @@ class Job:
 
     @property
     def key(self) -> Key:
-        """What tells it from every other trial of the race."""
+        """Identifies the trial within the benchmark."""
         return (self.phase, self.optimizer, self.lr, self.seed)
 
     @property
     def split(self) -> Split:
-        """What it is scored on: rates are chosen on the validation examples, reported numbers come from the test."""
+        """The examples it is scored on: validation while tuning, test for the reported numbers."""
         return "valid" if self.phase == "tuning" else "test"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diverged:
-    """Where a loss stopped being a number: the step, counted from 1, and the tensor or layer where that was seen."""
+    """Where a loss became NaN or infinite."""
 
-    step: int
-    tensor: str
+    step: int  # counted from 1
+    tensor: str  # the tensor or layer where it was found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One trial that was run.
+class Trial(Job):
+    """A trial that was run. The curves `score` and `loss` start before the first epoch, `train_loss` with it."""
 
-    Attributes:
-        job: Which one.
-        score: The metric on the job's split, before the first epoch and after each.
-        loss: The mean loss on that split, likewise.
-        train_loss: The mean over each epoch's batches, each before its step.
-        steps: How many steps were taken.
-        step_seconds: Time within `step` alone, all steps together.
-        seconds: The whole trial: data, model, steps and scoring.
-        diverged: None if every loss was finite.
-        train_seconds: Batches, gradients and steps alone; None in results written before that was measured.
-        effective_lr: Of a reported trial: a step, counted from 1, and the QUANTILES of `rmsprop.race.stepper` after it.
-    """
-
-    job: Job
-    score: tuple[float, ...]
-    loss: tuple[float, ...]
-    train_loss: tuple[float, ...]
+    score: tuple[float, ...]  # the metric on `split` after each epoch
+    loss: tuple[float, ...]  # the mean loss on that split
+    train_loss: tuple[float, ...]  # the mean over the epoch's batches, each before its step
     steps: int
-    step_seconds: float
-    seconds: float
+    step_seconds: float  # time in the optimizer's step, all steps together
+    seconds: float  # data, model, steps and scoring
     diverged: Diverged | None = None
-    train_seconds: float | None = None
-    effective_lr: tuple[tuple[float, ...], ...] = ()
+    train_seconds: float | None = None  # batches, gradients and steps; None in files that lack it
+    effective_lr: tuple[
+        tuple[float, ...], ...
+    ] = ()  # steps, each with the quantiles of `rmsprop.race.stepper` after it
 
     def __post_init__(self) -> None:
-        curves = [*self.score, *self.loss, *self.train_loss, self.step_seconds, self.seconds]
-        curves += [value for point in self.effective_lr for value in point]
-        curves += [] if self.train_seconds is None else [self.train_seconds]
+        numbers = [
+            *self.score,
+            *self.loss,
+            *self.train_loss,
+            *(value for point in self.effective_lr for value in point),
+        ]
+        numbers += [self.lr, self.step_seconds, self.seconds, self.train_seconds or 0.0]
         if not self.score or not len(self.score) == len(self.loss) == len(self.train_loss) + 1:
             raise ValueError("curves of different lengths")
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in curves):
-            raise ValueError("a number that is not finite")
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
+            raise ValueError("a number is not finite")
 
     @property
     def late_score(self) -> float:
-        """The mean score over the last quarter of the epochs, by which rates are chosen: one epoch alone is noisy."""
-        return late(self.score[1:] or self.score)
+        """The mean score over the last quarter of the epochs, which chooses the learning rate."""
+        return average_last_quarter(self.score[1:] or self.score)
 
     @property
     def late_loss(self) -> float:
         """The mean loss over the last quarter of the epochs."""
-        return late(self.loss[1:] or self.loss)
+        return average_last_quarter(self.loss[1:] or self.loss)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers, the job's fields first."""
-        fields = {**dataclasses.asdict(self.job), "split": self.job.split, **dataclasses.asdict(self)}
-        del fields["job"]
-        return fields
+        """Return plain lists and numbers."""
+        return {"split": self.split, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Trial:
         """Read what `to_dict` wrote."""
+        fields = {name: _freeze(value) for name, value in fields.items() if name != "split"}
         if fields["phase"] not in ("tuning", "final"):
             raise ValueError(f"unknown phase {fields['phase']!r}")
-        job = Job(
-            phase=fields["phase"],
-            optimizer=choice.get(fields["optimizer"]).short,
-            lr=float(fields["lr"]),
-            seed=int(fields["seed"]),
-        )
-        return cls(
-            job=job,
-            score=tuple(fields["score"]),
-            loss=tuple(fields["loss"]),
-            train_loss=tuple(fields["train_loss"]),
-            steps=int(fields["steps"]),
-            step_seconds=fields["step_seconds"],
-            seconds=fields["seconds"],
-            diverged=Diverged(**fields["diverged"]) if fields["diverged"] else None,
-            train_seconds=fields.get("train_seconds"),
-            effective_lr=tuple(tuple(point) for point in fields.get("effective_lr", ())),
-        )
+        diverged = fields["diverged"] and Diverged(**fields["diverged"])
+        return cls(**{**fields, "diverged": diverged, "optimizer": choice.get(fields["optimizer"]).short})
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """One optimizer's memory.
+    """Memory that an optimizer uses."""
 
-    Attributes:
-        parameters: How many numbers it updates.
-        state_bytes: What it keeps from step to step.
-        step_bytes: What one step takes besides; None where that cannot be measured.
-    """
-
-    parameters: int
-    state_bytes: int
-    step_bytes: int | None
+    parameters: int  # how many numbers it updates
+    state_bytes: int  # between steps
+    step_bytes: int | None  # in addition during a step; None where that cannot be measured
 
     @property
     def state_per_parameter(self) -> float:
-        """Bytes kept per parameter."""
+        """Bytes of state per parameter."""
         return self.state_bytes / max(self.parameters, 1)
 
     @property
     def step_per_parameter(self) -> float | None:
-        """Bytes taken in a step per parameter."""
+        """Additional bytes during a step, per parameter."""
         return None if self.step_bytes is None else self.step_bytes / max(self.parameters, 1)
 
 
-def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Say what differs between two environments, but for the day; what one of them does not know is no difference.
-
-    Example:
-        >>> changes({"torch": "2.12", "date": "Monday"}, {"torch": "2.13", "date": "Tuesday", "threads": "1"})
-        ['torch 2.12 before, 2.13 now']
-    """
+def compare_environments(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """List what differs between two environments, apart from the date; a key that one of them lacks is ignored."""
     shared = [name for name in before if name in now and name not in ("date", "until")]
     return [f"{name} {before[name]} before, {now[name]} now" for name in shared if before[name] != now[name]]
 
 
 def rename_old_keys(fields: dict[str, Any]) -> dict[str, Any]:
-    """Give an object of an earlier version's file its present keys."""
+    """Return an object of a file of an earlier version with the present keys."""
     return {{"rival": "optimizer", "rivals": "optimizers"}.get(key, key): value for key, value in fields.items()}
 
 
-def late(curve: Sequence[float]) -> float:
-    """Return the mean of the last quarter of a curve, or of its last point where it has fewer than four.
-
-    Args:
-        curve: A number for each epoch.
-
-    Example:
-        >>> late([0.5, 0.7, 0.8, 0.8, 0.9, 0.8, 0.7, 0.9])
-        0.8
-    """
+def average_last_quarter(curve: Sequence[float]) -> float:
+    """Return the mean of the last quarter of a curve over epochs: of its last point if it has fewer than eight."""
     return statistics.fmean(curve[-max(1, len(curve) // 4) :])
 
 
 @dataclasses.dataclass(kw_only=True)
 class Results:
-    """Everything known of one race so far; trials are added as they end.
-
-    Attributes:
-        settings: What was asked for.
-        data: "fingerprint" and "sizes" of `rmsprop.race.task.Data`.
-        environment: Versions and machine of the first trials, name -> text.
-        trials: Key -> trial.
-        memory: Optimizer -> what it keeps and takes.
-        sample: What RMSprop's first reported model made, where a task makes something to read; else empty.
-        model: What was trained, in the task's words; empty where that is not known.
-        later: The environments of trials that were added elsewhere, or with other versions.
-    """
+    """A benchmark so far; trials are added as they end."""
 
     settings: Settings
-    data: dict[str, Any]
-    environment: dict[str, str]
+    data: dict[str, Any]  # "fingerprint" and "sizes" of `rmsprop.race.task.Data`
+    environment: dict[str, str]  # versions and machine of the first trials
     trials: dict[Key, Trial] = dataclasses.field(default_factory=dict)
-    memory: dict[str, Memory] = dataclasses.field(default_factory=dict)
-    sample: str = ""
-    model: str = ""
-    later: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    memory: dict[str, Memory] = dataclasses.field(default_factory=dict)  # by optimizer
+    sample: str = ""  # what RMSprop's first reported model generated, for tasks that generate something
+    model: str = ""  # what was trained, in the task's words; empty if the file does not say
+    later: list[dict[str, str]] = dataclasses.field(default_factory=list)  # environments of trials that were added
 
     @property
     def environments(self) -> list[dict[str, str]]:
-        """Every environment that trials ran in, in order."""
+        """All environments that trials ran in, in order."""
         return [self.environment, *self.later]
 
-    def ran_in(self, environment: dict[str, str]) -> None:
-        """Note where the last trials ran: in the last environment on another day, or in another one."""
+    def add(self, trial: Trial, environment: dict[str, str]) -> None:
+        """Add a finished trial, and where it ran."""
+        self.trials[trial.key] = trial
         last = self.environments[-1]
-        if changes(last, environment):
+        if compare_environments(last, environment):
             self.later.append(dict(environment))
         elif environment.get("date", "") != last.get("date", ""):
             last["until"] = environment["date"]
 
-    def add(self, trial: Trial) -> None:
-        """Keep a finished trial."""
-        self.trials[trial.job.key] = trial
-
     def to_json(self, extra: dict[str, Any]) -> str:
-        """Write everything, `extra` (what follows from the trials) before the long curves."""
+        """Return the document; `extra` (what follows from the trials) comes before the long curves."""
         document = {
             "format": FORMAT,
-            # Earlier versions refuse a setting that they do not know.
+            # Without the settings that are None, earlier versions of this library can read the file.
             "settings": {name: value for name, value in dataclasses.asdict(self.settings).items() if value is not None},
             "data": self.data,
             "environment": self.environment,
@@ -259,56 +259,42 @@ class Results:
 
     @classmethod
     def from_json(cls, text: str, *, where: object) -> Results:
-        """Read what `to_json` wrote.
-
-        Args:
-            text: The document.
-            where: Its file, for the message.
+        """Read what `to_json` wrote; `where` is its file, for the message.
 
         Raises:
-            FileError: Truncated, corrupt, or something else than a race.
+            FileError: Truncated, corrupt, or not the results of a benchmark.
         """
         try:
             document = json.loads(text, object_hook=rename_old_keys)
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']!r}, expected {FORMAT}")
-            fields: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in document["settings"].items()
-            }
-            results = cls(
-                settings=Settings(**fields), data=dict(document["data"]), environment=dict(document["environment"])
+            trials = map(Trial.from_dict, document["trials"])
+            # Files of earlier versions lack what is read with `get`.
+            return cls(
+                settings=Settings(**{name: _freeze(value) for name, value in document["settings"].items()}),
+                data=dict(document["data"]),
+                environment=dict(document["environment"]),
+                trials={trial.key: trial for trial in trials},
+                memory={optimizer: Memory(**fields) for optimizer, fields in document.get("memory", {}).items()},
+                sample=str(document.get("sample", "")),
+                model=str(document.get("task", {}).get("model", "")),
+                later=[dict(environment) for environment in document.get("later_environments", [])],
             )
-            # Files of earlier versions lack these.
-            results.memory = {optimizer: Memory(**fields) for optimizer, fields in document.get("memory", {}).items()}
-            results.sample = str(document.get("sample", ""))
-            results.model = str(document.get("task", {}).get("model", ""))
-            results.later = [dict(environment) for environment in document.get("later_environments", [])]
-            for trial in document["trials"]:
-                results.add(Trial.from_dict(trial))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             raise FileError(
-                f"{where} is not a race's results ({reason}): race without --resume, which keeps it under another name"
+                f"{where}: not the results of a benchmark ({reason}); without --resume a new one starts, "
+                "which keeps this file under another name"
             ) from error
-        return results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a task's race ended.
+    """How the benchmark of a task ended."""
 
-    Attributes:
-        task: As it was raced.
-        results: None if it could not begin.
-        complete: Every trial was run.
-        reason: Why it could not, or not to its end.
-        absent: The reason is that its data or a package is not here.
-        interrupted: Ctrl-C ended it.
-    """
-
-    task: Task
-    results: Results | None
-    complete: bool
-    reason: str = ""
-    absent: bool = False
-    interrupted: bool = False
+    task: Task  # with its device, threads and length
+    results: Results | None  # None if it could not begin
+    complete: bool  # all trials were run
+    reason: str = ""  # why it could not begin
+    absent: bool = False  # ... because its data or a package is missing
+    interrupted: bool = False  # by Ctrl-C

@@ -1,64 +1,64 @@
-"""Run a race: tune, then race; every optimizer alike.
+"""Run a benchmark: tune the learning rate of each optimizer, then train with it; the same for every optimizer.
 
 1. Tuning. Every optimizer trains once per learning rate of the grid and tuning seed, and is scored on the validation
-   split. It goes on with the rate whose score over the last quarter of the epochs is best, as a mean over the tuning
-   seeds (a tie: the lower loss). One epoch alone is too noisy to choose by.
+   split. The rate with the best score over the last quarter of the epochs is chosen, as a mean over the tuning seeds
+   (of equal scores the one with the lower loss). One epoch alone is too noisy to choose by.
 2. Final. Every optimizer trains once per reported seed at that rate, and is scored on the test split. Nothing is
    chosen by these numbers: the last epoch counts, not the best one.
 
-Within a seed all optimizers start from the same weights and see the same batches. They take turns trial by trial, so
-that a slow minute of the machine falls on all of them. What is timed: `rmsprop.race.trial`.
+Within a seed all optimizers start from the same weights and see the same batches. They take turns, trial by trial, so
+that a time when the machine is slow affects all of them. What is timed: `rmsprop.race.trial`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from rmsprop import __version__, compiled
 from rmsprop.errors import StateError
 from rmsprop.race import choice
 from rmsprop.race.memory import measure
-from rmsprop.race.record import Job, Results, Settings, Trial, changes
+from rmsprop.race.record import Job, Results, Settings, Trial, compare_environments
 from rmsprop.race.task import Data, Learner, Task
-from rmsprop.race.trial import Epoch, Stepped, train
+from rmsprop.race.trial import Progress, train
 
-__all__ = [
-    "Began", "Chosen", "Ended", "Epoch", "Event", "Listener", "Stepped", "best_rate", "finished", "race", "train",
+__all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "TrialEnded", "choose_rate", "is_complete", "race",
+    "train",
 ]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class Began:
-    """The race begins or goes on: trials in all, those already done, and what is different since these were run."""
+class RaceStarted:
+    """A benchmark starts or is resumed."""
 
     settings: Settings
-    trials: int
+    trials: int  # in all
     done: int
-    changes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()  # of the environment, since the last trial
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
+class TrialEnded:
     """A trial has ended."""
 
     trial: Trial
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
-    """An optimizer's learning rate is chosen."""
+class RateChosen:
+    """The learning rate of an optimizer is chosen."""
 
     optimizer: str
     lr: float
 
 
-Event = Began | Stepped | Epoch | Ended | Chosen
+Event = RaceStarted | Progress | TrialEnded | RateChosen
 Listener = Callable[[Event], None]
 
 
@@ -70,22 +70,22 @@ def race(
     listener: Listener = lambda event: None,
     save: Callable[[Results], None] = lambda results: None,
 ) -> Results:
-    """Run every trial that `earlier` does not hold yet.
+    """Run all trials that `earlier` does not hold.
 
     Args:
         task: What to train.
-        settings: Optimizers, seeds, epochs, rates.
-        earlier: A race to go on with. Read.
+        settings: Optimizers, seeds, epochs, learning rates.
+        earlier: A benchmark to resume. Read.
         listener: Called with each event, between trials, epochs and steps, never inside a timed step.
         save: Called after each trial.
 
     Returns:
-        The results; of a race that was broken off with Ctrl-C those that were finished: see `finished`.
+        The results. If Ctrl-C interrupted it, those of the finished trials: see `is_complete`.
 
     Raises:
         InputError: An optimizer that does not exist in the task's framework, or an unknown device.
-        StateError: `earlier` ran by other rules, on other data, or trained another model.
-        MissingDependency: The task's data are not at hand.
+        StateError: `earlier` has other settings, other data, or another model.
+        MissingDependency: The task's data are missing.
 
     Example:
         >>> from rmsprop.race import Settings, get, race
@@ -96,11 +96,11 @@ def race(
     """
     for optimizer in settings.optimizers:
         choice.get(optimizer).build(task.framework)
-    # Everything that can be refused is refused before the data are read, which may take a while.
+    # An unknown device raises here, before the data are read, which may take long.
     with task.session():
         pass
     data = task.load()
-    here = _environment(task, data)
+    here = _describe_environment(task, data)
     results = Results(
         settings=settings,
         data={"fingerprint": data.fingerprint, "sizes": dict(data.sizes)},
@@ -108,100 +108,98 @@ def race(
         model=task.model,
     )
     if earlier is not None:
-        settings.refuse_another_protocol(earlier.settings, where="the folder")
-        if earlier.data.get("fingerprint") != data.fingerprint:
-            raise StateError(f"the earlier race ran on other data than {task.name} has now: race into another --out")
-        if earlier.model not in ("", task.model):
-            raise StateError(
-                f"the earlier race trained another model, {earlier.model!r}; {task.name} has now {task.model!r}: race "
-                "into another --out"
-            )
-        # The trials that are there ran where they ran, whoever goes on with them.
-        results.environment, results.later = dict(earlier.environment), [dict(e) for e in earlier.later]
-        results.trials.update(earlier.trials)
-        results.memory.update(earlier.memory)
-        results.sample = earlier.sample
-    per_optimizer = len(settings.grid) * len(settings.tuning_seeds) + len(settings.seeds)
-    planned = per_optimizer * len(settings.optimizers)
-    done = sum(job.key in results.trials for job in _jobs(task, settings, results, listener=None))
-    different = changes(results.environments[-1], here) if done < planned else []
-    listener(Began(settings, planned, done, tuple(different)))
+        _join(results, earlier)
+    jobs = len(settings.grid) * len(settings.tuning_seeds) + len(settings.seeds)
+    trials = jobs * len(settings.optimizers)
+    done = sum(job.key in results.trials for job in _plan_jobs(task, results, lambda event: None))
+    changes = compare_environments(results.environments[-1], here) if done < trials else []
+    listener(RaceStarted(settings, trials, done, tuple(changes)))
     try:
         with task.session():
-            for job in _jobs(task, settings, results, listener=listener):
-                if job.key not in results.trials:
-                    if job.phase == "final" and job.optimizer not in results.memory:
-                        results.memory[job.optimizer] = measure(task, data, job.optimizer, lr=job.lr, seed=job.seed)
-                    look = _shown(results, job)
-                    trial = train(task, data, job, epochs=settings.epochs, listener=listener, look=look)
-                    results.add(trial)
-                    results.ran_in(here)
-                    save(results)
-                    listener(Ended(trial))
+            for job in _plan_jobs(task, results, listener):
+                if job.key in results.trials:
+                    continue
+                if job.phase == "final" and job.optimizer not in results.memory:
+                    results.memory[job.optimizer] = measure(task, data, job.optimizer, lr=job.lr, seed=job.seed)
+                on_end = functools.partial(_keep_sample, results, job)
+                trial = train(task, data, job, epochs=settings.epochs, listener=listener, on_end=on_end)
+                results.add(trial, here)
+                save(results)
+                listener(TrialEnded(trial))
     except KeyboardInterrupt:
-        # The trial that was running is lost; those before it are whole.
+        # The trial that was running is lost, the finished ones are returned.
         pass
     return results
 
 
-def _shown(results: Results, job: Job) -> Callable[[Learner], Any] | None:
-    """Return what keeps a sample of RMSprop's first reported model, where the task's learner makes samples."""
-    if job.phase != "final" or job.optimizer != "rmsprop" or results.sample:
-        return None
+def _join(results: Results, earlier: Results) -> None:
+    """Add the trials of `earlier` to an empty benchmark, after checking that they belong to it."""
+    name = results.settings.task
+    results.settings.check_joinable(earlier.settings, where="the folder")
+    if earlier.data.get("fingerprint") != results.data["fingerprint"]:
+        raise StateError(f"the earlier benchmark ran on other data than {name} has now: choose another --out")
+    if earlier.model not in ("", results.model):
+        raise StateError(
+            f"the earlier benchmark trained another model, {earlier.model!r}; the model of {name} is now "
+            f"{results.model!r}: choose another --out"
+        )
+    results.environment, results.later = dict(earlier.environment), [dict(e) for e in earlier.later]
+    results.trials.update(earlier.trials)
+    results.memory.update(earlier.memory)
+    results.sample = earlier.sample
 
-    def keep(learner: Learner) -> None:
-        sample = getattr(learner, "sample", None)
-        if sample is not None:
-            results.sample = str(sample())
 
-    return keep
+def _keep_sample(results: Results, job: Job, learner: Learner) -> None:
+    """Keep what RMSprop's first reported model generates, if it generates something."""
+    if job.phase == "final" and job.optimizer == "rmsprop" and not results.sample and hasattr(learner, "sample"):
+        results.sample = str(learner.sample())
 
 
-def best_rate(task: Task, results: Results, optimizer: str) -> float | None:
-    """Return the learning rate that tuning chose for `optimizer`, or None while tuning is unfinished."""
+def choose_rate(task: Task, results: Results, optimizer: str) -> float | None:
+    """Return the learning rate that tuning chooses for `optimizer`, or None while tuning is incomplete."""
     ranked = []
     for lr in results.settings.grid:
         keys = [("tuning", optimizer, lr, seed) for seed in results.settings.tuning_seeds]
         if not all(key in results.trials for key in keys):
             return None
         trials = [results.trials[key] for key in keys]
-        sound = not any(trial.diverged for trial in trials)
+        finite = not any(trial.diverged for trial in trials)
         score = math.fsum(trial.late_score for trial in trials) / len(trials)
         loss = math.fsum(trial.late_loss for trial in trials) / len(trials)
-        ranked.append((sound, task.metric.goodness(score), -loss, -lr))
+        ranked.append((finite, task.metric.goodness(score), -loss, -lr))
     return -max(ranked)[3]
 
 
-def finished(task: Task, results: Results) -> bool:
-    """Whether every trial of the settings was run."""
-    rates = {optimizer: best_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
+def is_complete(task: Task, results: Results) -> bool:
+    """Whether all trials of the settings were run."""
+    rates = {optimizer: choose_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
     return all(
-        lr is not None and ("final", optimizer, lr, seed) in results.trials
+        ("final", optimizer, lr, seed) in results.trials
         for optimizer, lr in rates.items()
         for seed in results.settings.seeds
     )
 
 
-def _jobs(task: Task, settings: Settings, results: Results, *, listener: Listener | None) -> Iterator[Job]:
-    """Yield every job whose rate is known by then; with a listener, each choice is announced."""
+def _plan_jobs(task: Task, results: Results, listener: Listener) -> Iterator[Job]:
+    """Yield the jobs in order: the final ones of the optimizers whose rate is known after the tuning jobs were run."""
+    settings = results.settings
     for seed in settings.tuning_seeds:
         for lr in settings.grid:
             for optimizer in settings.optimizers:
                 yield Job(phase="tuning", optimizer=optimizer, lr=lr, seed=seed)
-    rates = {optimizer: best_rate(task, results, optimizer) for optimizer in settings.optimizers}
-    chosen = {optimizer: lr for optimizer, lr in rates.items() if lr is not None}
-    if listener is not None:
-        for optimizer, lr in chosen.items():
-            listener(Chosen(optimizer, lr))
+    rates = {optimizer: choose_rate(task, results, optimizer) for optimizer in settings.optimizers}
+    chosen = [(optimizer, lr) for optimizer, lr in rates.items() if lr is not None]
+    for optimizer, lr in chosen:
+        listener(RateChosen(optimizer, lr))
     for turn, seed in enumerate(settings.seeds):
-        # Another one goes first each time: whatever the first trial of a round pays, all pay in turn.
-        order = list(chosen)[turn % len(chosen) :] + list(chosen)[: turn % len(chosen)] if chosen else []
-        for optimizer in order:
-            yield Job(phase="final", optimizer=optimizer, lr=chosen[optimizer], seed=seed)
+        # Each seed starts with another optimizer, so that no optimizer always has the first, coldest trial.
+        first = turn % max(len(chosen), 1)
+        for optimizer, lr in chosen[first:] + chosen[:first]:
+            yield Job(phase="final", optimizer=optimizer, lr=lr, seed=seed)
 
 
-def _environment(task: Task, data: Data) -> dict[str, str]:
-    """Versions and machine, for the report; nothing that names a person or a host."""
+def _describe_environment(task: Task, data: Data) -> dict[str, str]:
+    """Return versions and machine; nothing that identifies a person or a host."""
     device = getattr(task, "device", "cpu")
     return {
         "rmsprop": __version__,

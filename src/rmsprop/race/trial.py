@@ -1,8 +1,8 @@
-"""Run one trial: one optimizer, one learning rate, one seed. `fit` is the one training loop of races and of tuning.
+"""Run one trial: one optimizer, one learning rate, one seed. `fit` is the training loop of benchmarks and of tuning.
 
-`step` alone is timed, with time.perf_counter around each call. Between steps the state is looked at: at steps 1, 2, 5,
-10, 20, ... of a reported trial, for the effective learning rate. That look, the scoring and the display count neither
-as step nor as training.
+Only the calls of `step` are timed as steps, with time.perf_counter. At steps 1, 2, 5, 10, 20, ... of a reported trial
+the effective learning rate is measured. The time of that, of scoring and of the display counts neither as step nor as
+training.
 """
 
 from __future__ import annotations
@@ -17,57 +17,40 @@ import numpy as np
 
 from rmsprop.race import choice
 from rmsprop.race.record import Diverged, Job, Trial
-from rmsprop.race.stepper import Stepper, growing
+from rmsprop.race.stepper import Stepper
 from rmsprop.race.task import Data, Learner, Split, Task
 
-__all__ = ["Course", "Epoch", "Stepped", "fit", "prepared", "train"]
+__all__ = ["Progress", "Training", "fit", "prepare", "train"]
 
-SECONDS_BETWEEN_SIGNS = 0.1
-"""How often a long epoch says that it is alive."""
+SECONDS_BETWEEN_EVENTS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Stepped:
-    """A trial is within epoch `epoch`, counted from 1, and has done `steps` steps of it."""
+class Progress:
+    """A trial has done `steps` steps of epoch `epoch`, counted from 1; or has ended it with `score`."""
 
     job: Job
     epoch: int
     steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Epoch:
-    """A trial has ended an epoch, counted from 1."""
-
-    job: Job
-    epoch: int
-    score: float
-    train_loss: float
+    score: float | None = None
 
 
 @dataclasses.dataclass
-class Course:
-    """How a training went.
+class Training:
+    """What `fit` measured."""
 
-    Attributes:
-        scores: Score and loss after each epoch.
-        train_loss: The mean over each epoch's batches, before their steps.
-        steps: Done in all.
-        step_seconds: Spent in them.
-        aside_seconds: Spent in scoring and in the two callbacks.
-        diverged: What ended it early.
-    """
-
-    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)
-    train_loss: list[float] = dataclasses.field(default_factory=list)
+    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)  # score and loss after each epoch
+    train_loss: list[float] = dataclasses.field(
+        default_factory=list
+    )  # mean over each epoch's batches, before the steps
     steps: int = 0
-    step_seconds: float = 0.0
-    aside_seconds: float = 0.0
-    diverged: Diverged | None = None
+    step_seconds: float = 0.0  # all steps together
+    excluded_seconds: float = 0.0  # scoring and the two callbacks
+    diverged: Diverged | None = None  # why it ended early
 
 
-def prepared(task: Task, data: Data, optimizer: str, *, lr: float, seed: int) -> tuple[Learner, Stepper]:
-    """Build a learner and the optimizer that updates it; gradients are dense where the optimizer wants them so."""
+def prepare(task: Task, data: Data, optimizer: str, *, lr: float, seed: int) -> tuple[Learner, Stepper]:
+    """Build a learner and its optimizer; gradients are dense if the optimizer does not accept sparse ones."""
     learner = task.learner(data, seed)
     sparse = getattr(learner, "sparse", False)
     if sparse and choice.get(optimizer).build(task.framework).sparse is None:
@@ -82,25 +65,18 @@ def fit(
     *,
     split: Split,
     epochs: int,
-    stepped: Callable[[int, int, int], None] = lambda epoch, within, steps: None,
-    scored: Callable[[int, float, float], None] = lambda epoch, score, train_loss: None,
-) -> Course:
-    """Train; a loss that is not finite ends it and is recorded, not raised.
+    on_step: Callable[[int, int, int], None] = lambda epoch, within, steps: None,
+    on_epoch: Callable[[int, float], None] = lambda epoch, score: None,
+) -> Training:
+    """Train until the last epoch or until a loss is not finite, which is recorded and raises nothing.
 
-    Args:
-        learner: Model and batches. Written by every step.
-        step: Updates the learner's parameters; called with the gradients.
-        split: What is scored after each epoch.
-        epochs: How many.
-        stepped: Called after each step with the epoch, the steps of this epoch and the steps in all.
-        scored: Called after each epoch with its score and mean training loss. What either raises ends the training.
-
-    Returns:
-        Scores, losses and times, up to where it ended.
+    `step` is called with the gradients and updates the learner's parameters. `on_step` is called after each step with
+    the epoch, the steps of this epoch and the steps in all; `on_epoch` after each epoch with the epoch and its score
+    on `split`. Their exceptions pass through.
     """
     clock = time.perf_counter
-    course = Course()
-    # A diverging training overflows before it is noticed; that is a result here, not a warning.
+    training = Training()
+    # A diverging training overflows before its loss is NaN: that is a result here, and no warning is wanted.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for epoch in range(1, epochs + 1):
             losses: list[float] = []
@@ -108,27 +84,28 @@ def fit(
             for batch in learner.batches(epoch):
                 loss, grads = learner.gradients(batch)
                 if not math.isfinite(loss):
-                    course.diverged = Diverged(step=course.steps + 1, tensor=learner.find_nonfinite(grads))
-                    return course
+                    training.diverged = Diverged(step=training.steps + 1, tensor=learner.find_nonfinite(grads))
+                    return training
                 losses.append(loss)
                 before = clock()
                 step(grads)
                 after = clock()
-                course.step_seconds += after - before
-                course.steps += 1
-                stepped(epoch, len(losses), course.steps)
-                course.aside_seconds += clock() - after
+                training.step_seconds += after - before
+                training.steps += 1
+                on_step(epoch, len(losses), training.steps)
+                training.excluded_seconds += clock() - after
             before = clock()
             score = learner.score(split)
-            if not all(map(math.isfinite, score)):
-                course.diverged = Diverged(step=course.steps, tensor=learner.find_nonfinite(grads))
-                course.aside_seconds += clock() - before
-                return course
-            course.scores.append(score)
-            course.train_loss.append(math.fsum(losses) / len(losses))
-            scored(epoch, score[0], course.train_loss[-1])
-            course.aside_seconds += clock() - before
-    return course
+            if all(map(math.isfinite, score)):
+                training.scores.append(score)
+                training.train_loss.append(math.fsum(losses) / len(losses))
+                on_epoch(epoch, score[0])
+            else:
+                training.diverged = Diverged(step=training.steps, tensor=learner.find_nonfinite(grads))
+            training.excluded_seconds += clock() - before
+            if training.diverged is not None:
+                break
+    return training
 
 
 def train(
@@ -138,54 +115,51 @@ def train(
     *,
     epochs: int,
     listener: Callable[[Any], None] = lambda event: None,
-    look: Callable[[Learner], Any] | None = None,
+    on_end: Callable[[Learner], Any] = lambda learner: None,
 ) -> Trial:
     """Run one trial.
 
-    Args:
-        task: What to train.
-        data: What `task.load` returned.
-        job: Optimizer, learning rate, seed, and what it is scored on.
-        epochs: How many.
-        listener: Called between steps and epochs.
-        look: Called with the learner at the end, unless it diverged; its time counts nowhere.
+    `listener` is called with `Progress`, outside of timed steps, at the end of each epoch and in long epochs now and
+    then; `on_end` with the trained learner, unless it diverged, and its time is not counted.
     """
     clock = time.perf_counter
     began = clock()
-    learner, step = prepared(task, data, job.optimizer, lr=job.lr, seed=job.seed)
+    learner, step = prepare(task, data, job.optimizer, lr=job.lr, seed=job.seed)
     untrained = learner.score(job.split)
     effective: list[tuple[float, ...]] = []
-    looks = growing() if job.phase == "final" else iter(())
-    next_look, signed = next(looks, 0), clock()
+    last_event = clock()
 
-    def stepped(epoch: int, within: int, steps: int) -> None:
-        nonlocal next_look, signed
-        if steps == next_look:
-            next_look = next(looks)
-            if (point := step.effective_lr()) is not None:
-                effective.append((steps, *point))
-        if (now := clock()) - signed > SECONDS_BETWEEN_SIGNS:
-            signed = now
-            listener(Stepped(job, epoch, within))
-
-    def scored(epoch: int, score: float, train_loss: float) -> None:
-        listener(Epoch(job, epoch, score, train_loss))
+    def on_step(epoch: int, within: int, steps: int) -> None:
+        nonlocal last_event
+        is_measured = job.phase == "final" and str(steps).rstrip("0") in ("1", "2", "5")
+        if is_measured and (quantiles := step.effective_lr()) is not None:
+            effective.append((steps, *quantiles))
+        if (now := clock()) - last_event > SECONDS_BETWEEN_EVENTS:
+            last_event = now
+            listener(Progress(job, epoch, within))
 
     started = clock()
-    course = fit(learner, step, split=job.split, epochs=epochs, stepped=stepped, scored=scored)
+    training = fit(
+        learner,
+        step,
+        split=job.split,
+        epochs=epochs,
+        on_step=on_step,
+        on_epoch=lambda epoch, score: listener(Progress(job, epoch, 0, score)),
+    )
     ended = clock()
-    if look is not None and course.diverged is None:
-        look(learner)
-    curve = [untrained, *course.scores]
+    if training.diverged is None:
+        on_end(learner)
+    score, loss = zip(untrained, *training.scores)
     return Trial(
-        job=job,
-        score=tuple(point[0] for point in curve),
-        loss=tuple(point[1] for point in curve),
-        train_loss=tuple(course.train_loss),
-        steps=course.steps,
-        step_seconds=course.step_seconds,
+        **dataclasses.asdict(job),
+        score=score,
+        loss=loss,
+        train_loss=tuple(training.train_loss),
+        steps=training.steps,
+        step_seconds=training.step_seconds,
         seconds=ended - began,
-        train_seconds=ended - started - course.aside_seconds,
-        diverged=course.diverged,
+        train_seconds=ended - started - training.excluded_seconds,
+        diverged=training.diverged,
         effective_lr=tuple(effective),
     )

@@ -1,69 +1,74 @@
-"""From trials to a table and one honest sentence.
+"""From trials to a table and a verdict: which differences are significant, and in which order the rows stand.
 
-Somebody won or lost only where the means lie further apart than chance brings about between equals in 95 % of the
-races: `rmsprop.race.margin`. Whatever is closer is a tie. One seed has no spread, so it gives no winner. An optimizer
-with a diverged trial cannot win or tie, and does not count among those compared.
+* All optimizers train with the same seeds: the same initial weights and batches. So two of them are compared by a
+  paired t test (`scipy.stats.ttest_rel`) of their scores, seed by seed, two-sided.
+* The p-values of all pairs are corrected by Holm's method: if all optimizers are equally good, some difference is
+  called significant in at most about 5 % of the benchmarks, however many optimizers are compared.
+* If all differences of a pair are equal, there is no spread for a t test: equal scores are not significantly different,
+  and otherwise the sign test decides, which needs at least six seeds. With one seed nothing is significant.
+* An optimizer that diverged on a seed is not tested and ranks below all that did not diverge.
+* An optimizer wins if it is significantly better than each of the others. "Significantly better" is transitive: with
+  paired differences, t of a - c is at least the smaller t of a - b and b - c. So it wins if it alone is on level 1.
+
+Rows are ordered by level. An optimizer is on level 1 if none is significantly better, and else one level below the
+lowest of those that are significantly better; diverged ones come last. So no two rows of a level differ significantly,
+and within a level they are ordered by name, as the order of their means says nothing.
+
+Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from rmsprop.race import choice
-from rmsprop.race.margin import margin
 from rmsprop.race.record import Memory, Results, Trial
-from rmsprop.race.run import best_rate
+from rmsprop.race.run import choose_rate
 from rmsprop.race.task import Framework, Metric, Task
 
-__all__ = ["Row", "facts", "rows", "sentence", "standing", "step_note", "ties"]
+__all__ = [
+    "LEVEL", "RMSPROP", "Row", "compute_p_values", "describe_rmsprop", "describe_verdict", "explain_step_time",
+    "find_best_mean", "find_rmsprop", "format_number", "make_table", "rank_rows",
+]  # fmt: skip
 
 RMSPROP = "rmsprop"
+LEVEL = 0.05
+"""Of a corrected p-value: below it, a difference is significant."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One optimizer's line of the table, over the seeds that every optimizer has finished.
-
-    Attributes:
-        optimizer: Its name.
-        lr: The learning rate that tuning chose.
-        at_edge: That rate is the first, last or only one of the grid: a wider grid might serve it better.
-        scores: The test metric after the last epoch, a number per seed that did not diverge.
-        spread: Their sample standard deviation; NaN if there are fewer than two.
-        loss: Mean test loss after the last epoch.
-        train_loss: Mean training loss of the last epoch.
-        step_us: Microseconds per step, the median over trials.
-        seconds: A whole trial, the median.
-        diverged: How many seeds ended in a loss that is not finite.
-        train_seconds: Batches, gradients and steps of a trial, the median; NaN where that was not measured.
-        share: The part of `train_seconds` spent in the step, from 0 to 1; NaN likewise.
-        memory: What the optimizer keeps and takes; None where that was not measured.
-    """
+    """An optimizer's row of the table, over the seeds that all optimizers have finished."""
 
     optimizer: str
-    lr: float
-    at_edge: bool
-    scores: tuple[float, ...]
-    loss: float
-    train_loss: float
-    step_us: float
-    seconds: float
-    diverged: int = 0
-    train_seconds: float = math.nan
-    share: float = math.nan
-    memory: Memory | None = None
+    lr: float  # chosen by tuning
+    lr_at_edge_of_grid: bool  # that rate is the first, last or only one of the grid: a wider grid may have a better one
+    scores: tuple[float, ...]  # the test metric after the last epoch for each seed that did not diverge, in their order
+    loss: float  # mean test loss after the last epoch
+    train_loss: float  # mean training loss of the last epoch
+    step_microseconds: float  # microseconds per step, the median over the trials
+    trial_seconds: float  # a whole trial, the median
+    diverged: int = 0  # seeds that ended in a loss that is not finite
+    train_seconds: float = math.nan  # batches, gradients and steps of a trial, the median; NaN if not measured
+    share_in_step: float = math.nan  # the part of `train_seconds` spent in the step, from 0 to 1; NaN likewise
+    memory: Memory | None = None  # None if not measured
+    p_values: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of the differences, Holm-corrected
+    worse_than: tuple[str, ...] = ()  # the optimizers that are significantly better
 
     @property
     def label(self) -> str:
-        """Its name for a reader."""
+        """The optimizer's name for a reader."""
         return choice.get(self.optimizer).label
 
     @property
     def seeds(self) -> int:
-        """How many trials the row speaks of."""
+        """How many trials the row is about."""
         return len(self.scores) + self.diverged
 
     @property
@@ -73,207 +78,193 @@ class Row:
 
     @property
     def spread(self) -> float:
-        """The sample standard deviation of `scores`."""
+        """The sample standard deviation of `scores`; NaN if there are fewer than two."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
 
     def text(self, metric: Metric) -> str:
-        """Write mean and spread: `97.35 % ± 0.40`."""
+        """Return mean and spread as in `97.35 % ± 0.40`."""
         if not self.scores:
             return "diverged"
         spread = "" if math.isnan(self.spread) else f" ± {metric.gap_text(self.spread).removesuffix(' points')}"
         return metric.text(self.mean) + spread
 
+    def extremes(self, metric: Metric) -> str:
+        """Return the worst and the best score as in `96.28 % to 97.77 %`."""
+        if not self.scores:
+            return "–"
+        return " to ".join(metric.text(pick(self.scores, key=metric.goodness)) for pick in (min, max))
 
-def rows(task: Task, results: Results) -> list[Row]:
-    """Return the table, best first, over the seeds that every optimizer has finished."""
-    rates = {optimizer: best_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
-    found: dict[str, list[Trial]] = {}
-    common = [
-        seed
-        for seed in results.settings.seeds
-        if all(lr is not None and ("final", optimizer, lr, seed) in results.trials for optimizer, lr in rates.items())
-    ]
+
+def make_table(task: Task, results: Results) -> list[Row]:
+    """Return the table in its order, over the seeds that all optimizers have finished; empty if there is none."""
+    settings, grid = results.settings, results.settings.grid
+    rates = {optimizer: choose_rate(task, results, optimizer) for optimizer in settings.optimizers}
+    keys = {seed: [("final", optimizer, lr, seed) for optimizer, lr in rates.items()] for seed in settings.seeds}
+    seeds = [seed for seed, found in keys.items() if all(key in results.trials for key in found)]
+    rows = []
     for optimizer, lr in rates.items():
-        if lr is not None and common:
-            found[optimizer] = [results.trials["final", optimizer, lr, seed] for seed in common]
-    grid = results.settings.grid
-    table = [
-        _row(
-            optimizer,
-            trials,
-            at_edge=trials[0].job.lr in (grid[0], grid[-1]),
-            memory=results.memory.get(optimizer),
-        )
-        for optimizer, trials in found.items()
-    ]
-    return sorted(table, key=lambda row: (row.diverged, -task.metric.goodness(row.mean), row.loss))
+        if lr is not None and seeds:
+            trials = [results.trials["final", optimizer, lr, seed] for seed in seeds]
+            rows.append(
+                _make_row(trials, lr_at_edge_of_grid=lr in (grid[0], grid[-1]), memory=results.memory.get(optimizer))
+            )
+    return rank_rows(rows, task.metric)
 
 
-def _row(optimizer: str, trials: Sequence[Trial], *, at_edge: bool, memory: Memory | None) -> Row:
-    sound = [trial for trial in trials if trial.diverged is None]
+def _make_row(trials: Sequence[Trial], *, lr_at_edge_of_grid: bool, memory: Memory | None) -> Row:
+    finite = [trial for trial in trials if trial.diverged is None]
     timed = [(trial.train_seconds, trial.step_seconds) for trial in trials if trial.train_seconds]
     return Row(
-        optimizer=optimizer,
-        lr=trials[0].job.lr,
-        at_edge=at_edge,
-        scores=tuple(trial.score[-1] for trial in sound),
-        loss=statistics.fmean(trial.loss[-1] for trial in sound) if sound else math.nan,
-        train_loss=statistics.fmean(trial.train_loss[-1] for trial in sound) if sound else math.nan,
-        step_us=statistics.median(1e6 * trial.step_seconds / max(trial.steps, 1) for trial in trials),
-        seconds=statistics.median(trial.seconds for trial in trials),
-        diverged=len(trials) - len(sound),
-        train_seconds=statistics.median(whole for whole, _ in timed) if timed else math.nan,
-        share=statistics.median(step / whole for whole, step in timed) if timed else math.nan,
+        optimizer=trials[0].optimizer,
+        lr=trials[0].lr,
+        lr_at_edge_of_grid=lr_at_edge_of_grid,
+        scores=tuple(trial.score[-1] for trial in finite),
+        loss=statistics.fmean(trial.loss[-1] for trial in finite) if finite else math.nan,
+        train_loss=statistics.fmean(trial.train_loss[-1] for trial in finite) if finite else math.nan,
+        step_microseconds=statistics.median(1e6 * trial.step_seconds / max(trial.steps, 1) for trial in trials),
+        trial_seconds=statistics.median(trial.seconds for trial in trials),
+        diverged=len(trials) - len(finite),
+        train_seconds=statistics.median(train for train, _ in timed) if timed else math.nan,
+        share_in_step=statistics.median(step / train for train, step in timed) if timed else math.nan,
         memory=memory,
     )
 
 
-def ties(best: Row, other: Row, table: Sequence[Row]) -> bool:
-    """Whether two rows of `table` are no further apart than chance may bring."""
-    if best.diverged or other.diverged:
-        return False
-    # A hair more than the margin: equal numbers reach this line by different roundings.
-    return abs(best.mean - other.mean) <= _margin(best, other, table) + 1e-12
+def rank_rows(rows: Sequence[Row], metric: Metric) -> list[Row]:
+    """Test all pairs and return the rows with `p_values` and `worse_than`, in the order of the table."""
+    finite = {row.optimizer: row for row in rows if not row.diverged}
+    p_values = compute_p_values({name: row.scores for name, row in finite.items()})
+    by_mean = sorted(rows, key=lambda row: (row.diverged, -metric.goodness(row.mean), row.label))
+    ranked: dict[str, Row] = {}
+    levels: dict[str, int] = {}
+    for row in by_mean:
+        name = row.optimizer
+        own = {other: p for pair, p in p_values.items() if name in pair for other in pair if other != name}
+        better = tuple(other for other in ranked if own.get(other, 1.0) < LEVEL or (row.diverged and other in finite))
+        levels[name] = 1 + max((levels[other] for other in better), default=0)
+        ranked[name] = dataclasses.replace(row, p_values=own, worse_than=better)
+    return sorted(ranked.values(), key=lambda row: (row.diverged, levels[row.optimizer], row.label))
 
 
-def _margin(one: Row, other: Row, table: Sequence[Row]) -> float:
-    return margin(one.scores, other.scores, optimizers=sum(not row.diverged for row in table))
+def compute_p_values(scores: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float]:
+    """Return the Holm-corrected p-value of each pair; the scores are over the same seeds in the same order."""
+    pairs = list(itertools.combinations(scores, 2))
+    raw = np.array([_test_pair(np.array(scores[first]), np.array(scores[second])) for first, second in pairs])
+    order = np.argsort(raw, kind="stable")
+    corrected = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(pairs), 0, -1)), 1.0)
+    return {pairs[place]: float(p) for place, p in zip(order, corrected)}
 
 
-def sentence(table: Sequence[Row], metric: Metric) -> str:
-    """Say in one line who won, RMSprop or not.
+def _test_pair(first: np.ndarray, second: np.ndarray) -> float:
+    from scipy import stats
 
-    Args:
-        table: What `rows` returns, best first.
-        metric: The task's.
+    differences = first - second
+    rounding = 1e-12 * max(np.abs(first).max(), np.abs(second).max())
+    if len(differences) < 2 or np.abs(differences).max() <= rounding:
+        return 1.0
+    if np.ptp(differences) <= rounding:
+        return float(stats.binomtest(len(differences), len(differences)).pvalue)
+    return float(stats.ttest_rel(first, second).pvalue)
 
-    Example:
-        >>> from rmsprop.race import get
-        >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
-        >>> adam = Row(optimizer="adam", scores=(0.98, 0.98), **numbers)
-        >>> ours = Row(optimizer="rmsprop", scores=(0.95, 0.95), **numbers)
-        >>> print(sentence([adam, ours], get("digits").metric))
-        Adam won with 98.00 % ± 0.00 over 2 seeds; RMSprop lost: 95.00 % ± 0.00, place 2 of 2.
-    """
+
+def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
+    """Return who won, in a sentence or two."""
     if not table:
-        return "No winner: not one seed was finished by every optimizer."
-    best = table[0]
-    ours = next((row for row in table if row.optimizer == RMSPROP), None)
-    if not best.scores or best.diverged:
-        return "No winner: every optimizer diverged on some seed."
-    over = f"over {best.seeds} seeds"
-    if len(table) == 1:
-        return f"No winner: {best.label} ran alone and reached {best.text(metric)}" + (
-            f" {over}." if best.seeds > 1 else " on one seed."
-        )
-    if best.seeds == 1:
-        ranking = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
-        return f"No winner: one seed has no spread to judge by. In order: {ranking}."
-    tied = [row for row in table if row is best or ties(best, row, table)]
-    behind = [row for row in table if row not in tied]
-    rest = "" if ours is None or ours in tied else _ours_behind(ours, table, metric)
-    if len(tied) > 1:
-        group = _list([f"{row.label} ({row.text(metric)})" for row in tied])
-        after = f"; behind them: {_list([row.label for row in behind])}" if behind else ""
-        lead = "A tie, RMSprop among the best" if ours in tied and ours is not None else "A tie"
-        chance = metric.gap_text(_margin(best, tied[-1], table))
-        ends = "" if len(tied) == 2 else " between the first and the last"
-        return f"{lead}: {group} lie no further apart than chance may bring {over} ({chance}{ends}){rest or after}."
-    if best is ours:
-        second = table[1]
-        return f"RMSprop won with {best.text(metric)} {over}; next is {second.label} with {second.text(metric)}."
-    next_one = f"; next is {table[1].label} with {table[1].text(metric)}"
-    return f"{best.label} won with {best.text(metric)} {over}{rest or next_one}."
+        return "No winner: no seed was finished by all optimizers."
+    first, others = table[0], table[1:]
+    if first.diverged:
+        return "No winner: all optimizers diverged on some seed."
+    if not others:
+        return f"No winner: {first.label} ran alone and reached {first.text(metric)} {_count_seeds(first)}."
+    if first.seeds == 1:
+        listing = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
+        return f"No winner: differences on one seed cannot be tested. {listing}."
+    ours = find_rmsprop(table)
+    best = [row for row in table if not row.worse_than]
+    worse = [row for row in table if row.worse_than and row is not ours]
+    if len(best) == 1:
+        verdict = f"{first.label} won with {first.text(metric)} {_count_seeds(first)}."
+    else:
+        names = _list([f"{row.label} ({row.text(metric)})" for row in best])
+        verdict = f"No winner: {names} are not significantly different {_count_seeds(first)}."
+    verdict += _describe_worse(worse)
+    if ours is None or not ours.worse_than:
+        return verdict
+    if ours.diverged:
+        return f"{verdict} RMSprop lost: it diverged on {ours.diverged} of {ours.seeds} seeds."
+    better = _list_names([row for row in table if row.optimizer in ours.worse_than])
+    return f"{verdict} RMSprop lost with {ours.text(metric)}: significantly worse than {better}."
 
 
-def standing(table: Sequence[Row]) -> str:
-    """Say in a word or two how RMSprop did, by the same measure as `sentence`.
-
-    Example:
-        >>> numbers = dict(lr=0.01, at_edge=False, loss=0.1, train_loss=0.1, step_us=5.0, seconds=0.1)
-        >>> adam = Row(optimizer="adam", scores=(0.98, 0.98), **numbers)
-        >>> standing([adam, Row(optimizer="rmsprop", scores=(0.95, 0.95), **numbers)])
-        'lost, place 2 of 2'
-    """
-    ours = next((row for row in table if row.optimizer == RMSPROP), None)
+def describe_rmsprop(table: Sequence[Row]) -> str:
+    """Return in a few words how RMSprop did, by the same tests as `describe_verdict`."""
+    ours = find_rmsprop(table)
     if ours is None or len(table) < 2:
         return "alone" if ours is not None else "did not run"
-    place = f"place {list(table).index(ours) + 1} of {len(table)}"
-    best = table[0]
-    if best.diverged or not best.scores:
+    if table[0].diverged:
         return "no winner"
-    if best.seeds == 1:
-        return f"no winner, one seed; {place}"
-    if ours is best:
-        return "tie" if any(ties(best, row, table) for row in table[1:]) else "won"
-    return f"tie, {place}" if ties(best, ours, table) else f"lost, {place}"
-
-
-def _ours_behind(ours: Row, table: Sequence[Row], metric: Metric) -> str:
-    place = f"place {list(table).index(ours) + 1} of {len(table)}"
+    if ours.seeds == 1:
+        return "no winner: one seed"
     if ours.diverged:
-        return f"; RMSprop lost: it diverged on {ours.diverged} of {ours.seeds} seeds, {place}"
-    return f"; RMSprop lost: {ours.text(metric)}, {place}"
+        return "lost: diverged"
+    others = [row for row in table if row is not ours]
+    if ours.worse_than:
+        return f"lost to {len(ours.worse_than)} of {len(others)}"
+    return "won" if all(row.worse_than for row in others) else "not significantly different"
+
+
+def find_rmsprop(table: Sequence[Row]) -> Row | None:
+    """Return RMSprop's row, or None."""
+    return next((row for row in table if row.optimizer == RMSPROP), None)
+
+
+def find_best_mean(table: Sequence[Row], metric: Metric) -> Row:
+    """Return the row with the best mean; those that diverged on fewer seeds come first."""
+    return min(table, key=lambda row: (row.diverged, -metric.goodness(row.mean)))
+
+
+def format_number(value: float, form: str = ".3g", unit: str = "") -> str:
+    """Return a number for a reader; a dash for NaN and infinity."""
+    return f"{value:{form}}{unit}" if math.isfinite(value) else "–"
+
+
+def _count_seeds(row: Row) -> str:
+    return f"over {row.seeds} seeds" if row.seeds > 1 else "on one seed"
+
+
+def _describe_worse(rows: Sequence[Row]) -> str:
+    tested, diverged = ([row for row in rows if bool(row.diverged) is wanted] for wanted in (False, True))
+    text = f" Significantly worse: {_list_names(tested)}." if tested else ""
+    return text + (f" Diverged on some seed: {_list_names(diverged)}." if diverged else "")
+
+
+def _list_names(rows: Sequence[Row]) -> str:
+    return _list([row.label for row in rows])
 
 
 def _list(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def step_note(results: Results, framework: Framework = "numpy") -> str:
-    """Say what the time column compares, and what it does not."""
+def explain_step_time(results: Results, framework: Framework) -> str:
+    """Return what the time column compares, and what it does not."""
     if any(environment.get("kernel") != "compiled" for environment in results.environments):
         return (
-            "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like its baselines; "
+            "Time in step: the compiled module was not in use, so RMSprop ran in plain array code like the baselines; "
             "its compiled step is faster."
         )
     if framework == "numpy":
         return (
-            "Time in step: RMSprop is compiled code here and its baselines are plain NumPy lines, written to be read. "
+            "Time in step: RMSprop is compiled code here and the baselines are plain NumPy code, written to be read. "
             "The column shows what this library's step costs in this training, not that one method is cheaper than "
             "another."
         )
     if results.settings.device != "cpu":
         return (
-            f"Time in step, on {results.settings.device}, the device's own work included: RMSprop is "
-            "rmsprop.torch.RMSprop on torch's operations, its baselines are torch.optim's in their fastest form."
+            f"Time in step, on {results.settings.device}, including the device's own work: RMSprop is "
+            "rmsprop.torch.RMSprop with torch's operations, the baselines are torch.optim's in their fastest form."
         )
     return (
-        "Time in step: RMSprop is rmsprop.torch.RMSprop, whose step is compiled; its baselines are torch.optim's in "
-        "their fastest form, fused where torch has that. Beside torch-rmsprop (--with) the same method is compared."
+        "Time in step: RMSprop is rmsprop.torch.RMSprop, whose step is compiled; the baselines are torch.optim's in "
+        "their fastest form, fused where torch has that. torch-rmsprop (--with) is the same method in torch.optim."
     )
-
-
-def facts(task: Task, results: Results) -> dict[str, object]:
-    """Return what follows from the trials, for readers of results.json."""
-    table = rows(task, results)
-    return {
-        "verdict": sentence(table, task.metric),
-        "metric": {"name": task.metric.name, "better": task.metric.better},
-        "table": [
-            {
-                "optimizer": row.optimizer,
-                "lr": row.lr,
-                "lr_at_edge_of_grid": row.at_edge,
-                "scores": list(row.scores),
-                "mean": _number(row.mean),
-                "spread": _number(row.spread),
-                "margin_to_best": None if row is table[0] else _number(_margin(table[0], row, table)),
-                "loss": _number(row.loss),
-                "train_loss": _number(row.train_loss),
-                "step_microseconds": row.step_us,
-                "trial_seconds": row.seconds,
-                "diverged": row.diverged,
-                "train_seconds": _number(row.train_seconds),
-                "share_in_step": _number(row.share),
-                "state_bytes_per_parameter": row.memory and row.memory.state_per_parameter,
-                "step_bytes_per_parameter": row.memory and row.memory.step_per_parameter,
-            }
-            for row in table
-        ],
-    }
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None

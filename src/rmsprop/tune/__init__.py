@@ -1,11 +1,11 @@
-"""Tuning: search lr, rho, eps, momentum and centering with Optuna, and measure how much the learning rate matters.
+"""Search lr, rho, eps, momentum and centering with Optuna; measure how wide the range of useful learning rates is.
 
-`rmsprop tune TASK` and `rmsprop sensitivity TASK` are the way in for the race tasks; `rmsprop.tune(objective)` for
-anything else. Optuna is imported when a search begins, not before.
+`rmsprop tune TASK` and `rmsprop sensitivity TASK` do this for benchmark tasks, `rmsprop.tune(objective)` for any
+training. Optuna is imported when a search starts.
 """
 
-from rmsprop.tune._found import Ended, Tuned
+from rmsprop.tune._search import tune
 from rmsprop.tune._space import Setting, Space
-from rmsprop.tune._tune import tune
+from rmsprop.tune._study import Trial, TuneResult
 
-__all__ = ["Ended", "Setting", "Space", "Tuned", "tune"]
+__all__ = ["Setting", "Space", "Trial", "TuneResult", "tune"]

@@ -1,188 +1,210 @@
-"""A study in its storage: what must agree before it goes on, and who runs its trials.
+"""Optuna's storages, opened by URL.
 
-A trial that was running when its process died stays "running" in the database for ever. Each trial here carries the
-process that runs it, so that the next one on that machine can tell and put it aside: it does not count.
+    sqlite:///runs/tune.db          a file; several processes of one machine may share it
+    postgresql://user@host/name     a database server, for many machines
+    grpc://host:port                Optuna's proxy in front of a database
+
+In a database, Optuna records a heartbeat for every running trial. If it stops for two minutes, the next trial of any
+process marks that trial as failed and puts its setting back into the queue, once. Messages never show a URL's password.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import logging
 import os
-import platform
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rmsprop.errors import InputError, InputTypeError, StateError
-from rmsprop.tune._space import Space
-from rmsprop.tune._url import optuna_or_refuse
+from rmsprop._files import get_path_beside, remove_stale
+from rmsprop.errors import InputError, MissingDependency
 
-__all__ = ["DIVERGED", "LOST", "Tally", "bury_the_dead", "claim", "ended_elsewhere", "open_study"]
+__all__ = ["DEFAULT", "import_optuna", "open_storage", "require_shared_storage", "silence_optuna"]
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
-OWNER, PROTOCOL, LOST, DIVERGED = "rmsprop:process", "rmsprop:protocol", "rmsprop:lost", "rmsprop:diverged"
+DEFAULT = "sqlite:///runs/tune.db"
+EXAMPLES = f"a URL such as {DEFAULT}, postgresql://user@host/name or grpc://host:port"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
+LOCK_SECONDS = 60
+PROXY_SECONDS = 10.0
 
 
-def open_study(storage: Any, name: str, *, direction: str, space: Space, protocol: dict[str, Any]) -> tuple[Any, bool]:
-    """Create the study, or return the one of that name if it asks the same question, and whether it was there.
+def import_optuna() -> Any:
+    """Import Optuna; if it is missing, the error names the extra to install."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingDependency.of("optuna", extra="tune", purpose="tuning") from error
+    return optuna
+
+
+@contextlib.contextmanager
+def silence_optuna() -> Iterator[None]:
+    """Suppress Optuna's line per trial and its warnings about experimental features; restore both at the end."""
+    optuna = import_optuna()
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def open_storage(storage: Any) -> Iterator[Any]:
+    """Open a URL, and close its connections at the end; a study that is used later opens new ones.
+
+    An Optuna storage is used as it is; None is a storage in memory.
 
     Raises:
-        InputError: `protocol` cannot be kept as JSON.
-        StateError: It has another direction, space or protocol, or was made by another program.
+        MissingDependency: Optuna, or a package that this kind of storage needs, is not installed.
+        InputError: Not a URL that Optuna knows, or nothing that can be opened.
     """
-    optuna = optuna_or_refuse()
-    asked = _asked(direction, space, protocol)
-    try:
-        study = optuna.create_study(storage=storage, study_name=name, direction=direction)
-    except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(storage=storage, study_name=name)
+    optuna = import_optuna()
+    if isinstance(storage, optuna.storages.BaseStorage):
+        yield storage
+    elif storage is None or _is_in_memory(url := _parse_url(storage)):
+        yield optuna.storages.InMemoryStorage()
+    elif url.drivername == "grpc":
+        yield _open_proxy(storage, url)
     else:
-        study.set_user_attr(PROTOCOL, asked)
-        return study, False
-    found = study.user_attrs.get(PROTOCOL)
-    advice = "go on with the same, or tune under another study name"
-    if len(study.directions) != 1 or study.direction.name.lower() != direction:
-        raise StateError(f"study {name!r} has another direction, this one is to {direction}: {advice}")
-    if found is None and (study.trials or study.user_attrs):
-        raise StateError(f"study {name!r} was not made by rmsprop: {advice}")
-    if found is None:
-        # Created a moment ago, by this program in another process or just before it was killed.
-        study.set_user_attr(PROTOCOL, asked)
-    elif found != asked:
-        mine, theirs = _flat(asked), _flat(found)
-        differing = [key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key)]
-        # The objective only where nothing else differs: the others are easier to set right.
-        key = min(differing, key=lambda key: key == "objective", default=None)
-        if key is None:
-            return study, True
-        if key == "objective":
-            raise StateError(
-                f"study {name!r} is of another objective ({theirs.get(key)}, this one is {mine.get(key)}): tune under "
-                "another study name; or, if it measures the same after an edit, pass "
-                f"protocol={{'objective': {theirs.get(key)!r}}}"
+        database = _open_database(storage, url)
+        try:
+            yield database
+        finally:
+            database.remove_session()
+            database.engine.dispose()
+
+
+def require_shared_storage(storage: Any, *, workers: int) -> None:
+    """Raise InputError unless several processes can open this storage."""
+    advice = f"workers={workers} need a storage that every process can open, expected {EXAMPLES}"
+    if not isinstance(storage, str):
+        raise InputError(f"storage={'None' if storage is None else type(storage).__name__}: {advice}")
+    if _is_in_memory(_parse_url(storage)):
+        raise InputError(f"storage={storage!r} is the memory of one process: {advice}")
+
+
+def _parse_url(storage: Any) -> Any:
+    import sqlalchemy
+
+    with contextlib.suppress(TypeError, ValueError, sqlalchemy.exc.ArgumentError):
+        if "://" in storage:
+            return sqlalchemy.engine.make_url(storage)
+    raise InputError(f"storage={_hide_password(storage)!r}, expected {EXAMPLES}")
+
+
+def _hide_password(storage: Any) -> Any:
+    """Return the URL with `***` in place of the password.
+
+    Example:
+        >>> _hide_password("postgresql://me:secret@host/db")
+        'postgresql://me:***@host/db'
+    """
+    return re.sub(r"(://[^:/]*):.*@", r"\1:***@", storage) if isinstance(storage, str) else storage
+
+
+def _is_in_memory(url: Any) -> bool:
+    is_memory = url.database in (None, "", ":memory:", "file::memory:") or url.query.get("mode") == "memory"
+    return bool(url.get_backend_name() == "sqlite" and is_memory)
+
+
+def _open_database(storage: str, url: Any) -> Any:
+    """Open a database; what SQLAlchemy, a driver or the file system raises becomes one line that names the URL."""
+    import sqlalchemy
+
+    where = f"storage={_hide_password(storage)!r}"
+    try:
+        if url.get_backend_name() == "sqlite" and not url.database.startswith("file:"):
+            _create_sqlite_file(url)
+        database = _create_tables(storage, url)
+        indexes = sqlalchemy.inspect(database.engine).get_indexes("studies")
+    except ImportError as error:
+        # Optuna's text names no package, its cause does.
+        reason = _first_line(error.__cause__ or error)
+        advice = 'the one for PostgreSQL comes with pip install "rmsprop[postgresql]"'
+        raise MissingDependency(f"{where} needs a driver that is not installed: {reason}; {advice}") from error
+    except Exception as error:
+        # SQLAlchemy, Alembic, the drivers and Optuna have no base class in common.
+        raise InputError(f"{where} cannot be opened: {_first_line(error)}; expected {EXAMPLES}") from error
+    if not any(index["unique"] and index["column_names"] == ["study_name"] for index in indexes):
+        raise InputError(
+            f"{where} is incomplete, because the program was killed while it created the database: "
+            "rename or delete it, and run the same command again"
+        )
+    return database
+
+
+def _create_tables(storage: str, url: Any) -> Any:
+    """Return Optuna's storage; its tables are created if they are missing."""
+    import sqlalchemy
+
+    storages, options = import_optuna().storages, {}
+    if url.drivername in ("postgresql", "postgres"):
+        # The driver that SQLAlchemy would choose depends on its version.
+        storage = f"postgresql+psycopg://{storage.partition('://')[2]}"
+    if url.get_backend_name() == "sqlite":
+        options = {"connect_args": {"timeout": LOCK_SECONDS}}
+    for delay in (0.1, 0.2, 0.4, 0.8, None):
+        try:
+            return storages.RDBStorage(
+                storage,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=storages.RetryHeartbeatStaleTrialCallback(max_retry=1),
             )
-        raise StateError(f"study {name!r} has {key}={theirs.get(key)!r}, this one asks for {mine.get(key)!r}: {advice}")
-    return study, True
+        except sqlalchemy.exc.StatementError as error:
+            # Another process may be creating the same tables at this moment.
+            if delay is None or not re.search("already exists|duplicate|UNIQUE", str(error)):
+                raise
+            time.sleep(delay)
+    return None
 
 
-def _asked(direction: str, space: Space, protocol: dict[str, Any]) -> dict[str, Any]:
-    """Return what a study asks as JSON gives it back, so that it can be compared with what comes from a storage."""
-    if not isinstance(protocol, dict):
-        raise InputTypeError(f"protocol: {type(protocol).__name__}, expected a dict of JSON values")
-    taken = sorted({"direction", "space"} & set(protocol))
-    if taken:
-        raise InputError(f"protocol has {taken[0]!r}, which every study has of its own: choose another key")
+def _create_sqlite_file(url: Any) -> None:
+    """Create the tables in another file and link it here, because SQLite does not create them in one transaction."""
+    file = Path(url.database)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        remove_stale(file.parent)
+        part = get_path_beside(file, "part")
+        part.mkdir()
+        try:
+            new = part / "new.db"
+            import_optuna().storages.RDBStorage(str(url.set(database=str(new)))).engine.dispose()
+            # Fails if another process was faster, or where a file system has no hard links.
+            with contextlib.suppress(OSError):
+                os.link(new, file)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _open_proxy(storage: str, url: Any) -> Any:
+    storages = import_optuna().storages
+    if not url.host or not url.port:
+        raise InputError(f"storage={storage!r}, expected grpc://host:port, such as grpc://localhost:13000")
     try:
-        own = json.loads(json.dumps(protocol, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"protocol={protocol!r}, expected JSON values: {error}") from error
-    return {"direction": direction, "space": json.loads(json.dumps(space.to_dict())), **own}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
-
-
-# ---- who runs a trial ------------------------------------------------------------------------------------------------
-
-
-def _machine() -> str:
-    """Tell apart where process numbers mean different processes: hosts, their starts, and containers of one host.
-
-    A digest, not a name: the database may be shown to others.
-    """
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(BOOT.read_text().strip())
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
-
-
-def _born(pid: int) -> str:
-    """When a process began, in ticks since the machine did; a number of processes is used again, a pair is not."""
+        proxy = storages.GrpcStorageProxy(host=url.host, port=url.port)
+    except ImportError as error:
+        raise MissingDependency.of("grpcio", extra="tune", purpose=f"the storage {storage}") from error
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+        proxy.wait_server_ready(timeout=PROXY_SECONDS)
+    except ConnectionError as error:
+        proxy.close()
+        raise InputError(
+            f"storage={storage!r} does not answer; start the proxy first: "
+            "optuna.storages.run_grpc_proxy_server(storage, host=..., port=...)"
+        ) from error
+    return proxy
 
 
-def claim(trial: Any) -> None:
-    """Write into a trial that this process runs it."""
-    pid = os.getpid()
-    trial.set_user_attr(OWNER, [_machine(), pid, _born(pid)])
-
-
-def _runs_here(owner: Any) -> bool | None:
-    """Whether the owner lives; None if it is on another machine, where nobody here can tell."""
-    if not (isinstance(owner, list) and len(owner) == 3):
-        return None
-    machine, pid, born = owner
-    if machine != _machine():
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return _born(pid) == born and not _zombie(pid)
-
-
-def _zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def bury_the_dead(study: Any) -> int:
-    """Mark the running trials of this machine's dead processes as failed, and say how many."""
-    optuna = optuna_or_refuse()
-    buried = 0
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        if _runs_here(trial.user_attrs.get(OWNER)) is False:
-            # Another process may have been quicker: the storage lets only one of them end a trial.
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, RuntimeError, ValueError):
-                study._storage.set_trial_user_attr(trial._trial_id, LOST, "its process ended before it did")
-                study._storage.set_trial_state_values(trial._trial_id, state=optuna.trial.TrialState.FAIL)
-                buried += 1
-    return buried
-
-
-def ended_elsewhere(study: Any, trial: Any) -> bool:
-    """Whether another process has ended a trial that runs here, because it took this one for dead."""
-    return bool(study._storage.get_trial(trial._trial_id).state.is_finished())
-
-
-class Tally:
-    """How a study stands.
-
-    Attributes:
-        complete: Trials with a value.
-        pruned: Trials that were given up, those that diverged among them.
-        diverged: Trials whose value was not finite.
-        lost: Trials that ended with their process, or with an exception; they count as not done.
-        running: Trials that a living process of this machine has begun.
-        begun: All trials ever begun, the lost ones excepted.
-    """
-
-    def __init__(self, study: Any) -> None:
-        states = optuna_or_refuse().trial.TrialState
-        trials = study.get_trials(deepcopy=False)
-        self.complete = sum(trial.state == states.COMPLETE for trial in trials)
-        self.pruned = sum(trial.state == states.PRUNED for trial in trials)
-        self.diverged = sum(DIVERGED in trial.user_attrs for trial in trials)
-        self.lost = sum(trial.state == states.FAIL for trial in trials)
-        running = [trial for trial in trials if trial.state == states.RUNNING]
-        self.running = sum(_runs_here(trial.user_attrs.get(OWNER)) is True for trial in running)
-        self.begun = len(trials) - self.lost
-
-    @property
-    def done(self) -> int:
-        """Trials that count."""
-        return self.complete + self.pruned
+def _first_line(error: BaseException) -> str:
+    origin = getattr(error, "orig", None) or error
+    return (str(origin).strip().splitlines() or [type(error).__name__])[0]

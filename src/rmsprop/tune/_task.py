@@ -1,8 +1,8 @@
-"""A race task as an objective, tried by one process or by several.
+"""A benchmark task as an objective, for one process or several.
 
-A setting's value is the metric on the validation examples, over the last quarter of the epochs, as a mean over the
-task's tuning seeds: what the race chooses learning rates by. Every setting trains with the same seeds, so from the same
-weights on the same batches. Worker processes share nothing but the storage: one that dies costs its trial and no more.
+A setting's value is the metric on the validation examples over the last quarter of the epochs, as a mean over the
+task's tuning seeds: the score by which the benchmark chooses learning rates. Every setting trains with the same seeds,
+so with the same initial weights and batches.
 """
 
 from __future__ import annotations
@@ -16,52 +16,39 @@ from functools import partial
 from typing import Any
 
 from rmsprop.errors import InputError
-from rmsprop.race.record import FIRST_TUNING_SEED, late
+from rmsprop.race.record import FIRST_TUNING_SEED, average_last_quarter
 from rmsprop.race.task import Data, Task
 from rmsprop.race.trial import fit
-from rmsprop.tune._found import Direction, Tuned
+from rmsprop.tune._search import raise_if_never_finite, search
 from rmsprop.tune._space import Diverged, Setting, Space
-from rmsprop.tune._storage import open_study
-from rmsprop.tune._tune import check, check_whole, refuse_never_finite, search
-from rmsprop.tune._url import opened_storage, optuna_or_refuse, quietly, refuse_private
-from rmsprop.tune._workers import supervise
+from rmsprop.tune._storage import import_optuna, require_shared_storage
+from rmsprop.tune._study import Options, TuneResult, check_integer
+from rmsprop.tune._workers import run_workers
 
-__all__ = ["TaskObjective", "prepared", "space_of", "stepper", "tune_task"]
+__all__ = ["TaskObjective", "build_space", "build_step", "prepare_task", "tune_task"]
 
 
-def prepared(task: Task, *, quick: bool = False, device: str | None = None, threads: int | None = None) -> Task:
-    """Return the task on a device, with a part of its data if `quick`, where it has such switches."""
-    changes: dict[str, Any] = {}
-    if quick and hasattr(task, "short"):
-        changes["short"] = True
-    if device is not None and (device != "cpu" or hasattr(task, "device")):
-        changes["device"] = device
-    if threads is not None and hasattr(task, "threads"):
-        changes["threads"] = threads
-    if "device" in changes and not hasattr(task, "device"):
+def prepare_task(task: Task, *, quick: bool = False, device: str | None = None, threads: int | None = None) -> Task:
+    """Return the task on a device, with part of its data if `quick`, where the task has these options."""
+    if device not in (None, "cpu") and not hasattr(task, "device"):
         raise InputError(f"device={device!r}: {task.name} runs in NumPy, on the CPU")
+    options: dict[str, Any] = {"short": quick or None, "device": device, "threads": threads}
+    changes = {name: value for name, value in options.items() if value is not None and hasattr(task, name)}
     return dataclasses.replace(task, **changes) if changes else task
 
 
-def space_of(task: Task) -> Space:
-    """Return what is searched for a task: rates from the ends of its grid, the other switches its framework's own."""
-    low, high = task.budget.grid[0], task.budget.grid[-1]
-    base = Space().base
+def build_space(task: Task) -> Space:
+    """Return the space for a task: lr from a decade below the task's grid to its end, and its framework's own rule."""
+    lr = (task.budget.grid[0] / 10, task.budget.grid[-1])
     if task.framework == "torch":
         from rmsprop.dialects import dialect
 
-        base = dialect("torch")
-    return Space(lr=(low / 10, high), base=base)
+        return Space(lr=lr, base=dialect("torch"))
+    return Space(lr=lr)
 
 
-def stepper(framework: str, params: Any, *, setting: Setting) -> Callable[[Any], Any]:
-    """Make what updates `params` by the setting; it is called with the gradients.
-
-    Args:
-        framework: "numpy" or "torch".
-        params: What an optimizer of the framework takes. Written by every step.
-        setting: Learning rate and rule.
-    """
+def build_step(framework: str, params: Any, *, setting: Setting) -> Callable[[Any], Any]:
+    """Return a function of the gradients that updates `params` with the setting's optimizer."""
     if framework == "torch":
         from rmsprop.torch import RMSprop as TorchRMSprop
 
@@ -72,47 +59,36 @@ def stepper(framework: str, params: Any, *, setting: Setting) -> Callable[[Any],
     return RMSprop(params, lr=setting.lr, dialect=setting.rule).step
 
 
+@dataclasses.dataclass
 class TaskObjective:
-    """What a setting reaches on a task.
+    """The score that a setting reaches on a task; the task's session must be open during a call."""
 
-    Args:
-        task: What to train; its session must be open while this is called.
-        data: What `task.load` returned.
-        epochs: Per seed.
-        seeds: Each trains once.
-        make: What makes the optimizer, called as `stepper` is.
-    """
-
-    def __init__(
-        self, task: Task, data: Data, *, epochs: int, seeds: tuple[int, ...], make: Callable[..., Any] | None = None
-    ) -> None:
-        self.task, self.data, self.epochs, self.seeds = task, data, epochs, seeds
-        self.make = stepper if make is None else make
+    task: Task
+    data: Data
+    epochs: int  # per seed
+    seeds: tuple[int, ...]  # each trains once
+    build: Callable[..., Callable[[Any], Any]] = build_step  # builds the optimizer
 
     def __call__(self, setting: Setting) -> float:
-        """Train, reporting the score of every epoch, and return the mean of the late scores.
+        """Train, report the score of every epoch, and return the mean of the late scores.
 
         Raises:
             Diverged: A loss is not finite.
         """
-        reached = []
-        for turn, seed in enumerate(self.seeds):
-            scores = self._train(setting, seed, before=turn * self.epochs)
-            reached.append(late(scores))
-        return statistics.fmean(reached)
+        return statistics.fmean(self._train(setting, *turn) for turn in enumerate(self.seeds))
 
-    def _train(self, setting: Setting, seed: int, *, before: int) -> list[float]:
+    def _train(self, setting: Setting, turn: int, seed: int) -> float:
         learner = self.task.learner(self.data, seed)
         course = fit(
             learner,
-            self.make(self.task.framework, learner.params, setting=setting),
+            self.build(self.task.framework, learner.params, setting=setting),
             split="valid",
             epochs=self.epochs,
-            scored=lambda epoch, score, train_loss: setting.report(before + epoch, score),
+            on_epoch=lambda epoch, score: setting.report(turn * self.epochs + epoch, score),
         )
-        if (diverged := course.diverged) is not None:
-            raise Diverged(f"the loss is not finite at step {diverged.step}, first in {diverged.tensor}")
-        return [score for score, _ in course.scores]
+        if course.diverged is not None:
+            raise Diverged(f"the loss is not finite at step {course.diverged.step}, first in {course.diverged.tensor}")
+        return average_last_quarter([score for score, _ in course.scores])
 
 
 def tune_task(
@@ -125,67 +101,62 @@ def tune_task(
     workers: int = 1,
     seed: int = 0,
     pruner: Any = "median",
-    space: Space | None = None,
-    listener: Callable[[Tuned], None] | None = None,
+    listener: Callable[[TuneResult], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Tuned:
-    """Search the RMSprop that serves a task best.
+) -> TuneResult:
+    """Search the RMSprop that reaches the best score on a task; arguments and errors as in `rmsprop.tune`.
 
     Args:
         task: What to train.
-        trials: How many the study shall have in all.
-        study: Its name.
-        storage: Where it is kept; with several workers a URL.
-        quick: The task's quick budget.
-        workers: Processes at work at the same time.
-        seed: Of the sampler.
+        trials: The number that the study shall have in all.
+        study: The study's name.
+        storage: With several workers, a URL.
+        quick: Use the task's quick budget.
+        workers: Processes at the same time, at most as many as trials and as CPU cores.
+        seed: Seed of the sampler.
         pruner: As in `rmsprop.tune`.
-        space: What is searched. Default: `space_of(task)`.
-        listener: Called when a trial has ended.
-        say: Called with a line about a worker that died.
-
-    Raises:
-        InputError: An argument out of its domain, or a loss that was finite in no trial.
-        StateError: The study asks another question, or every worker died.
-        MissingDependency: Optuna or the task's data are not at hand.
+        listener: Called with the result so far when a trial has ended.
+        say: Called with a line for the user, about workers that were not started or that died.
     """
-    check_whole(workers=workers, least=1)
+    check_integer("workers", workers, least=1)
     if workers > 1:
-        refuse_private(storage, workers=workers)
-    direction: Direction = "maximize" if task.metric.better == "higher" else "minimize"
-    check(trials=trials, seed=seed, direction=direction, study=study, pruner=pruner)
-    space = space_of(task) if space is None else space
-    with task.session():
-        data = task.load()
+        require_shared_storage(storage, workers=workers)
     budget = task.quick if quick else task.budget
     seeds = tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds))
     if pruner == "median":
         # A setting that is slow in the first epochs may still be the best in the last ones.
-        pruner = optuna_or_refuse().pruners.MedianPruner(
-            n_startup_trials=5, n_warmup_steps=math.ceil(budget.epochs / 3)
-        )
-    protocol = {
-        "task": task.name,
-        "data": data.fingerprint,
-        "epochs": budget.epochs,
-        "seeds": list(seeds),
-        "device": getattr(task, "device", "cpu"),
-    }
-    options: dict[str, Any] = {
-        "trials": trials, "study": study, "direction": direction, "space": space, "pruner": pruner, "seed": seed,
-        "protocol": protocol,
-    }  # fmt: skip
-    if workers == 1:
-        with task.session():
-            objective = TaskObjective(task, data, epochs=budget.epochs, seeds=seeds)
-            found = search(objective, storage=storage, listener=listener, **options)
-    else:
+        warmup = math.ceil(budget.epochs / 3)
+        pruner = import_optuna().pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
+    options = Options(
+        trials=trials,
+        study=study,
+        storage=storage,
+        direction="maximize" if task.metric.better == "higher" else "minimize",
+        space=build_space(task),
+        pruner=pruner,
+        seed=seed,
+        protocol={},
+    )
+    cores = os.cpu_count() or 1
+    if workers > (most := min(trials, cores)):
+        say(f"workers={workers}: only {most} started, for {trials} trials and {cores} CPU cores.")
+        workers = most
+    with task.session():
+        data = task.load()
+        device = getattr(task, "device", "cpu")
+        protocol = {"task": task.name, "epochs": budget.epochs, "seeds": seeds, "device": device}
+        options = dataclasses.replace(options, protocol={"data": data.fingerprint, **protocol})
+        if workers == 1:
+            result = search(TaskObjective(task, data, budget.epochs, seeds), options, listener=listener)
+    if workers > 1:
         del data
-        with quietly(), opened_storage(storage) as kept:
-            opened, _ = open_study(kept, study, direction=direction, space=space, protocol=protocol)
-            share = max(1, (os.cpu_count() or 1) // workers)
-            make = partial(TaskObjective, epochs=budget.epochs, seeds=seeds)
-            job = (prepared(task, threads=share), make, storage, options)
-            found = supervise(opened, job, workers, listener=listener, say=say)
-    refuse_never_finite(found, trials)
-    return found
+        job = partial(search_task, prepare_task(task, threads=max(1, cores // workers)), budget.epochs, seeds)
+        result = run_workers(job, workers, options, listener=listener, say=say)
+    raise_if_never_finite(result, trials)
+    return result
+
+
+def search_task(task: Task, epochs: int, seeds: tuple[int, ...], options: Options, **callbacks: Any) -> TuneResult:
+    """Load the task in this process and search."""
+    with task.session():
+        return search(TaskObjective(task, task.load(), epochs, seeds), options, **callbacks)

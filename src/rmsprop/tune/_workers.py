@@ -1,7 +1,10 @@
-"""Several processes at work on one study: started, watched and gathered in by the one that was asked.
+"""Several processes that run the trials of one study.
 
-A worker that dies, or in which a trial raises, costs that trial and is not replaced: the others go on. What the library
-itself refuses (other data, another question, a missing package) would meet them all, and ends the search at once.
+Each worker process starts with one ticket, the right to run one trial, and takes another one after every finished
+trial. There are as many tickets as trials are missing, so the workers together never run too many. A worker that is
+killed, or in which a trial raises an exception, is not replaced; if its trial is missing at the end, the remaining
+workers run one more. An error of this library, such as a missing package, would occur in every worker and ends the
+search at once.
 """
 
 from __future__ import annotations
@@ -11,91 +14,110 @@ import multiprocessing
 import os
 import pickle
 import signal
-import tempfile
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 from rmsprop.errors import RMSpropError, StateError
-from rmsprop.tune._found import Tuned, known
-from rmsprop.tune._storage import bury_the_dead
-from rmsprop.tune._tune import search
+from rmsprop.tune._study import Options, TuneResult, open_study
 
-__all__ = ["supervise"]
+__all__ = ["run_workers"]
 
-SECONDS_BETWEEN_LOOKS = 0.3
-SECONDS_TO_LEAVE = 5.0
-RAISED = 75
-"""The exit code of a worker that has sent its exception."""
+POLL_SECONDS = 0.3
+EXIT_SECONDS = 5.0
 
 
-def supervise(
-    study: Any, job: Any, workers: int, *, listener: Callable[[Tuned], None] | None, say: Callable[[str], None]
-) -> Tuned:
-    """Start the workers, watch the storage, and gather them in."""
-    options = job[3]
-    space, direction, trials = options["space"], options["direction"], options["trials"]
-    resumed = known(study, space, direction).done
-    spawn = multiprocessing.get_context("spawn")
-    raised = spawn.SimpleQueue()
-    handle, lock_file = tempfile.mkstemp(prefix="rmsprop-tune-")
-    os.close(handle)
-    crew = [spawn.Process(target=_work, args=(job, lock_file, raised), daemon=True) for _ in range(workers)]
-    interrupted, seen, mourned = False, -1, set()
-    causes: list[Exception] = []
+def run_workers(
+    job: Callable[..., TuneResult],
+    workers: int,
+    options: Options,
+    *,
+    listener: Callable[[TuneResult], None] | None,
+    say: Callable[[str], None],
+) -> TuneResult:
+    """Run `job(options, callbacks=...)` in several processes until the study has its trials; see `tune_task`."""
+    with open_study(options) as opened:
+
+        def poll() -> int:
+            result = opened.read()
+            if listener is not None and result.done:
+                listener(result)
+            return result.done
+
+        try:
+            while (missing := options.trials - poll()) > 0:
+                errors = _run_round(partial(job, options), min(workers, missing), missing, poll=poll, say=say)
+                workers -= len(errors)
+                if workers <= 0 and poll() < options.trials:
+                    raise errors[0]
+        except KeyboardInterrupt:
+            return opened.read(interrupted=True)
+        return opened.read()
+
+
+def _run_round(
+    job: Callable[..., TuneResult],
+    workers: int,
+    missing: int,
+    *,
+    poll: Callable[[], int],
+    say: Callable[[str], None],
+) -> list[Exception]:
+    """Start the workers and wait until all have ended; return an error for each one that did not end by itself."""
+    context = multiprocessing.get_context("spawn")
+    tickets = context.Semaphore(missing - workers)
+    receivers, errors = {}, []
     try:
-        with _deaf():
-            for worker in crew:
+        with _ignore_interrupts():
+            for _ in range(workers):
+                receiver, sender = context.Pipe(duplex=False)
+                worker = context.Process(target=_work, args=(job, tickets, sender), daemon=True)
                 worker.start()
-        while True:
-            alive = [worker for worker in crew if worker.is_alive()]
-            while not raised.empty():
-                causes.append(raised.get())
-                if isinstance(causes[-1], RMSpropError):
-                    raise causes[-1]
-                say(f"A trial raised {_words(causes[-1])}; it does not count, and its worker ended.")
-            for worker in crew:
-                if worker.exitcode not in (None, 0, RAISED) and worker.pid not in mourned:
-                    mourned.add(worker.pid)
+                sender.close()
+                receivers[worker] = receiver
+        alive = list(receivers)
+        while alive:
+            wait([worker.sentinel for worker in alive], POLL_SECONDS)
+            for worker in [worker for worker in alive if not worker.is_alive()]:
+                alive.remove(worker)
+                if error := _receive_error(receivers[worker]):
+                    if isinstance(error, RMSpropError):
+                        raise error
+                    errors.append(error)
+                    say(f"A trial raised {_describe(error)}; it does not count, and its worker ended.")
+                elif worker.exitcode:
+                    errors.append(StateError("every worker died: run the same command again to continue the study"))
                     say(f"A worker died (exit code {worker.exitcode}); its trial does not count, the others go on.")
-            now = known(study, space, direction, resumed=resumed)
-            if listener is not None and now.done != seen:
-                seen = now.done
-                listener(now)
-            # What the last one put into the queue before it ended is read first.
-            if not alive and raised.empty():
-                break
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if now.done < trials and causes:
-            raise causes[0]
-        if now.done < trials:
-            raise StateError(
-                f"every worker died before the study had {trials} trials; {now.done} are kept: the same command goes on"
-            )
-    except KeyboardInterrupt:
-        interrupted = True
+            poll()
     finally:
-        with _deaf():
-            for worker in crew:
-                if worker.is_alive():
-                    worker.terminate()
-            for worker in crew:
-                if worker.pid is not None:
-                    worker.join(SECONDS_TO_LEAVE)
-                    if worker.is_alive():
-                        worker.kill()
-                        worker.join()
-            with contextlib.suppress(OSError):
-                os.unlink(lock_file)
-            bury_the_dead(study)
-    return known(study, space, direction, resumed=resumed, interrupted=interrupted)
+        _stop(receivers)
+    return errors
+
+
+def _stop(workers: Iterable[Any]) -> None:
+    with _ignore_interrupts():
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join(EXIT_SECONDS)
+            worker.kill()
+            worker.join()
+
+
+def _receive_error(receiver: Any) -> Exception | None:
+    try:
+        error: Exception = receiver.recv()
+        return error
+    except EOFError:
+        return None
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Ignore Ctrl-C inside; a process started here ignores it for ever, and is ended by its parent."""
+def _ignore_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C inside; a process that is started inside ignores it always, and is stopped by its parent."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -106,69 +128,38 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(job: Any, lock_file: str, raised: Any) -> None:
-    """What a worker process does: share the study's trials with the others until it has enough."""
-    task, make, storage, options = job
-    parent = multiprocessing.parent_process()
+def _work(job: Callable[..., TuneResult], tickets: Any, sender: Any) -> None:
+    """Run the job in a worker process, and send its error to the parent."""
+    # As Ctrl-C does in one process: Optuna marks the running trial as failed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+    def take_ticket(study: Any, trial: Any) -> None:
+        if trial.state.name != "FAIL" and not tickets.acquire(block=False):
+            study.stop()
+
     try:
-        with task.session():
-            search(
-                make(task, task.load()),
-                storage=storage,
-                lock=_FileLock(lock_file),
-                go_on=lambda: parent is None or parent.is_alive(),
-                **options,
-            )
+        result = job(callbacks=[take_ticket])
     except Exception as error:
-        raised.put(_sendable(error))
-        raise SystemExit(RAISED) from None
+        sender.send(_make_picklable(error))
+    else:
+        sys.exit(128 + signal.SIGTERM if result.interrupted else 0)
 
 
-def _sendable(error: Exception) -> Exception:
-    """Return the exception, or one with its words if it does not survive the way to another process."""
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _make_picklable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(_words(error))
+        return RuntimeError(_describe(error))
     return error
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-class _FileLock:
-    """A lock between processes that the system releases when its holder dies, as no lock in memory would be.
-
-    Its holder cannot be terminated, only killed: a trial that was begun without its owner's name would run for ever.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._file: Any = None
-        self._before: Any = signal.SIG_DFL
-        self._asked = False
-
-    def __enter__(self) -> None:
-        # A handler, not a mask: a mask is one thread's, and the system gives the signal to any thread without one.
-        self._asked = False
-        self._before = signal.signal(signal.SIGTERM, self._wait)
-        try:
-            import fcntl
-        except ImportError:
-            # Without it two processes may at worst begin one trial too many.
-            return
-        with contextlib.suppress(FileNotFoundError):
-            self._file = self._path.open("r+")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *raised: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        signal.signal(signal.SIGTERM, self._before)
-        if self._asked:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def _wait(self, *signalled: object) -> None:
-        self._asked = True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop._files import replacing
+from rmsprop._files import write_atomically
 from rmsprop._theme import save_figure
 from rmsprop.errors import InputError
 from rmsprop.trace import Trace
@@ -81,7 +81,7 @@ def plot(
     if time is not None:
         picture.set_time(time)
     if target is not None:
-        with replacing(target) as temporary:
+        with write_atomically(target) as temporary:
             save_figure(picture.figure, temporary, format=target.suffix[1:].lower(), dpi=picture.dpi)
     return picture.figure
 
@@ -141,7 +141,7 @@ def animate(
     writers.check_timing(suffix, fps=fps)
     scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)
     renderer = FrameRenderer(Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, moving=True))
-    with replacing(target) as temporary:
+    with write_atomically(target) as temporary:
         writers.write_frames(temporary, renderer.render, scene.times(count).tolist(), fps=fps, suffix=suffix)
     return target
 

@@ -24,7 +24,7 @@ NEEDS = {
 }
 """A part of an imported name, such as rmsprop.tune -> the packages without which its page is skipped."""
 
-# Each page runs in its own process, because frameworks keep global state. Warnings about the code of the page or of this
+# Each page runs in its own process, as frameworks keep global state. Warnings about the code of the page or of this
 # library are errors; warnings of frameworks about their own code are not, nor the one about the copy argument of
 # __array__ in NumPy 2. TensorFlow is hidden, because TensorBoard would load it, which takes longer than all the rest.
 RUN = """

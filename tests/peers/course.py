@@ -1,4 +1,4 @@
-"""The run that every implementation does: a start, gradients over ten decades, a learning rate that changes at every step.
+"""The course of every implementation: a start, gradients over ten decades, a learning rate that changes every step.
 
 Every number is exact in float32, so every implementation sees the same numbers, whatever it rounds.
 The numbers come from `random.Random`, whose sequence Python promises, so a recording needs to name no more than SEED.

@@ -242,7 +242,8 @@ def test_a_gradient_of_none_leaves_its_parameter_and_state_unchanged():
     assert (new.nu["b"] > 0).all()
 
 
-def make_counting_step(tx):
+def test_a_changing_learning_rate_compiles_once():
+    tx = optax.inject_hyperparams(ours.rmsprop)(learning_rate=0.1, decay=0.9, momentum=0.9)
     traces = []
 
     @partial(jax.jit, donate_argnums=(0, 1))
@@ -251,12 +252,6 @@ def make_counting_step(tx):
         updates, state = tx.update(grad, state, params)
         return optax.apply_updates(params, updates), state
 
-    return step, traces
-
-
-def test_a_changing_learning_rate_compiles_once():
-    tx = optax.inject_hyperparams(ours.rmsprop)(learning_rate=0.1, decay=0.9, momentum=0.9)
-    step, traces = make_counting_step(tx)
     params = start("float32")
     state = tx.init(params)
     for lr, grad in zip([0.1, 0.5, 0.0], gradients(3, "float32")):
@@ -265,7 +260,7 @@ def test_a_changing_learning_rate_compiles_once():
         before = jax.tree.map(np.array, params)
         params, state = step(params, state, grad)
     assert len(traces) == 1
-    assert not np.array_equal(before["w"], params["w"])  # the momentum goes on at lr 0
+    assert not np.array_equal(before["w"], params["w"])  # momentum still moves the parameters at lr 0
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)

@@ -20,7 +20,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 
-from rmsprop import __version__, compiled
+from rmsprop import __version__, is_compiled
 from rmsprop.errors import StateError
 from rmsprop.race import choice
 from rmsprop.race.memory import measure
@@ -203,7 +203,7 @@ def _describe_environment(task: Task, data: Data) -> dict[str, str]:
     device = getattr(task, "device", "cpu")
     return {
         "rmsprop": __version__,
-        "kernel": "compiled" if compiled() else "plain: the compiled module is not in use",
+        "kernel": "compiled" if is_compiled() else "plain: the compiled module is not in use",
         **data.versions,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -118,7 +118,7 @@ def test_a_resumed_benchmark_keeps_its_device_length_threads_and_rates(tmp_path)
     first, _ = run_command("device", tmp_path, **options)
     again, _ = run_command("device", tmp_path, resume=True)
     for outcome in (first, again):
-        assert outcome.complete
+        assert outcome.status == "complete"
         assert (outcome.task.short, outcome.task.device, outcome.task.asked_threads) == (True, "meta", 3)
         assert outcome.results.settings.grid == (0.3, 1.0)
     assert again.results.trials == first.results.trials

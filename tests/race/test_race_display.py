@@ -115,8 +115,8 @@ def test_the_overview_has_a_line_for_each_task_in_80_columns():
     text = print_in_80_columns(
         make_overview(
             [
-                Outcome(task=task, results=results, complete=True),
-                Outcome(task=ValleyTask(), results=None, complete=False, absent=True),
+                Outcome(task=task, results=results, status="complete"),
+                Outcome(task=ValleyTask(), results=None, status="absent"),
             ]
         )
     )

@@ -199,7 +199,7 @@ def test_an_interruption_before_the_first_trial_leaves_the_folder_unchanged(tmp_
 
     monkeypatch.setattr("rmsprop.race.run.train", interrupt)
     outcome, text = run_command("valley", tmp_path)
-    assert (outcome.complete, outcome.interrupted) == (False, True)
+    assert outcome.status == "interrupted"
     assert f"Interrupted before a trial was finished: {tmp_path} is unchanged." in text
     assert read_files(tmp_path) == before
 
@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, command_tasks, 
     writes = itertools.count()
     disk(lambda: next(writes) in (1, 2))
     outcome, text = run_command("valley", tmp_path)
-    assert outcome.complete
+    assert outcome.status == "complete"
     assert text.count("Not saved, training continues: ") == 1
     assert Folder(tmp_path).load().trials == outcome.results.trials
     assert {"report.html", "curves.png"} <= set(read_files(tmp_path))
@@ -231,7 +231,7 @@ def test_a_disk_that_stays_full_keeps_what_was_saved_and_the_benchmark_can_be_re
     assert len(Folder(tmp_path).load().trials) == 3
     disk(lambda: False)
     outcome, text = run_command("valley", tmp_path, resume=True)
-    assert outcome.complete
+    assert outcome.status == "complete"
     assert "Resuming: 3 of 5 trials were done before." in text
 
 

@@ -46,11 +46,10 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def make_stepper(name: str, framework: Framework, params: Any, *, lr: float, sparse: bool = False) -> Stepper:
-    """Make the optimizer called `name` for `params`, in the form for sparse gradients if some are sparse.
+    """Make the optimizer called `name` for `params`, in the form for sparse gradients if some are `sparse`.
 
     Raises:
         InputError: It does not exist in that framework.
-        MissingDependency: The framework is not installed.
     """
     build = get(name).build(framework)
     module, _, target = build.target.partition(":")

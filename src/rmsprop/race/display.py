@@ -195,7 +195,7 @@ def make_overview(outcomes: Sequence[Outcome]) -> RenderableType:
         name, metric = outcome.task.name, outcome.task.metric
         table = make_table(outcome.task, outcome.results) if outcome.results is not None else []
         if not table:
-            drawn.add_row(name, "-", "-", "skipped" if outcome.absent else "failed or interrupted")
+            drawn.add_row(name, "-", "-", "skipped" if outcome.status == "absent" else "failed or interrupted")
             continue
         ours, best = find_rmsprop(table), find_best_mean(table, metric)
         drawn.add_row(

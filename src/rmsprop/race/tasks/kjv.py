@@ -150,9 +150,6 @@ def read_bible() -> dict[str, str]:
 def split_chapters(lines: list[str]) -> dict[str, str]:
     r"""Split chapters 18 : 1 : 1 and drop the references.
 
-    Args:
-        lines: "Ge1:1 In the beginning ...", in order. Read.
-
     Example:
         >>> split_chapters(["Ge1:1 In the beginning", "Ge1:2 And the earth", "Ge2:1 Thus the heavens"])["train"]
         'In the beginning\nAnd the earth\nThus the heavens\n'

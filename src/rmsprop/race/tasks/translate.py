@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rmsprop.race import data
 from rmsprop.race.task import Data, Split, TorchTask
-from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, run_gru
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, pad, run_gru, split_arrays, trim
 
 EMBEDDED, HIDDEN = 48, 96
 STEPS, SHORT_STEPS = 300, 25
@@ -101,7 +101,7 @@ class Learner(TorchLearner):
         letters, phonemes = self._splits["train"]
         steps = SHORT_STEPS if self.task.short else STEPS
         for chosen in self.shuffle(epoch)[: steps * self.batch].split(self.batch):
-            yield Words(_trim(letters[chosen]), _trim(phonemes[chosen]))
+            yield Words(trim(letters[chosen]), trim(phonemes[chosen]))
 
     def loss(self, batch: Words) -> Tensor:
         logits = self.model(*batch)
@@ -112,7 +112,7 @@ class Learner(TorchLearner):
         errors = true_phonemes = count = 0
         total = 0.0
         for parts in zip(*(tensor.split(500) for tensor in self._splits[split]), strict=True):
-            batch = Words(*map(_trim, parts))
+            batch = Words(*map(trim, parts))
             # The loss is a mean over all symbols but PAD.
             symbols = int((batch.phonemes != PAD).sum())
             total, count = total + symbols * float(self.loss(batch)), count + symbols
@@ -133,7 +133,7 @@ def load(task: TorchTask) -> Data:
     phonemes, phoneme_count = _number_symbols(sounds)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(words))
     parts = {"valid": order[:scored], "test": order[scored : 2 * scored], "train": order[2 * scored :]}
-    splits = {name: Words(torch.from_numpy(letters[p]), torch.from_numpy(phonemes[p])) for name, p in parts.items()}
+    splits = split_arrays(Words, (letters, phonemes), parts)
     digest_of = ["\n".join(words).encode(), phonemes.tobytes(), order.astype(np.int64).tobytes()]
     return make_torch_data(splits, digest_of, spec=(letter_count, phoneme_count))
 
@@ -171,15 +171,8 @@ def _number_symbols(sequences: Sequence[Sequence[str]]) -> tuple[NDArray[np.int6
     """Return symbol numbers, shape (n, LONGEST + 1), and how many symbols there are, with PAD and END."""
     alphabet = sorted({symbol for sequence in sequences for symbol in sequence})
     number = {symbol: k for k, symbol in enumerate(alphabet, start=2)}
-    padded = np.full((len(sequences), LONGEST + 1), PAD, np.int64)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence) + 1] = [*(number[symbol] for symbol in sequence), END]
+    padded = pad([[*(number[symbol] for symbol in sequence), END] for sequence in sequences], LONGEST + 1)
     return padded, len(number) + 2
-
-
-def _trim(tokens: Tensor) -> Tensor:
-    """Cut off the columns in which every word has ended."""
-    return tokens[:, : int((tokens != PAD).sum(dim=1).max())]
 
 
 def _cut_at_end(tokens: list[int]) -> list[int]:

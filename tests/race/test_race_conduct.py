@@ -14,7 +14,7 @@ from rmsprop.errors import InputError, StateError
 from rmsprop.race import choice, conduct, get, names
 from rmsprop.race.conduct import FAILED, INTERRUPTED, RaceOptions
 from rmsprop.race.display import Display
-from rmsprop.race.run import TrialEnded
+from rmsprop.race.record import Trial
 from small_tasks import DeviceTask, run_command
 
 pytestmark = pytest.mark.usefixtures("command_tasks")
@@ -77,7 +77,7 @@ def test_ctrl_c_ends_all_tasks_and_keeps_the_finished_trials(tmp_path, monkeypat
 
     def interrupt(self, event):
         listen(self, event)
-        events.append(isinstance(event, TrialEnded))
+        events.append(isinstance(event, Trial))
         if sum(events) == 3:
             raise KeyboardInterrupt
 
@@ -128,10 +128,15 @@ def test_a_resumed_benchmark_keeps_its_device_length_threads_and_rates(tmp_path)
     ("options", "message"),
     [
         ({"threads": 2}, "holds a benchmark with threads=None, but threads=2 was asked for"),
+        (
+            {"device": "meta"},
+            "holds a benchmark with device=cpu, but device=meta was asked for: resume it with the same",
+        ),
+        ({"quick": True}, "holds a benchmark with short=False, but short=True was asked for"),
         ({"rates": (0.5,)}, r"holds a benchmark with grid=\(0.01, 0.1, 1.0\), but grid=\(0.5,\) was asked for"),
     ],
 )
-def test_a_benchmark_is_not_resumed_with_other_threads_or_rates(tmp_path, options, message):
+def test_a_benchmark_is_not_resumed_with_other_settings(tmp_path, options, message):
     run_command("device", tmp_path)
     with pytest.raises(StateError, match=message):
         run_command("device", tmp_path, resume=True, **options)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rmsprop.race.display import Display, make_final_table, make_overview
 from rmsprop.race.record import Outcome
-from rmsprop.race.run import RaceStarted, TrialEnded
+from rmsprop.race.run import RaceStarted
 from rmsprop.race.verdict import make_table
 from small_tasks import ValleyTask, run_race
 
@@ -73,7 +73,7 @@ def print_slow_race(monkeypatch, seconds):
     display(RaceStarted(results.settings, 10, 0))
     for trial in results.trials.values():
         now += seconds
-        display(TrialEnded(trial))
+        display(trial)
     return [line for line in console.file.getvalue().splitlines() if " of 10 trials, " in line]
 
 

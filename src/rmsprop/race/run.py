@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
@@ -28,9 +28,7 @@ from rmsprop.race.record import Job, Results, Settings, Trial, compare_environme
 from rmsprop.race.task import Data, Learner, Task
 from rmsprop.race.trial import Progress, train
 
-__all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "TrialEnded", "choose_rate", "is_complete", "race",
-    "train",
-]  # fmt: skip
+__all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "choose_rate", "is_complete", "race"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +42,6 @@ class RaceStarted:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialEnded:
-    """A trial has ended."""
-
-    trial: Trial
-
-
-@dataclasses.dataclass(frozen=True)
 class RateChosen:
     """The learning rate of an optimizer is chosen."""
 
@@ -58,7 +49,7 @@ class RateChosen:
     lr: float
 
 
-Event = RaceStarted | Progress | TrialEnded | RateChosen
+Event = RaceStarted | Progress | RateChosen | Trial  # a trial: it has ended
 Listener = Callable[[Event], None]
 
 
@@ -125,7 +116,7 @@ def race(
                 trial = train(task, data, job, epochs=settings.epochs, listener=listener, on_end=on_end)
                 results.add(trial, here)
                 save(results)
-                listener(TrialEnded(trial))
+                listener(trial)
     except KeyboardInterrupt:
         # The trial that was running is lost, the finished ones are returned.
         pass
@@ -163,10 +154,9 @@ def choose_rate(task: Task, results: Results, optimizer: str) -> float | None:
         if not all(key in results.trials for key in keys):
             return None
         trials = [results.trials[key] for key in keys]
-        finite = not any(trial.diverged for trial in trials)
-        score = math.fsum(trial.late_score for trial in trials) / len(trials)
-        loss = math.fsum(trial.late_loss for trial in trials) / len(trials)
-        ranked.append((finite, task.metric.goodness(score), -loss, -lr))
+        is_finite = not any(trial.diverged for trial in trials)
+        score, loss = (statistics.fmean(values) for values in zip(*((t.late_score, t.late_loss) for t in trials)))
+        ranked.append((is_finite, task.metric.goodness(score), -loss, -lr))
     return -max(ranked)[3]
 
 

@@ -104,10 +104,7 @@ def test_a_weight_or_gradient_that_is_not_finite_is_named():
 # --- fashion and mnist
 
 # Of the training labels 0 to 9, as published with the sets.
-COUNTS = {
-    "fashion": [6000] * 10,
-    "mnist": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
-}
+COUNTS = {"fashion": [6000] * 10, "mnist": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]}
 
 
 @pytest.fixture(scope="module", params=list(COUNTS))

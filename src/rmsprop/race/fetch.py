@@ -63,7 +63,7 @@ def fetch(name: str, *, say: Say = lambda line: None) -> None:
     kind = FileError if any(isinstance(failure, FileError) for failure in failures) else MissingDependency
     raise kind(
         f"{source.title} could not be fetched, and nothing was written: {'; '.join(map(str, failures))}. "
-        f"By hand: {source.install_command}{data.describe_manual_step(source)}"
+        f"By hand: {data.describe_install(source)}"
     )
 
 

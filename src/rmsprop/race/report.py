@@ -126,11 +126,7 @@ def render_json(task: Task, results: Results) -> str:
 
 
 def render_page(task: Task, results: Results) -> str:
-    """Return report.html; at least one seed must be finished by all optimizers.
-
-    Raises:
-        MissingDependency: matplotlib or Jinja2 is not installed.
-    """
+    """Return report.html; at least one seed must be finished by all optimizers."""
     jinja2 = import_package("jinja2", extra="lab", purpose="the report")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rmsprop.race"),

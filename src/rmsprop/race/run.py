@@ -87,9 +87,6 @@ def race(
     """
     for optimizer in settings.optimizers:
         choice.get(optimizer).build(task.framework)
-    # An unknown device raises here, before the data are read, which may take long.
-    with task.session():
-        pass
     data = task.load()
     here = _describe_environment(task, data)
     results = Results(

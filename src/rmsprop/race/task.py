@@ -199,13 +199,7 @@ class TorchTask(Task):
         return max(1, min(self.asked_threads or default, os.cpu_count() or 1))
 
     def load(self) -> Data:
-        """Read the data and split them.
-
-        Raises:
-            MissingDependency: The data, torch or another package are not installed.
-            InputError: `device` is unknown or not available.
-            FileError: A file is damaged.
-        """
+        """Check torch and the device, then read the data, which may take long, and split them."""
         self._check_device()
         return super().load()
 

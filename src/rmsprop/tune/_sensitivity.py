@@ -19,8 +19,8 @@ from typing import Any
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import choice
 from rmsprop.race.record import FIRST_TUNING_SEED, Job, rename_old_keys
-from rmsprop.race.trial import train
 from rmsprop.race.task import Task
+from rmsprop.race.trial import train
 from rmsprop.tune._plateau import Plateau, find_plateau
 
 __all__ = ["Point", "Row", "Sensitivity", "Settings", "measure"]

@@ -125,9 +125,7 @@ def load(task: TorchTask) -> Data:
 def read_bible() -> dict[str, str]:
     """Return "train", "valid" and "test": verses without their references, one per line.
 
-    Raises:
-        MissingDependency: The text or the program that reads it is not installed.
-        FileError: The program fails, or prints another text.
+    FileError is raised if the program that reads the text fails, or prints another text.
     """
     program, folder = data.find_program("kjv"), data.find_folder("kjv")
     # The program wraps its lines to the width of a terminal if COLUMNS is set.

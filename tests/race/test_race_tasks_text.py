@@ -51,8 +51,8 @@ def test_bits_per_character_by_hand():
     task, data = load("kjv", short=True)
     learner = task.learner(data, 0)
     with torch.no_grad():
-        learner.model.output.weight.zero_()
-        learner.model.output.bias.zero_()
+        for param in learner.model["output"].parameters():
+            param.zero_()
     with task.session():
         bits, nats = learner.score("test")
     assert bits == pytest.approx(math.log2(len(data.content.spec)), rel=1e-6)
@@ -139,13 +139,8 @@ def test_sentiment_accuracy_and_loss_by_hand():
     tokens = torch.tensor([[2, 0], [3, 2], [2, 2], [3, 3]])
     part = sentiment.Sentences(tokens, torch.tensor([1.0, 1.0, 0.0, 0.0]))
     learner = sentiment.Learner(get("sentiment"), make_content(part, 4), 0)
-
-    class FirstWord(torch.nn.Module):
-        def forward(self, tokens):
-            # Positive if the first word is number 2: right about the first and the last sentence.
-            return torch.where(tokens[:, 0] == 2, 1.0, -1.0)
-
-    learner.model = FirstWord()
+    # Positive if the first word is number 2: right about the first and the last sentence.
+    learner.predict = lambda tokens: torch.where(tokens[:, 0] == 2, 1.0, -1.0)
     accuracy, loss = learner.score("test")
     assert accuracy == 0.5
     assert loss == pytest.approx((math.log(1 + math.exp(-1)) + math.log(1 + math.e)) / 2, rel=1e-6)
@@ -257,10 +252,12 @@ def test_the_generated_phonemes_are_the_most_likely_ones_step_by_step():
 
 
 def test_padding_does_not_change_the_logits():
-    torch.manual_seed(0)
-    model = sentiment.SentimentModel(10, embedded=4, hidden=3).eval()
-    alone, padded = model(torch.tensor([[3, 4, 5]])), model(torch.tensor([[3, 4, 5, 0, 0], [6, 7, 8, 9, 2]]))
+    learner = sentiment.Learner(
+        get("sentiment"), make_content(sentiment.Sentences(torch.empty(0), torch.empty(0)), 10), 0
+    )
+    alone, padded = (learner.predict(torch.tensor(rows)) for rows in ([[3, 4, 5]], [[3, 4, 5, 0, 0], [6, 7, 8, 9, 2]]))
     torch.testing.assert_close(padded[:1], alone)
+    torch.manual_seed(0)
     model = translate.AttentionModel(8, 8, embedded=4, hidden=3).eval()
     alone = model(torch.tensor([[3, 4, 1]]), torch.tensor([[5, 1]]))
     padded = model(torch.tensor([[3, 4, 1, 0, 0], [3, 4, 5, 6, 1]]), torch.tensor([[5, 1, 0], [5, 6, 1]]))

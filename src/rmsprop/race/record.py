@@ -226,6 +226,11 @@ class Results:
         """All environments that trials ran in, in order."""
         return [self.environment, *self.later]
 
+    def list_trials(self, phase: Phase, optimizer: str, lr: float) -> list[Trial | None]:
+        """Return the trials of an optimizer at a learning rate in the order of the seeds; None for a missing one."""
+        seeds = self.settings.tuning_seeds if phase == "tuning" else self.settings.seeds
+        return [self.trials.get((phase, optimizer, lr, seed)) for seed in seeds]
+
     def add(self, trial: Trial, environment: dict[str, str]) -> None:
         """Add a finished trial, and where it ran."""
         self.trials[trial.key] = trial

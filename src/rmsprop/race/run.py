@@ -147,10 +147,9 @@ def choose_rate(task: Task, results: Results, optimizer: str) -> float | None:
     """Return the learning rate that tuning chooses for `optimizer`, or None while tuning is incomplete."""
     ranked = []
     for lr in results.settings.grid:
-        keys = [("tuning", optimizer, lr, seed) for seed in results.settings.tuning_seeds]
-        if not all(key in results.trials for key in keys):
+        trials = [trial for trial in results.list_trials("tuning", optimizer, lr) if trial is not None]
+        if len(trials) < len(results.settings.tuning_seeds):
             return None
-        trials = [results.trials[key] for key in keys]
         is_finite = not any(trial.diverged for trial in trials)
         score, loss = (statistics.fmean(values) for values in zip(*((t.late_score, t.late_loss) for t in trials)))
         ranked.append((is_finite, task.metric.goodness(score), -loss, -lr))
@@ -161,9 +160,7 @@ def is_complete(task: Task, results: Results) -> bool:
     """Whether all trials of the settings were run."""
     rates = {optimizer: choose_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
     return all(
-        ("final", optimizer, lr, seed) in results.trials
-        for optimizer, lr in rates.items()
-        for seed in results.settings.seeds
+        lr is not None and None not in results.list_trials("final", optimizer, lr) for optimizer, lr in rates.items()
     )
 
 

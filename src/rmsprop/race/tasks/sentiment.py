@@ -39,35 +39,26 @@ class Sentences(NamedTuple):
     positive: Tensor
 
 
-class SentimentModel(nn.Module):
-    """One logit per sentence, from the mean of its embeddings and the mean of a GRU over them in both directions."""
-
-    def __init__(self, words: int, *, embedded: int, hidden: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(words, embedded, padding_idx=PAD)
-        # With embeddings of unit size most of a sentence's mean would be noise for many epochs.
-        with torch.no_grad():
-            self.embedding.weight.mul_(0.1)
-        self.gru = nn.GRU(embedded, hidden, batch_first=True, bidirectional=True)
-        self.output = nn.Linear(embedded + 2 * hidden, 1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits, shape (n,); `tokens` is (n, time)."""
-        is_word = (tokens > PAD).unsqueeze(-1)
-        embedded = self.embedding(tokens)
-        length = is_word.sum(dim=1).clamp(min=1)
-        hidden, _ = run_gru(self.gru, embedded, length.squeeze(-1))
-        means = [(part * is_word).sum(dim=1) / length for part in (embedded, hidden)]
-        return self.output(torch.cat(means, dim=1)).squeeze(-1)
-
-
 class Learner(TorchLearner):
     """A learner of the sentiment."""
 
     batch = 64
 
     def build(self, spec: int) -> nn.Module:
-        return SentimentModel(spec, embedded=EMBEDDED, hidden=HIDDEN)
+        embedding = nn.Embedding(spec, EMBEDDED, padding_idx=PAD)
+        # With embeddings of unit size most of a sentence's mean would be noise for many epochs.
+        embedding.weight.data.mul_(0.1)
+        gru = nn.GRU(EMBEDDED, HIDDEN, batch_first=True, bidirectional=True)
+        return nn.ModuleDict({"embedding": embedding, "gru": gru, "output": nn.Linear(EMBEDDED + 2 * HIDDEN, 1)})
+
+    def predict(self, tokens: Tensor) -> Tensor:
+        """Return logits, shape (n,), from the means of the embeddings and of the GRU's outputs over each sentence."""
+        is_word = (tokens > PAD).unsqueeze(-1)
+        embedded = self.model["embedding"](tokens)
+        length = is_word.sum(dim=1).clamp(min=1)
+        hidden, _ = run_gru(self.model["gru"], embedded, length.squeeze(-1))
+        means = [(part * is_word).sum(dim=1) / length for part in (embedded, hidden)]
+        return self.model["output"](torch.cat(means, dim=1)).squeeze(-1)
 
     def batches(self, epoch: int) -> Iterator[Sentences]:
         """Yield every training sentence once; the order and the hidden words depend on seed and epoch."""
@@ -78,12 +69,12 @@ class Learner(TorchLearner):
             yield Sentences(trim(tokens[chosen].masked_fill(hide[chosen], RARE)), positive[chosen])
 
     def loss(self, batch: Sentences) -> Tensor:
-        return nn.functional.binary_cross_entropy_with_logits(self.model(batch.tokens), batch.positive)
+        return nn.functional.binary_cross_entropy_with_logits(self.predict(batch.tokens), batch.positive)
 
     def evaluate(self, split: Split) -> tuple[float, float]:
         """Return the accuracy and the mean loss."""
         tokens, positive = self._splits[split]
-        logits = torch.cat([self.model(trim(part)) for part in tokens.split(512)])
+        logits = torch.cat([self.predict(trim(part)) for part in tokens.split(512)])
         loss = float(nn.functional.binary_cross_entropy_with_logits(logits, positive))
         return float(((logits > 0) == (positive > 0.5)).float().mean()), loss
 

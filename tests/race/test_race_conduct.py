@@ -226,5 +226,5 @@ def test_each_listed_task_has_a_source_a_license_and_an_even_grid(name):
     # An uneven grid would favor the optimizers whose best rates are where it is dense.
     steps = [math.log(high / low) for low, high in itertools.pairwise(task.budget.grid)]
     assert max(steps) - min(steps) < math.log(1.3)
-    assert set(getattr(task, "needs", ())) <= set(SOURCES)
+    assert set(task.needs) <= set(SOURCES)
     assert all(task.framework in choice.get(optimizer).builds for optimizer in choice.DEFAULT)

@@ -108,10 +108,11 @@ def _download_files(source: Source, say: Say) -> Contents:
         try:
             with urllib.request.urlopen(file.url, timeout=60) as response:
                 contents[file.name] = data.check_content(response.read(), file, path=file.url)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
+        except urllib.error.HTTPError as error:
+            error.close()
             raise MissingDependency(f"{file.url}: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise MissingDependency(f"{file.url}: {getattr(error, 'reason', None) or error}") from error
     return contents
 
 

@@ -198,6 +198,7 @@ def test_the_command_runs_several_tasks_and_returns_their_exit_code(tmp_path, mo
         (["digits,mnits"], "unknown task 'mnits': did you mean 'mnist'?"),
         (["all,mnits"], "unknown task 'mnits': did you mean 'mnist'?"),
         ([" , "], "names no task; one of: digits, "),
+        ([], "which task? one of: digits, "),
         (["digits", "--with", ","], "--with names no optimizer"),
     ],
 )

@@ -37,7 +37,7 @@ class Difference:
     sentence: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
     """Two rules side by side; `print` it, look at it in a notebook, or read the parts.
 
@@ -65,7 +65,7 @@ class Comparison:
         many = len(self.differences)
         return f"{self.left} and {self.right} differ in {many} switch{'es' if many > 1 else ''}"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         body = [f"  {item.switch}: {item.sentence}" for item in self.differences]
         return "\n".join([self._get_head(), *body, *(f"  {line}" for line in (*self.consequences, *self.remarks))])
 

@@ -63,9 +63,9 @@ def draw(samples: Sequence[Sample], path: str | Path, *, marked: Collection[str]
 
 
 def draw_png(samples: Sequence[Sample], *, marked: Collection[str] = ()) -> bytes:
-    """Return the picture that `draw` writes, as a PNG file."""
+    """Return the same picture as a PNG file, in the size of a notebook."""
     with _open_drawing(samples, marked) as figure:
-        return save_png(figure, dpi=140)
+        return save_png(figure, dpi=100)
 
 
 @contextlib.contextmanager

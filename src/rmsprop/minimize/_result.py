@@ -19,4 +19,4 @@ class Result(OptimizeResult):
         trace: Any = self.get("trace")
         picture = None if trace is None else trace._repr_png_()
         image = "" if picture is None else embed_image(picture, format="png", text=repr(trace))
-        return f"<pre>{html.escape(repr(self))}</pre>{image}"
+        return f'<pre style="font-family:monospace">{html.escape(repr(self))}</pre>{image}'

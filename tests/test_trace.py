@@ -186,15 +186,16 @@ def test_the_text_of_a_typed_function_is_stored(suffix, tmp_path):
     assert are_equal(getattr(Trace, f"from_{suffix}")(tmp_path / "run"), run)
 
 
-def test_a_file_without_a_function_is_read_and_one_with_a_number_for_it_is_not(tmp_path):
+def test_a_file_without_a_function_is_read_and_one_of_another_format_is_not(tmp_path):
     run, path = run_bowl(steps=2), tmp_path / "run.json"
     content = run.to_dict()
     del content["function"]
     path.write_text(json.dumps(content))
     assert are_equal(Trace.from_json(path), run)
-    path.write_text(json.dumps(content | {"function": 1}))
-    with pytest.raises(FileError, match="function"):
-        Trace.from_json(path)
+    for name, value in {"function": 1, "format": "another"}.items():
+        path.write_text(json.dumps(content | {name: value}))
+        with pytest.raises(FileError, match=name):
+            Trace.from_json(path)
 
 
 @pytest.mark.parametrize("writer", ["to_json", "to_npz", "to_csv"])

@@ -37,7 +37,7 @@ class Traced:
         places: For each group, the places of its `params` in the group.
     """
 
-    number: int = -1
+    number: int
     params: list[Tensor] = dataclasses.field(default_factory=list)
     idle: list[Tensor] = dataclasses.field(default_factory=list)
     state: list[Tensor] = dataclasses.field(default_factory=list)
@@ -84,16 +84,14 @@ def prepare(optimizer: Any) -> bool:
     plans = [plan for plan, _, _ in optimizer._engine.find_plans(optimizer)]
     if not all(plan.takes_all() for plan in plans):
         return False
-    traced = optimizer._traced
-    traced.params, traced.idle, traced.state, traced.places = [], [], [], []
+    traced = optimizer._traced = Traced(number=id(optimizer))
     for plan in plans:
         traced.places.append([i for i, p in enumerate(plan.params) if p.grad is not None])
         active = [plan.params[i] for i in traced.places[-1]]
         traced.params += active
         traced.idle += [p for p in plan.params if p.grad is None]
         traced.state += _list_state(optimizer, plan, active)
-    _optimizers[id(optimizer)] = optimizer
-    traced.number = id(optimizer)
+    _optimizers[traced.number] = optimizer
     return True
 
 
@@ -114,7 +112,7 @@ def _run(optimizer: Any, params: list[Tensor], grads: list[Tensor], state: list[
         now += _list_state(optimizer, plan, islice(rest, len(places)))
     if len(now) != len(state) or not all(map(is_, now, traced.state)):
         # The state was reset or replaced since the trace: step what is there now, and trace again at the next call.
-        optimizer._traced = Traced()
+        optimizer._traced = None
         state = now
     aligned = align_grads(params, grads)[0]
     threads = torch.get_num_threads()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from rmsprop.errors import InputTypeError
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names
 from rmsprop.torch import groups, settings
@@ -111,7 +112,8 @@ class RMSprop(torch.optim.RMSprop):
         del defaults["switches"]
         name = defaults.pop("dialect")
         self._extra = {"param_rounding": param_rounding, "state_dtype": state_dtype, "lazy": lazy}
-        settings.check_extras(self._extra)
+        settings.check_extras({**self._extra, "capturable": capturable, "differentiable": differentiable})
+        settings.check_flag("eager_state", eager_state)
         self.max_norm = settings.parse_max_norm(max_norm)
         self.seed = settings.check_seed(seed)
         self.grad_norm = math.nan
@@ -124,6 +126,17 @@ class RMSprop(torch.optim.RMSprop):
         settings.warn(self.param_groups)
         if eager_state:
             self._create_state()
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of the first group, as its numbers are now."""
+        return groups.rule_of(self.param_groups[0])
+
+    @rule.setter
+    def rule(self, _: object) -> None:
+        raise InputTypeError(
+            "rule: cannot be assigned; set a number in param_groups, or build another RMSprop(..., dialect=rule)"
+        )
 
     @property
     def _step_supports_amp_scaling(self) -> bool:

@@ -3,7 +3,7 @@
 In memory the state has torch's names: `step`, `square_avg`, `momentum_buffer`, `grad_avg`. There are three differences:
 
 * centered keeps `grad_var`, the variance, instead of `square_avg`. `state_dict()` adds square_avg = grad_var +
-  grad_avg^2, so that torch.optim.RMSprop can read it.
+  grad_avg^2, so that torch.optim.RMSprop can read it; `state[p]["square_avg"]` computes it.
 * `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_max` (one float32 per 256 elements). torch
   cannot read those: it raises a KeyError for `square_avg` instead of training on codes.
 * `param_rounding="compensated"` keeps `lost_bits` (int16), the bits of a float32 that a bfloat16 parameter cuts off.
@@ -12,7 +12,8 @@ In memory the state has torch's names: `step`, `square_avg`, `momentum_buffer`, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ from rmsprop.rule import Rule
 from rmsprop.torch.layout import PLAIN_TYPES, get_local, is_dense
 
 __all__ = [
-    "BLOCK", "STATE_DTYPES", "StateTable", "decode_codes", "export_state", "flatten", "import_state", "list_keys",
-    "prepare", "read_square", "refit",
+    "BLOCK", "STATE_DTYPES", "ParamState", "StateTable", "decode_codes", "export_state", "flatten", "import_state",
+    "list_keys", "prepare", "read_square", "refit",
 ]  # fmt: skip
 
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
@@ -39,11 +40,27 @@ _TORCH_KEYS = {
 _PER_ELEMENT = {*_TORCH_KEYS.values(), "lost_bits", "square_avg_8bit", "grad_var_8bit"}
 
 
+class ParamState(dict[str, Any]):
+    """The state of one parameter, where a centered "square_avg" is computed when it is read.
+
+    Iteration contains its name, because torch.distributed.checkpoint loads the names that it iterates over.
+    """
+
+    def __missing__(self, key: str) -> Tensor:
+        if key != "square_avg" or "grad_var" not in self:
+            raise KeyError(key)
+        with torch.inference_mode():  # torch raises if such a tensor is written to
+            return _compute_square(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self.keys(), ["square_avg"] if "grad_var" in self else [])
+
+
 class StateTable(defaultdict[Any, Any]):
     """The optimizer's `state`. It counts its changes, so that cached lists of its tensors can be trusted."""
 
     def __init__(self, items: Mapping[Any, Any] | None = None) -> None:
-        super().__init__(dict, items or {})
+        super().__init__(ParamState, items or {})
         self.version = 0
 
     def copy(self) -> StateTable:
@@ -188,8 +205,13 @@ def export_state(state: Mapping[str, Any]) -> dict[str, Any]:
         state = {**rest, **{key: _decode(state[key + "_8bit"], state[key + "_max"]) for key in sharded}}
     if "grad_var" not in state:
         return dict(state)
+    return {**state, "square_avg": _compute_square(state)}
+
+
+def _compute_square(state: Mapping[str, Any]) -> Tensor:
+    """Return the mean square of a centered state, at least in float32."""
     square = state["grad_var"].float() if state["grad_var"].dtype == torch.bfloat16 else state["grad_var"]
-    return {**state, "square_avg": square + _square(state["grad_avg"].to(square.dtype))}
+    return square + _square(state["grad_avg"].to(square.dtype))
 
 
 def import_state(

@@ -186,8 +186,9 @@ def test_accelerate_sees_an_overflow_as_with_torchs():
     for cls in (torch.optim.RMSprop, RMSprop):
         weight = nn.Parameter(torch.ones(3))
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-        optimizer = accelerate.optimizer.AcceleratedOptimizer(cls([weight], lr=0.1), scaler=scaler)
-        scheduler = accelerator.prepare_scheduler(torch.optim.lr_scheduler.ExponentialLR(optimizer.optimizer, 0.5))
+        plain = cls([weight], lr=0.1)
+        scheduler = accelerator.prepare_scheduler(torch.optim.lr_scheduler.ExponentialLR(plain, 0.5))
+        optimizer = accelerate.optimizer.AcceleratedOptimizer(plain, scaler=scaler)
         scheduler.optimizers = [optimizer]
         seen = []
         for step in range(4):

@@ -62,8 +62,8 @@ class RMSprop(torch.optim.RMSprop):
         InputError: A number that contradicts a `Rule`.
         InputTypeError: An unknown option; the message names the right one.
 
-    Warns:
-        RMSpropWarning: Once, for settings that are known to do harm; docs/use/doctor.md lists them.
+    Logs:
+        Once, settings that are known to do harm, by the logger "rmsprop"; docs/use/doctor.md lists them.
 
     Example:
         >>> import torch
@@ -123,7 +123,7 @@ class RMSprop(torch.optim.RMSprop):
         super().__init__(params, **defaults, capturable=capturable, foreach=foreach, differentiable=differentiable)
         self.defaults["dialect"] = name
         self.state: Any = StateTable(self.state)
-        settings.warn(self.param_groups)
+        settings.log_advice(self.param_groups)
         if eager_state:
             self._create_state()
 

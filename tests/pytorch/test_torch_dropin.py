@@ -13,6 +13,7 @@ from torch_helpers import (
     all_options,
     assert_near,
     assert_same_bits,
+    list_params,
     make_pair,
     make_params,
     train,
@@ -232,3 +233,12 @@ def test_the_mean_square_of_a_centered_state_can_be_read_and_not_written(state_d
             square.zero_()
     with pytest.raises(KeyError, match="exp_avg"):
         ours.state[param]["exp_avg"]
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_the_mean_square_of_an_8_bit_state_can_be_read(centered):
+    coded, plain = (RMSprop(make_params(), centered=centered, state_dtype=dtype) for dtype in ("8bit", "float32"))
+    train(coded, 3)
+    plain.load_state_dict(coded.state_dict())  # decodes
+    for a, b in zip(list_params(coded), list_params(plain)):
+        assert torch.equal(coded.state[a]["square_avg"], plain.state[b]["square_avg"])

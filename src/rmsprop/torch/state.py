@@ -3,7 +3,7 @@
 In memory the state has torch's names: `step`, `square_avg`, `momentum_buffer`, `grad_avg`. There are three differences:
 
 * centered keeps `grad_var`, the variance, instead of `square_avg`. `state_dict()` adds square_avg = grad_var +
-  grad_avg^2, so that torch.optim.RMSprop can read it; `state[p]["square_avg"]` computes it.
+  grad_avg^2, so that torch.optim.RMSprop can read it.
 * `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_max` (one float32 per 256 elements). torch
   cannot read those: it raises a KeyError for `square_avg` instead of training on codes.
 * `param_rounding="compensated"` keeps `lost_bits` (int16), the bits of a float32 that a bfloat16 parameter cuts off.
@@ -41,16 +41,21 @@ _PER_ELEMENT = {*_TORCH_KEYS.values(), "lost_bits", "square_avg_8bit", "grad_var
 
 
 class ParamState(dict[str, Any]):
-    """The state of one parameter, where a centered "square_avg" is computed when it is read.
+    """The state of one parameter; "square_avg" is computed when it is read, if the state is centered or 8-bit.
 
-    Iteration contains its name, because torch.distributed.checkpoint loads the names that it iterates over.
+    Iteration contains the name if `state_dict()` does: torch.distributed.checkpoint loads what it iterates over.
     """
 
     def __missing__(self, key: str) -> Tensor:
-        if key != "square_avg" or "grad_var" not in self:
-            raise KeyError(key)
-        with torch.inference_mode():  # torch raises if such a tensor is written to
-            return _compute_square(self)
+        if key == "square_avg":
+            with torch.inference_mode():  # torch raises if such a tensor is written to
+                if "square_avg_8bit" in self:
+                    return _decode(self["square_avg_8bit"], self["square_avg_max"])
+                if "grad_var_8bit" in self:
+                    return _compute_square({**self, "grad_var": _decode(self["grad_var_8bit"], self["grad_var_max"])})
+                if "grad_var" in self:
+                    return _compute_square(self)
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
         return chain(self.keys(), ["square_avg"] if "grad_var" in self else [])

@@ -128,7 +128,7 @@ def search(
     optuna = import_optuna()
     finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     with open_study(options) as opened:
-        callbacks = [optuna.study.MaxTrialsCallback(options.trials, states=finished), *callbacks]
+        callbacks = [*callbacks, optuna.study.MaxTrialsCallback(options.trials, states=finished)]
         if listener is not None:
             callbacks.append(lambda study, trial: listener(opened.read()))
             if opened.resumed:

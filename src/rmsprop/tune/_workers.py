@@ -2,7 +2,7 @@
 
 Each worker process starts with one ticket, the right to run one trial, and takes another one after every finished
 trial. There are as many tickets as trials are missing, so the workers together never run too many. A worker that is
-killed, or in which a trial raises an exception, is not replaced, and its ticket goes to another worker. An error of this
+killed, or in which a trial raises an exception, is not replaced; its ticket goes to another worker. An error of this
 library, such as a missing package, would occur in every worker and ends the search at once.
 """
 

@@ -21,7 +21,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from rmsprop.errors import RMSpropError, StateError
-from rmsprop.tune._study import Options, TuneResult, open_study
+from rmsprop.tune._study import Options, TuneResult, open_study, refresh
 
 __all__ = ["run_workers"]
 
@@ -42,7 +42,7 @@ def run_workers(
     with open_study(options) as opened:
 
         def count_missing() -> int:
-            result = opened.read()
+            result = refresh(opened)
             if listener is not None and result.done:
                 listener(result)
             return max(options.trials - result.done, 0)
@@ -72,10 +72,10 @@ def run_workers(
             if error is not None and count_missing():
                 raise error
         except KeyboardInterrupt:
-            return opened.read(interrupted=True)
+            return refresh(opened, interrupted=True)
         finally:
             _stop(receivers)
-        return opened.read()
+        return refresh(opened)
 
 
 def _find_failure(worker: Any, receiver: Any, say: Callable[[str], None]) -> Exception | None:

@@ -9,7 +9,7 @@ import pytest
 
 import rmsprop
 
-pytestmark = pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not installed")
+pytestmark = pytest.mark.skipif(not rmsprop.is_compiled(), reason="the compiled module is not installed")
 
 TRACED = """
 import sys, tracemalloc, numpy as np, rmsprop

@@ -5,6 +5,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+<<<<<<< HEAD
+=======
+import time
+import warnings
+>>>>>>> tune2
 
 import numpy as np
 import pytest
@@ -192,6 +197,12 @@ def url_of_killed_search(url):
     """The storage of a search that was killed in its fifth trial."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, url], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "started\n"
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        # A thread records the heartbeat, perhaps a moment later.
+        while not database.execute(
+            "SELECT * FROM trial_heartbeats JOIN trials USING (trial_id) WHERE state = 'RUNNING'"
+        ).fetchall():
+            time.sleep(0.01)
     process.kill()
     process.communicate()
     return url

@@ -5,11 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-<<<<<<< HEAD
-=======
 import time
-import warnings
->>>>>>> tune2
 
 import numpy as np
 import pytest

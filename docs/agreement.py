@@ -124,11 +124,12 @@ def _run_upstream(dialect: dialects.Dialect, name: str) -> Row:
 
 def _formula(dialect: dialects.Dialect) -> Row:
     ways = []
-    for name, changes, host, settings in formulas.FORMULAS:
+    for name, changes, step_formula, settings in formulas.FORMULAS:
         if name == dialect.name:
             rule = dialects.dialect(name, **changes)
             ahead = name == "climin" and rule.momentum > 0
-            ours, theirs = formulas._ours(rule, ahead=ahead), formulas._theirs(host, settings, ahead=ahead)
+            ours = formulas.run_rule(rule, ahead=ahead)
+            theirs = formulas.run_formula(step_formula, settings, ahead=ahead)
             ways.append(float(np.max(np.abs(ours - theirs) / np.maximum.accumulate(np.abs(ours), axis=0))))
     grade = {"S": "its source was read", "C": "a secondary source"}[dialect.evidence]
     return Row(

@@ -227,16 +227,16 @@ def test_a_session_has_as_many_threads_as_the_task_says_or_as_were_asked_for(cha
 def test_a_session_on_cuda_is_deterministic_and_restores_the_settings(monkeypatch):
     monkeypatch.setattr(TorchTask, "_check_device", lambda task: None)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
 
     def get_settings():
         fill = torch.utils.deterministic.fill_uninitialized_memory
         return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, fill
 
-    before = get_settings()
-    with dataclasses.replace(get("mnist"), device="cuda").session():
-        assert get_settings() == (True, False, False)
-    assert get_settings() == before
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        before = get_settings()
+        with dataclasses.replace(get("mnist"), device="cuda").session():
+            assert get_settings() == (True, False, False)
+        assert get_settings() == before == (False, True, True)
 
 
 @pytest.mark.parametrize("name", ["cartpole", "kjv", "translate", "finetune"])

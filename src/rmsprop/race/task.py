@@ -240,10 +240,12 @@ def _make_cuda_reproducible(stack: contextlib.ExitStack) -> None:
     was_on, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     stack.callback(torch.use_deterministic_algorithms, was_on, warn_only=warned)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
+    kept = {name: getattr(cudnn, name) for name in ("enabled", "deterministic", "allow_tf32")}
+    stack.enter_context(cudnn.flags(benchmark=False, **kept))
     # Filling fresh memory helps to find errors, and costs time in every step.
-    for owner, name in ((torch.backends.cudnn, "benchmark"), (torch.utils.deterministic, "fill_uninitialized_memory")):
-        stack.callback(setattr, owner, name, getattr(owner, name))
-        setattr(owner, name, False)
+    stack.callback(setattr, memory, "fill_uninitialized_memory", memory.fill_uninitialized_memory)
+    memory.fill_uninitialized_memory = False
 
 
 def _load_table() -> Mapping[str, Task]:

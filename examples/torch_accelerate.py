@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from rmsprop.torch import RMSprop
 
 
-def problem():
+def make_problem():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
     x = torch.randn(256, 8)
     return model, TensorDataset(x, x.square().sum(1, keepdim=True))
 
 
-def epoch(accelerator, model, optimizer, loader):
+def train_epoch(accelerator, model, optimizer, loader):
     for x, y in loader:
         with accelerator.accumulate(model):
             loss = nn.functional.mse_loss(model(x), y)
@@ -32,15 +32,15 @@ def epoch(accelerator, model, optimizer, loader):
 
 def main(accumulate=2):
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
-    model, dataset = problem()
+    model, dataset = make_problem()
     optimizer = RMSprop(model.parameters(), lr=2e-3, momentum=0.9, max_norm=20.0)
     model, optimizer, loader = accelerator.prepare(model, optimizer, DataLoader(dataset, batch_size=32))
-    losses = [epoch(accelerator, model, optimizer, loader) for _ in range(4)]
+    losses = [train_epoch(accelerator, model, optimizer, loader) for _ in range(4)]
     with tempfile.TemporaryDirectory() as folder:
         accelerator.save_state(folder)
-        uninterrupted = epoch(accelerator, model, optimizer, loader)
+        uninterrupted = train_epoch(accelerator, model, optimizer, loader)
         accelerator.load_state(folder)
-        resumed = epoch(accelerator, model, optimizer, loader)
+        resumed = train_epoch(accelerator, model, optimizer, loader)
     print(
         f"loss {losses[0]:.1f} -> {losses[-1]:.1f}; the next epoch: {uninterrupted:.6f}, again from disk: {resumed:.6f}"
     )

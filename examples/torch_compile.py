@@ -1,8 +1,8 @@
 """Compile the optimizer's step: one graph, and a changing learning rate recompiles nothing.
 
-In the graph the step is one registered operator that runs the compiled kernel, so there is nothing to generate and to
-wait for. `fullgraph=True` makes a break of the graph an error. A torch scheduler wraps `optimizer.step` in a function
-that the compiler does not enter, for every optimizer: with one, leave `fullgraph` out, as `with_scheduler=True` does.
+In the graph the step is one registered operator that runs the compiled kernel, so no code is generated for it.
+`fullgraph=True` makes a graph break an error. A torch scheduler wraps `optimizer.step` in a function that the compiler
+cannot trace, for every optimizer: with a scheduler leave `fullgraph` out, as `with_scheduler=True` does here.
 """
 
 import torch
@@ -19,13 +19,13 @@ def main(steps=40, with_scheduler=False):
     x = torch.randn(256, 4)
     y = x[:, :1] * x[:, 1:2] + x[:, 2:3].sin()
 
-    def loss_and_gradients():
+    def compute_loss_and_grads():
         loss = nn.functional.mse_loss(model(x), y)
         loss.backward()
         return loss.detach()
 
-    # Gradients and state have to exist before the step is compiled.
-    loss_and_gradients()
+    # Gradients and state must exist before the step is compiled.
+    compute_loss_and_grads()
     optimizer.step()
 
     @torch.compile(fullgraph=not with_scheduler)
@@ -35,7 +35,7 @@ def main(steps=40, with_scheduler=False):
     losses, before = [], torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=False)
-        losses.append(float(loss_and_gradients()))
+        losses.append(float(compute_loss_and_grads()))
         step()
         if scheduler is not None:
             scheduler.step()

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 examples/torch_ddp.py
 
-Each process sees its half of every batch; DDP averages the gradients; every process then does the same step, bit for
-bit, so the copies of the model stay equal without being compared. `max_norm` clips the averaged gradients in the step.
+Each process computes gradients of its half of every batch, and DDP averages them. Every process then does the same
+step, bit for bit, so the copies of the model stay equal. `max_norm` clips the averaged gradients in the step.
 """
 
 import zlib
@@ -39,8 +39,8 @@ def train():
 def main():
     dist.init_process_group("gloo")
     train()
-    # Only after the DDP wrapper is gone: were it the last to hold the group, its end would wait for gloo's threads, and
-    # these may wait for Python.
+    # After `train` has freed the DDP wrapper: if the wrapper were the last user of the group, freeing it would wait for
+    # gloo's threads, which may wait for Python.
     dist.destroy_process_group()
 
 

@@ -1,7 +1,7 @@
-"""Change one import line of a PyTorch program and train on real handwritten digits: the same numbers, a faster step.
+"""Change one import line of a PyTorch program that learns handwritten digits: the same numbers, a faster step.
 
-Everything around the optimizer stays: parameter groups, schedulers, checkpoints. The checkpoint written here is read
-back by torch.optim.RMSprop at the end. Needs scikit-learn for the digits: pip install "rmsprop[torch,lab]".
+Parameter groups, schedulers and checkpoints stay as they are. At the end torch.optim.RMSprop reads the checkpoint.
+Needs scikit-learn for the digits: pip install "rmsprop[torch,lab]".
 """
 
 import torch
@@ -25,19 +25,18 @@ def train(optimizer_class=RMSprop, epochs=8, **options):
             optimizer.step()
         scheduler.step()
     with torch.no_grad():
-        right = (model(x[1400:]).argmax(1) == y[1400:]).float().mean()
-    return model, optimizer, float(right)
+        accuracy = (model(x[1400:]).argmax(1) == y[1400:]).float().mean()
+    return model, optimizer, float(accuracy)
 
 
 def main():
-    model, optimizer, right = train()
-    print(f"rmsprop.torch.RMSprop: {right:.1%} of 397 unseen digits right")
-    _, _, theirs = train(torch.optim.RMSprop)
-    print(f"torch.optim.RMSprop:   {theirs:.1%}")
-    back = torch.optim.RMSprop(model.parameters())
-    back.load_state_dict(optimizer.state_dict())
+    model, optimizer, accuracy = train()
+    print(f"rmsprop.torch.RMSprop: {accuracy:.1%} of 397 test digits are recognized")
+    _, _, torchs = train(torch.optim.RMSprop)
+    print(f"torch.optim.RMSprop:   {torchs:.1%}")
+    torch.optim.RMSprop(model.parameters()).load_state_dict(optimizer.state_dict())
     print("torch.optim.RMSprop has read the checkpoint")
-    return right, theirs
+    return accuracy, torchs
 
 
 if __name__ == "__main__":

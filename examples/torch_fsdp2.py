@@ -1,8 +1,8 @@
-"""Shard a model and its optimizer state over two processes with FSDP2, save a checkpoint, and go on from it.
+"""Shard a model and its optimizer state over two processes with FSDP2, save a checkpoint, and resume from it.
 
     torchrun --nproc-per-node 2 examples/torch_fsdp2.py CHECKPOINT_FOLDER
 
-Run it again with another number of processes and the same folder: it goes on where the first run stopped. Each process
+Run it again with another number of processes and the same folder: it resumes where the first run stopped. Each process
 keeps and steps only its shards; `max_norm` is the norm over all shards of all processes.
 """
 
@@ -58,7 +58,7 @@ def main(folder, steps=20):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    # A thread of gloo may still hold a tensor of the save, and needs Python to let it go. A normal end shuts Python
-    # down, and would then abort the process (torch 2.13).
+    # DTensor keeps gloo's threads alive after destroy_process_group (torch 2.13), and one of them may still have to
+    # free a tensor of the checkpoint. If Python shuts down before that, the process aborts: end without a shutdown.
     sys.stdout.flush()
     os._exit(0)

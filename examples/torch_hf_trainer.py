@@ -1,6 +1,6 @@
-"""Train a tiny GPT-2, made from its configuration and not downloaded, with Hugging Face's Trainer and RMSprop.
+"""Train a tiny GPT-2 with Hugging Face's Trainer and RMSprop; the model is made from a configuration, not downloaded.
 
-`optimizer_cls_and_kwargs` lets the Trainer make the groups (no weight decay for biases and norms) and the schedule.
+With `optimizer_cls_and_kwargs` the Trainer makes the groups (no weight decay for biases and norms) and the schedule.
 The model learns to count: after 3 4 5 comes 6.
 """
 
@@ -23,7 +23,7 @@ class Counting(torch.utils.data.Dataset):
         return {"input_ids": ids, "labels": ids}
 
 
-def make(folder, steps=60, **options):
+def make_trainer(folder, steps=60, **options):
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=16, n_positions=12, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
     arguments = {
@@ -31,7 +31,7 @@ def make(folder, steps=60, **options):
         "max_steps": steps,
         "per_device_train_batch_size": 16,
         "learning_rate": 2e-3,
-        "max_grad_norm": 0.0,  # the step clips: max_norm below
+        "max_grad_norm": 0.0,  # clipping is done in the step: max_norm below
         "use_cpu": True,
         "disable_tqdm": True,
         "report_to": [],
@@ -49,7 +49,7 @@ def make(folder, steps=60, **options):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make(folder)
+        trainer = make_trainer(folder)
         loss = trainer.train().training_loss
     with torch.no_grad():
         following = int(trainer.model(torch.tensor([[3, 4, 5]])).logits[0, -1].argmax())

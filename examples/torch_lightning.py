@@ -1,7 +1,8 @@
-"""Use RMSprop in a LightningModule: `configure_optimizers` returns it, with a scheduler if you like.
+"""Use RMSprop in a LightningModule: `configure_optimizers` returns it, here with a scheduler.
 
 With precision="bf16-mixed" or "16-mixed", clip with the optimizer's `max_norm` and not with the Trainer's
-`gradient_clip_val`: Lightning refuses the latter for every optimizer that divides by the loss scale itself.
+`gradient_clip_val`: with `max_norm` the optimizer divides by the loss scale itself, and Lightning then raises an error
+for `gradient_clip_val`.
 """
 
 import lightning
@@ -31,13 +32,13 @@ class Regression(lightning.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)]
 
 
-def data():
+def load_data():
     random = torch.Generator().manual_seed(1)
     x = torch.randn(256, 8, generator=random)
     return DataLoader(TensorDataset(x, x.square().sum(1, keepdim=True)), batch_size=32)
 
 
-def trainer(**options):
+def make_trainer(**options):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return lightning.Trainer(
         **{"max_epochs": 4, "accelerator": "cpu", "enable_checkpointing": False, **quiet, **options}
@@ -46,7 +47,7 @@ def trainer(**options):
 
 def main(**options):
     module = Regression(max_norm=50.0)
-    trainer(**options).fit(module, data())
+    make_trainer(**options).fit(module, load_data())
     print(f"loss {module.losses[0]:.1f} -> {module.losses[-1]:.1f} in {len(module.losses)} steps")
     return module
 

@@ -1,6 +1,6 @@
-"""Balance CartPole with stable-baselines3's A2C and RMSprop in TensorFlow 1's form, the one A2C was tuned with.
+"""Balance CartPole with stable-baselines3's A2C and TensorFlow 1's RMSprop, with which A2C was tuned.
 
-dialect="sb3" is what stable_baselines3's RMSpropTFLike does: mean_sq starts at one and eps stands inside the root.
+dialect="sb3" is stable_baselines3's RMSpropTFLike: mean_sq starts at 1, and eps is inside the root.
 Solved: a mean return of 450 (of at most 500) over the last 50 episodes, within 150,000 frames.
 """
 
@@ -17,14 +17,14 @@ EPISODES = 50
 
 class StopWhenSolved(BaseCallback):
     def _on_step(self):
-        return not (len(self.model.ep_info_buffer) == EPISODES and mean_return(self.model) >= 450)
+        return not (len(self.model.ep_info_buffer) == EPISODES and compute_mean_return(self.model) >= 450)
 
 
-def mean_return(model):
+def compute_mean_return(model):
     return float(np.mean([episode["r"] for episode in model.ep_info_buffer]))
 
 
-def make(seed=0, **options):
+def make_model(seed=0, **options):
     torch.set_num_threads(1)  # the network is small
     optimizer = {"dialect": "sb3", "alpha": 0.99, "eps": 1e-5}
     settings = {
@@ -38,9 +38,10 @@ def make(seed=0, **options):
 
 
 def main(seed=0, frames=150_000):
-    model = make(seed).learn(frames, callback=StopWhenSolved())
-    print(f"mean return {mean_return(model):.0f} after {model.num_timesteps:,} frames")
-    return mean_return(model), model.num_timesteps
+    model = make_model(seed).learn(frames, callback=StopWhenSolved())
+    mean_return = compute_mean_return(model)
+    print(f"mean return {mean_return:.0f} after {model.num_timesteps:,} frames")
+    return mean_return, model.num_timesteps
 
 
 if __name__ == "__main__":

@@ -1,90 +1,63 @@
 """Promise: under DistributedDataParallel a run has the bits of one process."""
 
 import pytest
-
-torch = pytest.importorskip("torch")
-if not torch.distributed.is_available():
-    pytest.skip("this torch is built without torch.distributed", allow_module_level=True)
-
-import torch.distributed as dist  # noqa: E402
-from distributing import (  # noqa: E402
-    ALL,
-    NOISY,
-    assert_moved,
-    assert_same_bits,
-    batches,
-    bf16,
+import torch
+from distributed_helpers import (
+    EXACT,
+    RANDOM,
+    assert_has_moved,
+    assert_near,
+    draw_batches,
     fit,
-    p_dtype,
-    setup,
-    two_ranks,  # noqa: F401
-)
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+    get_dtype,
+    set_up,
+    take_share,
+)  # fmt: skip
+from torch.nn.parallel import DistributedDataParallel
 
-from rmsprop.torch import release_gradients  # noqa: E402
+from rmsprop.torch import release_gradients
+from torch_helpers import read_bits
 
-
-def ddp_on_equal_data(case):
-    single, single_optimizer = setup(case)
-    model, optimizer = setup(case)
-    parallel = DistributedDataParallel(model)
-    data = batches(4, p_dtype(model))
-    fit(single, single_optimizer, data)
-    fit(parallel, optimizer, data)
-    assert_moved(model)
-    assert_same_bits(model, single)
+pytestmark = pytest.mark.distributed
 
 
-@pytest.mark.parametrize("case", ALL)
+def compare_with_one_process(case, split, tolerance):
+    single, single_optimizer = set_up(case)
+    model, optimizer = set_up(case)
+    batches = draw_batches(4, get_dtype(model))
+    fit(single, single_optimizer, batches)
+    fit(DistributedDataParallel(model), optimizer, take_share(batches) if split else batches)
+    assert_has_moved(model)
+    assert_near(model, single, tolerance)
+
+
+@pytest.mark.parametrize("case", [*EXACT, *RANDOM, {"max_norm": 0.05, "momentum": 0.9}, {"max_norm": 1e6}], ids=str)
 def test_ddp_on_equal_data_has_the_bits_of_one_process(two, case):
-    two(ddp_on_equal_data, case)
-
-
-@pytest.mark.parametrize("max_norm", [0.05, 1e6])
-def test_ddp_clips_as_one_process_does(two, max_norm):
-    two(ddp_on_equal_data, {"max_norm": max_norm, "momentum": 0.9})
-
-
-def ddp_on_split_data(case, rtol):
-    single, single_optimizer = setup(case)
-    model, optimizer = setup(case)
-    parallel = DistributedDataParallel(model)
-    data = batches(4, p_dtype(model))
-    fit(single, single_optimizer, data)
-    rank, size = dist.get_rank(), dist.get_world_size()
-    fit(parallel, optimizer, [x.chunk(size)[rank] for x in data])
-    for mine, other in zip(model.parameters(), single.parameters()):
-        torch.testing.assert_close(mine, other, rtol=rtol, atol=rtol)
+    two(compare_with_one_process, case, False, 0.0)
 
 
 @pytest.mark.parametrize("case", [{}, {"momentum": 0.9, "centered": True}, {"max_norm": 0.05}, {"dialect": "sb3"}])
 def test_ddp_on_halves_of_the_data_equals_one_process_to_rounding(two, case):
-    two(ddp_on_split_data, {"dtype": torch.float64, **case}, 1e-12)
+    two(compare_with_one_process, {"dtype": torch.float64, **case}, True, 1e-12)
 
 
-def ddp_bits(case):
-    model, optimizer = setup(case)
-    rank, size = dist.get_rank(), dist.get_world_size()
-    fit(DistributedDataParallel(model), optimizer, [x.chunk(size)[rank] for x in batches(4, p_dtype(model))])
-    return [p.detach().view(torch.int16 if p.dtype == bf16 else torch.int32).tolist() for p in model.parameters()]
+def fit_replica(case):
+    model, optimizer = set_up(case)
+    fit(DistributedDataParallel(model), optimizer, take_share(draw_batches(4, get_dtype(model))))
+    return read_bits(list(model.parameters()))
 
 
-@pytest.mark.parametrize("case", NOISY)
+@pytest.mark.parametrize("case", RANDOM)
 def test_replicas_stay_equal_when_rounding_is_random(two, case):
-    first, second = two(ddp_bits, case)
+    first, second = two(fit_replica, case)
     assert first == second
 
 
-def ddp_release_is_refused():
-    model, optimizer = setup("defaults")
-    try:
+def release_under_ddp():
+    model, optimizer = set_up("defaults")
+    with pytest.raises(ValueError, match=r"DistributedDataParallel averages gradients after backward.*fully_shard"):
         release_gradients(DistributedDataParallel(model), optimizer)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
-def test_gradient_release_under_ddp_is_refused_with_the_reason(two):
-    for message in two(ddp_release_is_refused):
-        assert "DistributedDataParallel averages gradients after backward" in message
-        assert "fully_shard" in message
+def test_gradient_release_under_ddp_raises(two):
+    two(release_under_ddp)

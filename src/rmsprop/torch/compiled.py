@@ -1,11 +1,12 @@
 """The step inside torch.compile: one registered operator, no graph break, and no guard on the learning rate.
 
 The compiler sees an operator that changes parameters and state and reads gradients. The numbers of the step (lr, alpha,
-...) are looked up when the operator runs, so a scheduler that changes them recompiles nothing.
+...) are looked up when the operator runs, so a scheduler that changes them causes no recompilation.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -16,131 +17,122 @@ import torch
 from torch import Tensor
 
 from rmsprop import _step
-from rmsprop.torch import hooks
-from rmsprop.torch.engine import CLIP_EPS, factor, rates
+from rmsprop.torch.engine import CLIP_EPS, find_clip_factor, read_rates
 from rmsprop.torch.layout import align_grads
 
 __all__ = ["Traced", "prepare", "step"]
 
-_owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_optimizers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
+@dataclasses.dataclass(eq=False)
 class Traced:
     """What tracing sees of an optimizer: plain lists of tensors, filled before the trace reads them.
 
     Attributes:
-        owner: The number by which the operator finds the optimizer again, as long as it lives.
+        number: The number by which the operator finds the optimizer.
         params: Parameters with a gradient, group by group.
-        idle: Parameters without one; a gradient of theirs asks for a new trace.
-        written: For each group, for each key of the state, the tensors of its parameters.
+        idle: Parameters without a gradient; if one gets a gradient, the step is traced again.
+        state: For each group, for each key of the state, the tensors of its parameters.
         places: For each group, the places of its `params` in the group.
     """
 
-    def __init__(self) -> None:
-        self.owner = -1
-        self.params: list[Tensor] = []
-        self.idle: list[Tensor] = []
-        self.written: list[Tensor] = []
-        self.places: list[list[int]] = []
+    number: int = -1
+    params: list[Tensor] = dataclasses.field(default_factory=list)
+    idle: list[Tensor] = dataclasses.field(default_factory=list)
+    state: list[Tensor] = dataclasses.field(default_factory=list)
+    places: list[list[int]] = dataclasses.field(default_factory=list)
 
 
-@torch.library.custom_op("rmsprop::step_", mutates_args=("params", "written"))
-def _operator(params: list[Tensor], grads: list[Tensor], written: list[Tensor], owner: int) -> None:
-    _run(_owners[owner], params, grads, written)
+@torch.library.custom_op("rmsprop::step_", mutates_args=("params", "state"))
+def _operator(params: list[Tensor], grads: list[Tensor], state: list[Tensor], number: int) -> None:
+    _run(_optimizers[number], params, grads, state)
 
 
 @_operator.register_fake
-def _(params: list[Tensor], grads: list[Tensor], written: list[Tensor], owner: int) -> None:
+def _(params: list[Tensor], grads: list[Tensor], state: list[Tensor], number: int) -> None:
     return None
 
 
 def step(optimizer: Any, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
-    """Trace one step; hooks, GradScaler, and parameters that the kernel cannot take break the graph."""
+    """Trace one step. Hooks, GradScaler and parameters that the kernel cannot take break the graph."""
     scaled = grad_scale is not None or found_inf is not None or hasattr(optimizer, "found_inf")
-    if scaled or hooks.heard(optimizer):
-        return _eager(optimizer, closure, grad_scale, found_inf)
+    if scaled or optimizer._has_step_hooks():
+        return _step_eagerly(optimizer, closure, grad_scale, found_inf)
     loss = None
     if closure is not None:
         with torch.enable_grad():
             loss = closure()
     if not optimizer._prepare_trace():
-        _eager(optimizer, None, None, None)
+        _step_eagerly(optimizer, None, None, None)
         return loss
     traced = optimizer._traced
     for param in traced.idle:
-        if param.grad is not None:  # asked for the guard that it sets
+        if param.grad is not None:  # read for the guard that it sets
             raise RuntimeError("a gradient that is made and used inside one compiled function; call step outside of it")
-    torch.ops.rmsprop.step_(traced.params, [p.grad for p in traced.params], traced.written, traced.owner)
+    torch.ops.rmsprop.step_(traced.params, [p.grad for p in traced.params], traced.state, traced.number)
     return loss
 
 
 @torch.compiler.disable
-def _eager(optimizer: Any, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
+def _step_eagerly(optimizer: Any, closure: Callable[[], Any] | None, grad_scale: Any, found_inf: Any) -> Any:
     return optimizer.step(closure, grad_scale=grad_scale, found_inf=found_inf)
 
 
 def prepare(optimizer: Any) -> bool:
-    """Create the state and list what one step touches; False: only an eager step can do it."""
-    plans = [plan for plan, _, _ in optimizer._engine.current(optimizer)]
+    """Create the state and list the tensors of one step; False if only an eager step can do it."""
+    plans = [plan for plan, _, _ in optimizer._engine.find_plans(optimizer)]
     if not all(plan.takes_all() for plan in plans):
         return False
     traced = optimizer._traced
-    traced.params, traced.idle, traced.written, traced.places = [], [], [], []
+    traced.params, traced.idle, traced.state, traced.places = [], [], [], []
     for plan in plans:
-        places = [i for i, p in enumerate(plan.params) if p.grad is not None]
-        active = [plan.params[i] for i in places]
+        traced.places.append([i for i, p in enumerate(plan.params) if p.grad is not None])
+        active = [plan.params[i] for i in traced.places[-1]]
         traced.params += active
         traced.idle += [p for p in plan.params if p.grad is None]
-        traced.places.append(places)
-        traced.written += [optimizer.state[p][key] for key in (*plan.keys, "step") for p in active]
-    _owners[id(optimizer)] = optimizer
-    traced.owner = id(optimizer)
+        traced.state += _list_state(optimizer, plan, active)
+    _optimizers[id(optimizer)] = optimizer
+    traced.number = id(optimizer)
     return True
 
 
-def _run(optimizer: Any, params: list[Tensor], grads: list[Tensor], written: list[Tensor]) -> None:
-    """Step the tensors that `prepare` listed, as the compiled graph hands them over."""
+def _list_state(optimizer: Any, plan: Any, params: Iterable[Tensor]) -> list[Tensor]:
+    """Return the state's tensors of some parameters of a group as they are now, key by key."""
+    states = [optimizer.state[p] for p in params]
+    return [state[key] for key in (*plan.keys, "step") for state in states]
+
+
+def _run(optimizer: Any, params: list[Tensor], grads: list[Tensor], state: list[Tensor]) -> None:
+    """Step the tensors that `prepare` listed, as the compiled graph passes them."""
     optimizer.__dict__["_opt_called"] = True
     traced = optimizer._traced
-    work = [(plan, rates(group, number)) for plan, number, group in optimizer._engine.current(optimizer)]
-    now = _written(optimizer, traced, [plan.keys for plan, _ in work])
-    if len(now) != len(written) or not all(map(is_, now, traced.written)):
+    work = [(plan, read_rates(group, number)) for plan, number, group in optimizer._engine.find_plans(optimizer)]
+    rest = iter(traced.params)
+    now = []
+    for (plan, _), places in zip(work, traced.places):
+        now += _list_state(optimizer, plan, islice(rest, len(places)))
+    if len(now) != len(state) or not all(map(is_, now, traced.state)):
         # The state was reset or replaced since the trace: step what is there now, and trace again at the next call.
         optimizer._traced = Traced()
-        written = now
+        state = now
     aligned = align_grads(params, grads)[0]
     threads = torch.get_num_threads()
     args = _step.StepArgs(max_norm=optimizer.max_norm, norm_eps=CLIP_EPS, seed=optimizer.seed, threads=threads)
     if args.max_norm and len(work) > 1:
         optimizer.grad_norm = _step.core.global_norm(aligned, threads)
-        args.scale, args.max_norm = factor(optimizer.grad_norm, args.max_norm), 0.0
-    one_each, of_state = iter(zip(params, aligned)), iter(written)
+        args.scale, args.max_norm = find_clip_factor(optimizer.grad_norm, args.max_norm), 0.0
+    params_left, grads_left, state_left = iter(params), iter(aligned), iter(state)
     for (plan, (args.lr, args.lr_max)), places in zip(work, traced.places):
-        # Random numbers go by a parameter's place among all, and those without a gradient have one too.
-        size = len(plan.params)
-        used = list(islice(one_each, len(places)))
-        buffers = [_spread(size, places, islice(of_state, len(places))) for _ in plan.keys]
-        steps = _spread(size, places, islice(of_state, len(places)))
-        kernel = _step.core.Plan(
-            plan.handle, _spread(size, places, [p for p, _ in used]), tuple(buffers), steps, None, plan.first
-        )
-        norm = _step.core.step(kernel, _spread(size, places, [g for _, g in used]), args)
+
+        def take(source: Iterable[Tensor | None], plan: Any = plan, places: list[int] = places) -> list[Any]:
+            """Take a group's tensors; None for parameters without a gradient, which count for the random numbers."""
+            taken: list[Any] = [None] * len(plan.params)
+            for i, tensor in zip(places, source):
+                taken[i] = tensor
+            return taken
+
+        group_params, buffers = take(params_left), tuple(take(state_left) for _ in plan.keys)
+        kernel = _step.core.Plan(plan.handle, group_params, buffers, take(state_left), None, plan.first)
+        norm = _step.core.step(kernel, take(grads_left), args)
         optimizer.grad_norm = norm if args.max_norm else optimizer.grad_norm
-
-
-def _written(optimizer: Any, traced: Traced, keys: list[tuple[str, ...]]) -> list[Tensor]:
-    """Return the state's tensors of the traced parameters as they are now, by group and key."""
-    now = []
-    rest = iter(traced.params)
-    for names, places in zip(keys, traced.places):
-        states = [optimizer.state[p] for p in islice(rest, len(places))]
-        now += [state[name] for name in (*names, "step") for state in states]
-    return now
-
-
-def _spread(size: int, places: list[int], items: Iterable[Tensor | None]) -> list[Any]:
-    """Return `size` items with None at all other places."""
-    spread: list[Any] = [None] * size
-    for i, item in zip(places, items):
-        spread[i] = item
-    return spread

@@ -1,9 +1,10 @@
-"""A step of torch tensors: what of it lasts (the plan), the kernel for what it takes, another path for the rest.
+"""A step of torch tensors: the plan that is kept between steps, the kernel, and the other paths.
 
     optimizer.step -> Engine.step -> border -> kernel
 
-A plan splits a group's parameters by kind. What the kernel takes as it is goes there in one call; complex, distributed,
-sparse and strided tensors go in pieces (`rmsprop.torch.layout`), and the rest by the formula in torch's operations.
+A plan splits a group's parameters by kind. Those that the kernel takes as they are go there in one call. Complex,
+distributed, sparse and strided tensors go in pieces (`rmsprop.torch.layout`), all others through `formula.step` in
+torch's operations.
 """
 
 from __future__ import annotations
@@ -19,30 +20,19 @@ from torch import Tensor
 from rmsprop import _step
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.rule import Rule
-from rmsprop.torch import groups
+from rmsprop.torch import groups, layout
 from rmsprop.torch import state as _state
-from rmsprop.torch.layout import (
-    PLAIN_TYPES,
-    Piece,
-    align_grads,
-    check_apart,
-    is_lazy,
-    is_plain,
-    is_regular,
-    pieces,
-    rows,
-    step_general,
-)
+from rmsprop.torch.layout import PLAIN_TYPES, is_plain
 from rmsprop.torch.state import StateTable
 
-__all__ = ["KERNEL", "Engine", "Plan", "clip_factor", "factor", "rates"]
+__all__ = ["KERNEL", "Engine", "Plan", "find_clip_factor", "measure_norm", "read_rates"]
 
 KERNEL = _step.accept_tensors(Tensor, torch.nn.Parameter)
 """Whether the compiled step takes tensors; without it, or with a torch before 2.10, all take the general path."""
 
 CLIP_EPS = 1e-6  # what torch.nn.utils.clip_grad_norm_ adds to the norm
 
-_numbers = itemgetter(
+_get_numbers = itemgetter(
     "alpha", "eps", "momentum", "centered", "weight_decay", "maximize",
     "param_rounding", "state_dtype", "differentiable", "capturable",
 )  # fmt: skip
@@ -57,7 +47,7 @@ class Plan:
         keys: The state's tensors that the kernel writes, in its order.
         wide_keys: The same for parameters that keep float32 or float64 statistics in a group with an 8-bit state.
         params: The group's own list.
-        kernel: The border's plan of those that the kernel takes as they are; None: it takes none.
+        kernel: The border's plan of those that the kernel takes as they are; None if there are none.
         others: Places of those for another path.
         idle: Those without a gradient so far, so without state.
         singles: Places of those with one element: their gradients may be contiguous and yet wait to be negated.
@@ -69,15 +59,15 @@ class Plan:
         self.rule: Rule = groups.rule_of(group)
         self.first = first
         self.handle = _step.handle(self.rule, rounding=group["param_rounding"]) if KERNEL else None
-        self.keys = _state.keys_of(self.rule, group)
-        self.wide_keys = _state.keys_of(self.rule, {**group, "state_dtype": "float32"})
+        self.keys = _state.list_keys(self.rule, group)
+        self.wide_keys = _state.list_keys(self.rule, {**group, "state_dtype": "float32"})
         self.params: list[Tensor] = group["params"]
         self.others: list[int] = []
         self.idle: list[Tensor] = []
         self.singles: list[int] = []
         self._table = table
-        self._seen = _numbers(group), dict(group["switches"]), list(self.params)
-        recorded = group["differentiable"] or group["capturable"]
+        self._made_for = _get_numbers(group), dict(group["switches"]), list(self.params)
+        recorded = _is_recorded(group)
         states: list[dict[str, Any] | None] = []
         for i, param in enumerate(self.params):
             states.append(None)
@@ -86,8 +76,13 @@ class Plan:
                 continue
             known = type(param) in PLAIN_TYPES or hasattr(param, "to_local")
             by_kernel = KERNEL and not recorded and param.device.type == "cpu" and known
-            if not by_kernel:
-                _refuse_narrow(param, group, f"param_groups[{number}]['params'][{i}]")
+            option = _find_kernel_option(group, param)
+            if option and not by_kernel:
+                raise InputTypeError(
+                    f"param_groups[{number}]['params'][{i}]: a {param.dtype} {type(param).__name__} on {param.device}, "
+                    "expected a plain CPU tensor without `differentiable` and `capturable`: only the compiled step "
+                    f"does {option}"
+                )
             if param.layout == torch.strided and any(s == 0 and n > 1 for s, n in zip(param.stride(), param.shape)):
                 raise InputError(
                     f"param_groups[{number}]['params'][{i}]: strides {param.stride()} put several elements into one "
@@ -107,15 +102,15 @@ class Plan:
             self.kernel = _step.core.Plan(self.handle, self.params, states, (*self.keys, "step"), None, first)
         self._version = table.version
 
-    def holds(self, group: dict[str, Any], table: Any, first: int) -> bool:
-        """Whether the plan is still the group's, as far as the border does not see it."""
-        numbers, switches, params = self._seen
+    def fits(self, group: dict[str, Any], table: Any, first: int) -> bool:
+        """Whether the plan is still the group's, as far as the border does not check it."""
+        numbers, switches, params = self._made_for
         return (
             table is self._table
             and self._version == table.version
             and group["params"] is self.params
             and first == self.first
-            and _numbers(group) == numbers
+            and _get_numbers(group) == numbers
             and group["switches"] == switches
             and len(self.params) == len(params)
             and (not self.others or all(self.params[i] is params[i] for i in self.others))
@@ -123,10 +118,10 @@ class Plan:
         )
 
     def takes_all(self) -> bool:
-        """Whether one call of the kernel sees every gradient of the group."""
-        return not self.others and all(p.grad is None or is_regular(p, p.grad) for p in self.params)
+        """Whether one call of the kernel takes every gradient of the group."""
+        return not self.others and all(p.grad is None or layout.is_regular(p, p.grad) for p in self.params)
 
-    def grads(self) -> list[Tensor | None]:
+    def collect_grads(self) -> list[Tensor | None]:
         """Return the gradients for the kernel, in order."""
         grads = [p.grad for p in self.params]
         for i in self.others:
@@ -147,24 +142,24 @@ class Engine:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        attributes = optimizer.__dict__  # GradScaler leaves its tensors here for the time of the step
+        attributes = optimizer.__dict__  # GradScaler puts its tensors here for the time of the step
         attributes["_opt_called"] = True
         grad_scale = attributes.get("grad_scale") if grad_scale is None else grad_scale
         found_inf = attributes.get("found_inf") if found_inf is None else found_inf
         if found_inf is not None and float(found_inf) != 0:
             return loss
         args = self.args
-        args.scale = 1.0 if grad_scale is None else _unscaled(grad_scale)
+        args.scale = 1.0 if grad_scale is None else _invert_scale(grad_scale)
         args.max_norm, args.seed = optimizer.max_norm, optimizer.seed
         args.threads = torch.get_num_threads()
-        # All plans and rates first: they are what can be refused.
-        work = [(number, plan, group, rates(group, number)) for plan, number, group in self.current(optimizer)]
+        # All plans and rates first, because they may raise.
+        work = [(number, plan, group, read_rates(group, number)) for plan, number, group in self.find_plans(optimizer)]
         if args.max_norm and (len(work) > 1 or not work[0][1].takes_all()):
             self._clip(optimizer)
         for number, plan, group, (args.lr, args.lr_max) in work:
             others = plan.others
             if plan.kernel is not None:
-                params, grads, norm = plan.params, plan.grads(), None
+                params, grads, norm = plan.params, plan.collect_grads(), None
                 if not plan.singles or not any((g := grads[i]) is not None and g.is_neg() for i in plan.singles):
                     norm = _step.core.step(plan.kernel, grads, args, False)
                 if norm is None:
@@ -182,18 +177,18 @@ class Engine:
     def _step_again(
         self, optimizer: Any, number: int, plan: Plan, grads: list[Tensor | None]
     ) -> tuple[Plan, list[int], list[Tensor | None], float]:
-        """Step a group where an array was not as the plan has it: a gradient is copied, else the plan made anew.
+        """Step a group where an array differs from the plan: copy gradients if that is enough, else renew the plan.
 
         Returns:
             The plan, the places still to be stepped, the gradients used, and the norm.
         """
-        aligned, odd = align_grads(plan.params, grads)
+        aligned, odd = layout.align_grads(plan.params, grads)
         if any(map(is_not, aligned, grads)):
             norm = _step.core.step(plan.kernel, aligned, self.args, False)
             if norm is not None:
                 return plan, odd + plan.others, aligned, norm
-        plan = self.renew(optimizer, number, plan.first)
-        aligned, odd = align_grads(plan.params, plan.grads())
+        plan = self._renew_plan(optimizer, number, plan.first)
+        aligned, odd = layout.align_grads(plan.params, plan.collect_grads())
         others = odd + plan.others
         if self.args.max_norm and others:
             self._clip(optimizer)
@@ -202,30 +197,32 @@ class Engine:
 
     def step_parameter(self, optimizer: Any, param: Tensor) -> None:
         """Step one parameter by its gradient."""
-        for plan, number, group in self.current(optimizer):
+        for plan, number, group in self.find_plans(optimizer):
             for i, own in enumerate(plan.params):
                 if own is param:
-                    args = _step.StepArgs(*rates(group, number), seed=optimizer.seed, threads=torch.get_num_threads())
+                    args = _step.StepArgs(
+                        *read_rates(group, number), seed=optimizer.seed, threads=torch.get_num_threads()
+                    )
                     step_other(plan, group, i, optimizer.state[param], args)
                     return
 
-    def current(self, optimizer: Any, *, everything: bool = False) -> list[tuple[Plan, int, dict[str, Any]]]:
-        """Return (plan, number, group) for each group, plans made anew where they do not hold."""
+    def find_plans(self, optimizer: Any, *, everything: bool = False) -> list[tuple[Plan, int, dict[str, Any]]]:
+        """Return (plan, number, group) for each group; a plan that no longer fits is renewed."""
         found = []
         first = 0
         for number, group in enumerate(optimizer.param_groups):
             plan = self.plans.get(number)
-            if everything or plan is None or not plan.holds(group, optimizer.state, first):
-                plan = self.renew(optimizer, number, first, everything=everything)
+            if everything or plan is None or not plan.fits(group, optimizer.state, first):
+                plan = self._renew_plan(optimizer, number, first, everything=everything)
             found.append((plan, number, group))
             first += len(plan.params)
         return found
 
-    def renew(self, optimizer: Any, number: int, first: int, *, everything: bool = False) -> Plan:
-        """Make the plan of a group anew, with state for its parameters with a gradient, or for all."""
+    def _renew_plan(self, optimizer: Any, number: int, first: int, *, everything: bool = False) -> Plan:
+        """Make the plan of a group, with state for its parameters with a gradient, or for all."""
         if not isinstance(optimizer.state, StateTable):
-            optimizer.state = StateTable(optimizer.state)  # somebody replaced it: the usual way to reset an optimizer
-        check_apart(optimizer.param_groups)
+            optimizer.state = StateTable(optimizer.state)  # the caller replaced it: a usual way to reset an optimizer
+        layout.check_overlap(optimizer.param_groups)
         group = optimizer.param_groups[number]
         plan = self.plans[number] = Plan(group, optimizer.state, number, first, everything=everything)
         return plan
@@ -233,8 +230,8 @@ class Engine:
     def _clip(self, optimizer: Any) -> None:
         """Clip over all groups, before the kernel is called."""
         params = [param for group in optimizer.param_groups for param in group["params"]]
-        optimizer.grad_norm, least = clip_factor(params, self.args.scale, self.args.max_norm)
-        self.args.scale *= least
+        optimizer.grad_norm = measure_norm(params, self.args.scale)
+        self.args.scale *= find_clip_factor(optimizer.grad_norm, self.args.max_norm)
         self.args.max_norm = 0.0
 
 
@@ -245,138 +242,110 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
     assert grad is not None
     keys = plan.keys if plan.keys[0] in state and plan.keys[-1] in state else plan.wide_keys
     buffers = tuple([state[key] for key in keys])
+    originals, index, piece = (param, *buffers), None, None
+    recorded = _is_recorded(group)
     with torch.set_grad_enabled(bool(group["differentiable"])):
-        recorded = group["differentiable"] or group["capturable"]
         if group["lazy"] and grad.layout == torch.sparse_coo and not recorded:
-            chosen, index = rows(param, grad, buffers, state["step"])
-            piece = pieces(*chosen[:4]) if KERNEL else None
-            if piece is None:
-                part = {**dict(zip(keys, chosen.buffers)), "step": chosen.step}
-                _step_general(plan, chosen.param, chosen.grad, part, keys, args)
-            else:
-                _step_piece(plan, piece, args, place)
-            param.index_put_(index, chosen.param)
-            for buffer, values in zip(buffers, chosen.buffers):
-                buffer.index_put_(index, values)
-            return
-        piece = None
+            index, param, grad, buffers = layout.gather_rows(param, grad, buffers)
         if KERNEL and not recorded:
-            if grad.dtype != param.dtype and (
-                group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
-            ):
-                grad = grad.to(param.dtype)
-            piece = pieces(param, grad, buffers, state["step"])
+            narrow = group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
+            grad = grad.to(param.dtype) if narrow and grad.dtype != param.dtype else grad
+            piece = layout.make_piece(param, grad, buffers)
         if piece is None:
-            _refuse_inexact(plan, group, place, keys)
-            _step_general(plan, param, grad, state, keys, args)
-            return
-        _step_piece(plan, piece, args, place)
-        if piece.copied:
-            param.copy_(torch.view_as_complex(piece.param) if param.is_complex() else piece.param)
+            if option := _find_kernel_option(group, param):
+                raise InputTypeError(
+                    f"params[{place}]: a gradient of type {type(grad).__name__}, expected a plain tensor: "
+                    f"only the compiled step does {option}"
+                )
+            layout.step_general(
+                param, grad, buffers, state["step"], plan.rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale
+            )
         else:
-            torch.autograd.graph.increment_version(param)
+            arrays = [piece.param], tuple([buffer] for buffer in piece.buffers), [state["step"]]
+            kernel = _step.core.Plan(plan.handle, *arrays, None, plan.first + place)
+            _step.core.step(kernel, [piece.grad], args)
+            if piece.copied:
+                param.copy_(torch.view_as_complex(piece.param) if param.is_complex() else piece.param)
+            else:
+                torch.autograd.graph.increment_version(param)
+        if index is not None:
+            for tensor, values in zip(originals, (param, *buffers)):
+                tensor.index_put_(index, values)
 
 
-def _step_piece(plan: Plan, piece: Piece, args: _step.StepArgs, place: int) -> None:
-    buffers = tuple([buffer] for buffer in piece.buffers)
-    kernel = _step.core.Plan(plan.handle, [piece.param], buffers, [piece.step], None, plan.first + place)
-    _step.core.step(kernel, [piece.grad], args)
+def _is_recorded(group: dict[str, Any]) -> bool:
+    """Whether autograd or a CUDA graph records the step, so that it must consist of torch's own operations."""
+    return bool(group["differentiable"] or group["capturable"])
 
 
-def _step_general(
-    plan: Plan, param: Tensor, grad: Tensor, state: dict[str, Any], keys: tuple[str, ...], args: _step.StepArgs
-) -> None:
-    step_general(param, grad, state, keys, plan.rule, lr=args.lr, lr_max=args.lr_max, grad_scale=args.scale)
+def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
+    """Return the option of the group that only the kernel implements and that applies to `param`; "" if none does."""
+    if group["state_dtype"] != "float32" and _state.state_dtype(param, group) == torch.bfloat16:
+        return f"state_dtype={group['state_dtype']!r}"
+    if group["param_rounding"] != "nearest" and param.dtype in (torch.bfloat16, torch.float16):
+        return f"param_rounding={group['param_rounding']!r}"
+    return ""
 
 
-def _refuse_inexact(plan: Plan, group: dict[str, Any], place: int, keys: tuple[str, ...]) -> None:
-    """Refuse a gradient that keeps a parameter from the kernel where only the kernel does what the group asks."""
-    param = plan.params[place]
-    rounded = group["param_rounding"] != "nearest" and param.dtype in (torch.bfloat16, torch.float16)
-    if rounded or (group["state_dtype"] != "float32" and keys == plan.keys and not param.is_complex()):
-        raise InputTypeError(
-            f"params[{place}]: a gradient of type {type(param.grad).__name__}, expected a plain tensor: "
-            f"only the compiled step does param_rounding={group['param_rounding']!r} with "
-            f"state_dtype={group['state_dtype']!r}"
-        )
-
-
-def _refuse_narrow(param: Tensor, group: dict[str, Any], name: str) -> None:
-    """Refuse what only the kernel does: a narrow state or rounding of its own, away from the CPU."""
-    narrow = group["state_dtype"] != "float32" and _state.state_dtype(param, group) == torch.bfloat16
-    rounded = group["param_rounding"] != "nearest" and param.dtype in (torch.bfloat16, torch.float16)
-    if narrow or rounded:
-        option = f"state_dtype={group['state_dtype']!r}" if narrow else f"param_rounding={group['param_rounding']!r}"
-        raise InputTypeError(
-            f"{name}: a {param.dtype} {type(param).__name__} on {param.device}, expected a plain CPU tensor without "
-            f"`differentiable` and `capturable`: only the compiled step does {option}"
-        )
-
-
-def rates(group: dict[str, Any], number: int) -> tuple[Any, Any]:
-    """Return the learning rate of a group's step, checked, and the largest so far, kept where the rule reads it."""
+def read_rates(group: dict[str, Any], number: int) -> tuple[Any, Any]:
+    """Return the learning rate of a group's step, checked, and the largest so far if the rule reads it."""
     lr = group["lr"]
+    follows_largest = group["switches"]["weight_decay_mode"] == "decoupled_corrected"
     if type(lr) is not float and isinstance(lr, Tensor):
         if lr.numel() != 1:
             raise InputError(f"param_groups[{number}]['lr']: a tensor of {lr.numel()} elements, expected one")
-        if group["capturable"] or group["differentiable"]:
-            return _recorded_rates(group, lr.reshape(()))
+        if _is_recorded(group):
+            lr = lr.reshape(())
+            if follows_largest:
+                before = torch.as_tensor(group.get("lr_max", 0.0), dtype=lr.dtype, device=lr.device)
+                group["lr_max"] = torch.maximum(before, lr.detach())
+            return lr, group["lr_max"] if follows_largest else lr
         lr = lr.detach()
     lr = float(lr)
     if not 0.0 <= lr < math.inf:
         raise InputError(f"param_groups[{number}]['lr']: {lr!r}, expected a finite number of at least 0")
-    if group["switches"]["weight_decay_mode"] != "decoupled_corrected":
+    if not follows_largest:
         return lr, lr
     group["lr_max"] = max(float(group.get("lr_max", 0.0)), lr)
     return lr, group["lr_max"]
 
 
-def _recorded_rates(group: dict[str, Any], lr: Tensor) -> tuple[Any, Any]:
-    if group["switches"]["weight_decay_mode"] == "decoupled_corrected":
-        before = torch.as_tensor(group.get("lr_max", 0.0), dtype=lr.dtype, device=lr.device)
-        group["lr_max"] = torch.maximum(before, lr.detach())
-        return lr, group["lr_max"]
-    return lr, lr
+def measure_norm(params: list[Tensor], scale: float) -> float:
+    """Return the global norm of the gradients of `params` times `scale`.
 
-
-def clip_factor(params: list[Tensor], scale: float, max_norm: float) -> tuple[float, float]:
-    """Return (norm of the gradients of `params` times `scale`, what they are multiplied by to keep to `max_norm`).
-
-    The kernel's own sum, in its order, as far as it takes the gradients: how parameters are grouped changes no bit.
+    It is the kernel's own sum, in its order, if the kernel takes the gradients: grouping of parameters changes no bit.
 
     Raises:
         InputError: Finite gradients whose sum of squares overflows.
     """
-    dense = []
+    plain: list[Tensor] = []
+    others: list[Tensor] = []
     for param in params:
         grad = param.grad
         if grad is None:
             continue
         grad = grad.detach() if grad.layout == torch.strided else grad.detach().coalesce().values()
         ordered = type(grad) is not Tensor or grad.shape != param.shape or grad.stride() == param.stride()
-        dense.append(grad if ordered and not is_lazy(grad) else torch.empty_like(param, dtype=grad.dtype).copy_(grad))
-    plain = [KERNEL and is_plain(g) for g in dense]
-    norm = (
-        _step.core.global_norm([g for g, p in zip(dense, plain) if p], torch.get_num_threads()) if any(plain) else 0.0
-    )
-    others = [g for g, p in zip(dense, plain) if not p]
+        if not ordered or layout.is_unresolved(grad):
+            grad = torch.empty_like(param, dtype=grad.dtype).copy_(grad)
+        (plain if KERNEL and is_plain(grad) else others).append(grad)
+    norm = _step.core.global_norm(plain, torch.get_num_threads()) if plain else 0.0
     if others:
         rest = torch.nn.utils.get_total_norm(others)
         full = getattr(rest, "full_tensor", None)
-        norm = math.hypot(norm, float(full() if full is not None else rest))
-    if math.isinf(norm) and all(bool(g.isfinite().all()) for g in dense):
+        norm = math.hypot(norm, float(rest if full is None else full()))
+    if math.isinf(norm) and all(bool(g.isfinite().all()) for g in (*plain, *others)):
         raise InputError("grads: the sum of their squares overflows, so max_norm cannot scale them")
-    norm *= abs(scale)
-    return norm, factor(norm, max_norm)
+    return norm * abs(scale)
 
 
-def factor(norm: float, max_norm: float) -> float:
+def find_clip_factor(norm: float, max_norm: float) -> float:
     """Return what gradients of this norm are multiplied by to keep to `max_norm`; NaN for a NaN."""
     least = max_norm / (norm + CLIP_EPS)
     return least if least < 1 else (norm if math.isnan(norm) else 1.0)
 
 
-def _unscaled(grad_scale: Tensor | float) -> float:
+def _invert_scale(grad_scale: Tensor | float) -> float:
     scale = float(grad_scale)
     if not 0 < scale < math.inf:
         raise InputError(f"grad_scale: {scale!r}, expected a finite number above 0")

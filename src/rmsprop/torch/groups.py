@@ -1,7 +1,8 @@
-"""Parameter groups: torch's words for the numbers, this library's rule behind them.
+"""Parameter groups: torch's names of the hyperparameters in front of this library's rule.
 
 A group keeps what torch.optim.RMSprop keeps (`alpha`, `eps`, `momentum`, `centered`, `weight_decay`, `maximize`, ...),
-so that schedulers and checkpoints work; under "switches" what torch has no word for; and under "dialect" the name.
+so that schedulers and checkpoints work. Switches that torch does not have are under "switches", the dialect's name is
+under "dialect".
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from rmsprop.errors import InputTypeError, RuleError
 from rmsprop.rule import Rule
-from rmsprop.select import Selection, describe_unknown, select, translate_words
+from rmsprop.select import describe_unknown, select, translate_words
 
-__all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "resolve", "rule_of", "signature"]
+__all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "resolve", "rule_of"]
 
 WORDS = {
     "alpha": "rho",
@@ -27,7 +28,7 @@ WORDS = {
     "weight_decay": "weight_decay",
     "maximize": "maximize",
 }
-"""torch's name of a number in a parameter group -> the rule's."""
+"""torch's name of a hyperparameter in a parameter group -> the rule's."""
 
 RULE_WORDS = {switch: word for word, switch in WORDS.items()}
 
@@ -40,11 +41,11 @@ TORCH_SWITCHES = {
     "nesterov": "none",
     "weight_decay_mode": "l2",
 }
-"""The other switches of torch.optim.RMSprop; "buffer" and "weight_decay_mode" act once their number is above 0."""
+"""The other switches of torch.optim.RMSprop. "buffer" and "weight_decay_mode" act only if their number is above 0."""
 
-_OPTIMIZERS_OWN = ("max_norm", "seed", "eager_state")
-_OTHER_WORDS = {"epsilon", "decay", "learning_rate", *(field.name for field in dataclasses.fields(Rule))}
-"""In a group these would do nothing; other unknown keys belong to schedulers and trainers."""
+_OF_THE_OPTIMIZER = ("max_norm", "seed", "eager_state")
+_OF_OTHERS = {"epsilon", "decay", "learning_rate", *(field.name for field in dataclasses.fields(Rule))}
+"""Without effect in a group, so they raise. Other unknown keys belong to schedulers and trainers."""
 
 
 def check_numbers(given: Mapping[str, Any]) -> None:
@@ -57,58 +58,39 @@ def check_numbers(given: Mapping[str, Any]) -> None:
 
 
 def resolve(group: Mapping[str, Any], given: Mapping[str, Any], dialect: str | Rule | None) -> dict[str, Any]:
-    """Return what a new group holds of its rule.
+    """Return the entries of a new group that describe its rule.
 
     Args:
         group: The group as the caller wrote it. Read.
-        given: The numbers that the constructor was given, which hold where the group has none of its own.
+        given: The constructor's numbers, for what the group does not set.
         dialect: The constructor's dialect, likewise.
 
     Raises:
-        InputTypeError: A key that is another implementation's word for one of these numbers.
+        InputTypeError: A key that is another implementation's name of one of these numbers.
         InputError, RuleError: As `rmsprop.select.select`.
     """
+    known = ["lr", *WORDS]
     for key in group:
-        if key in _OPTIMIZERS_OWN:
-            raise InputTypeError(f"param_groups: {key!r} belongs to the optimizer, not to a group")
-        known = ["lr", *WORDS]
-        if key not in known and (key in _OTHER_WORDS or difflib.get_close_matches(key, known, cutoff=0.8)):
+        if key in _OF_THE_OPTIMIZER:
+            raise InputTypeError(f"param_groups: {key!r} is an argument of the optimizer, not of a group")
+        if key not in known and (key in _OF_OTHERS or difflib.get_close_matches(key, known, cutoff=0.8)):
             raise InputTypeError(f"param_groups: {describe_unknown(key, known)}")
-    own = {word: group[word] for word in ("lr", *WORDS) if group.get(word) is not None}
-    numbers = {**given, **own}
+    numbers = {**given, **{word: group[word] for word in known if group.get(word) is not None}}
     options = {switch: numbers.get(word) for word, switch in WORDS.items()}
     chosen = select(group.get("dialect", dialect), options, default="torch", words=RULE_WORDS)
-    return {
-        "lr": numbers.get("lr", chosen.lr),
-        **{word: getattr(chosen.rule, switch) for word, switch in WORDS.items()},
-        "switches": _switches_of(chosen),
-        "dialect": chosen.dialect,
-    }
-
-
-def _switches_of(chosen: Selection) -> dict[str, Any]:
-    """Return the switches that a group keeps beside torch's words."""
     switches = {name: getattr(chosen.rule, name) for name in TORCH_SWITCHES}
     if chosen.row is not None:
-        # What the dialect would do once momentum or weight decay is switched on, by a scheduler say.
+        # What the dialect does if momentum or weight decay is switched on later, for example by a scheduler.
         if switches["buffer"] == "none":
             switches["buffer"] = chosen.row.momentum_buffer
         if switches["weight_decay_mode"] == "none" and chosen.row.weight_decay_modes:
             switches["weight_decay_mode"] = chosen.row.weight_decay_modes[0]
-    return switches
-
-
-def signature(group: dict[str, Any]) -> tuple[Any, ...]:
-    """Return everything of a group that its rule depends on, for a cheap comparison."""
-    return (
-        group["alpha"],
-        group["eps"],
-        group["momentum"],
-        group["centered"],
-        group["weight_decay"],
-        group["maximize"],
-        *group["switches"].values(),
-    )
+    return {
+        "lr": numbers.get("lr", chosen.lr),
+        **{word: getattr(chosen.rule, switch) for word, switch in WORDS.items()},
+        "switches": switches,
+        "dialect": chosen.dialect,
+    }
 
 
 def rule_of(group: dict[str, Any]) -> Rule:
@@ -120,12 +102,11 @@ def rule_of(group: dict[str, Any]) -> Rule:
     switches = dict(group["switches"])
     numbers = {switch: group[word] for word, switch in WORDS.items()}
     if not numbers["momentum"] > 0:
-        switches["nesterov"] = "none"
-        switches["buffer"] = "none"
+        switches["nesterov"] = switches["buffer"] = "none"
     if not numbers["weight_decay"] > 0:
         switches["weight_decay_mode"] = "none"
-    numbers["centered"] = bool(numbers["centered"])
-    numbers["maximize"] = bool(numbers["maximize"])
+    for flag in ("centered", "maximize"):
+        numbers[flag] = bool(numbers[flag])
     try:
         return Rule(**numbers, **switches)
     except RuleError as error:

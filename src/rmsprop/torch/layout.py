@@ -1,15 +1,16 @@
-"""Parameters that the kernel cannot take as they are: brought into a form it can, or stepped by `formula.step`.
+"""Tensors that the kernel cannot take as they are: brought into a form that it can, or stepped by `formula.step`.
 
-Complex tensors become pairs of real ones, distributed tensors their local shards, sparse gradients dense ones or rows,
-gradients in another memory order a copy, and parameters in memory with gaps a copy that is written back. What is left
-(another device, a tensor subclass, `differentiable`, `capturable`) is stepped by `formula.step` with torch's own
-operations: the same numbers.
+Complex tensors are viewed as pairs of real numbers, distributed tensors as their local shards. Sparse gradients are
+made dense, or only their rows are stepped. Gradients in another memory order are copied; parameters in memory with gaps
+are copied and written back. Everything else (another device, a tensor subclass, `differentiable`, `capturable`) is
+stepped by `formula.step` with torch's own operations and the same results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -23,32 +24,39 @@ __all__ = [
     "PLAIN_TYPES",
     "Piece",
     "align_grads",
-    "check_apart",
+    "check_overlap",
+    "gather_rows",
+    "get_local",
     "is_dense",
     "is_plain",
-    "pieces",
-    "rows",
+    "is_regular",
+    "is_unresolved",
+    "make_piece",
     "step_general",
 ]
 
 MOST_DIMS = 8
-"""Axes that the kernel's border looks at; dense memory has the same bits as one axis."""
+"""Most axes that the kernel accepts. Dense memory with more axes is passed as one axis: the results are the same."""
 KERNEL_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
+_TORCH = SimpleNamespace(
+    abs=torch.abs, astype=Tensor.to, isfinite=torch.isfinite, sign=torch.sign, sqrt=torch.sqrt, where=torch.where
+)
+"""torch under the names of the array API standard, as far as `rmsprop.formula` uses them."""
+
 
 class Piece(NamedTuple):
-    """Tensors of one parameter as the kernel takes them; `param` is a copy where the parameter has gaps."""
+    """Tensors of one parameter as the kernel takes them; `param` is a copy if `copied`."""
 
     param: Tensor
     grad: Tensor
     buffers: tuple[Tensor, ...]
-    step: Tensor
-    copied: bool = False
+    copied: bool
 
 
 def is_plain(param: Tensor) -> bool:
-    """Whether the kernel can take a parameter itself: its own dense memory on the CPU, a dtype with a kernel."""
+    """Whether the kernel can take a parameter itself: a dtype with a kernel, dense memory of its own on the CPU."""
     return (
         type(param) in PLAIN_TYPES
         and param.device.type == "cpu"
@@ -59,48 +67,72 @@ def is_plain(param: Tensor) -> bool:
     )
 
 
-def pieces(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> Piece | None:
-    """Return the tensors in a form that the kernel takes, sharing the memory that is written; None: there is none."""
-    param, grad, *rest = (_local(t) for t in (param, _laid_out(grad, param), *buffers))
+def is_regular(param: Tensor, grad: Tensor) -> bool:
+    """Whether the kernel can take a gradient of a plain parameter, perhaps after a copy into its memory order."""
+    return type(grad) is Tensor and grad.layout == torch.strided and grad.dtype == param.dtype
+
+
+def is_unresolved(tensor: Tensor) -> bool:
+    """Whether the memory does not hold the values: a negation is still to be done, or the zeros have no memory."""
+    return tensor.is_neg() or tensor._is_zerotensor()
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory without gaps or overlap, in any order of the axes."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, n in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape) if n != 1):
+        if stride != expected:
+            return False
+        expected *= n
+    return True
+
+
+def get_local(tensor: Tensor) -> Tensor:
+    """Return the local shard of a distributed tensor, which shares its memory; any other tensor itself."""
+    to_local = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()
+
+
+def make_piece(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...]) -> Piece | None:
+    """Return the tensors in a form that the kernel takes, sharing the memory that is written; None if there is none."""
+    param, grad, *rest = (get_local(t) for t in (param, _redistribute(grad, param), *buffers))
     shape = param.shape
     if param.is_complex():
         if param.is_conj() or not grad.is_complex():
             return None
-        param, grad = torch.view_as_real(param), torch.view_as_real(_dense(grad).resolve_conj())
+        param, grad = torch.view_as_real(param), torch.view_as_real(_to_dense(grad).resolve_conj())
         rest = [torch.view_as_real(b) if b.is_complex() else b for b in rest]
-    if type(param) is not Tensor:
-        param = param.detach()
+    param = param.detach()
     if type(param) is not Tensor or param.device.type != "cpu" or param.dtype not in KERNEL_DTYPES:
         return None
     copied = not is_dense(param)
     if copied:
         param = param.clone()
-    grad = _dense(grad).detach()
-    if type(grad) is not Tensor or grad.device.type != "cpu" or grad.dtype != param.dtype or grad.shape != param.shape:
+    grad = _to_dense(grad).detach()
+    if grad.device.type != "cpu" or not is_regular(param, grad) or grad.shape != param.shape:
         return None
-    if grad.stride() != param.stride() or is_lazy(grad):
+    if grad.stride() != param.stride() or is_unresolved(grad):
         grad = torch.empty_like(param).copy_(grad)
-    whole = [b.shape in (param.shape, shape) for b in rest]
-    if any(b.stride() != param.stride() for b, one in zip(rest, whole) if one):
+    elementwise = [b.shape in (param.shape, shape) for b in rest]  # the others are maxima of blocks
+    if any(b.stride() != param.stride() for b, same in zip(rest, elementwise) if same):
         return None
     if param.dim() > MOST_DIMS:
-        rest = [_flat(b) if one else b for b, one in zip(rest, whole)]
         if copied:
             return None
-        param, grad = _flat(param), _flat(grad)
-    return Piece(param, grad, tuple(rest), step, copied)
+        rest = [_flatten(b) if same else b for b, same in zip(rest, elementwise)]
+        param, grad = _flatten(param), _flatten(grad)
+    return Piece(param, grad, tuple(rest), copied)
 
 
-def rows(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...], step: Tensor) -> tuple[Piece, tuple[Tensor, ...]]:
-    """Return copies of the elements that a sparse gradient names, and their indices, for a lazy step."""
+def gather_rows(
+    param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor, tuple[Tensor, ...]]:
+    """Return (index, param, grad, buffers): the elements that a sparse gradient names, copied, for a lazy step."""
     grad = grad.coalesce()
     index = tuple(grad.indices())
-    return Piece(param.detach()[index], grad.values().contiguous(), tuple(b[index] for b in buffers), step, True), index
-
-
-def is_regular(param: Tensor, grad: Tensor) -> bool:
-    """Whether the kernel can take a gradient of a plain parameter, at most in another memory order."""
-    return type(grad) is Tensor and grad.layout == torch.strided and grad.dtype == param.dtype
+    return index, param.detach()[index], grad.values().contiguous(), tuple(b[index] for b in buffers)
 
 
 def align_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tuple[list[Tensor | None], list[int]]:
@@ -111,14 +143,16 @@ def align_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tup
         if grad is not None and not is_regular(param, grad):
             odd.append(i)
             grad = None  # noqa: PLW2901
-        elif grad is not None and grad.shape == param.shape and (grad.stride() != param.stride() or is_lazy(grad)):
+        elif (
+            grad is not None and grad.shape == param.shape and (grad.stride() != param.stride() or is_unresolved(grad))
+        ):
             grad = torch.empty_like(param, requires_grad=False).copy_(grad.detach())  # noqa: PLW2901
         aligned.append(grad)
     return aligned, odd
 
 
-def check_apart(param_groups: Iterable[dict[str, Any]]) -> None:
-    """Refuse parameters that share memory; within a group the kernel looks again at every step.
+def check_overlap(param_groups: Iterable[dict[str, Any]]) -> None:
+    """Raise if two parameters share memory; within a group the kernel checks again at every step.
 
     Raises:
         InputError: By name: `param_groups[1]['params'][0]: shares memory with param_groups[0]['params'][2]`.
@@ -131,116 +165,58 @@ def check_apart(param_groups: Iterable[dict[str, Any]]) -> None:
                 begin = param.data_ptr()
                 spans.append((str(param.device), begin, begin + param.numel() * param.element_size(), (number, i)))
     spans.sort()
-    for (device, _, end, one), (next_device, begin, _, other) in pairwise(spans):
+    for (device, _, end, place), (next_device, begin, _, next_place) in pairwise(spans):
         if device == next_device and begin < end:
-            second, first = (f"param_groups[{n}]['params'][{i}]" for n, i in sorted((one, other), reverse=True))
+            first, second = (f"param_groups[{n}]['params'][{i}]" for n, i in sorted((place, next_place)))
             raise InputError(f"{second}: shares memory with {first}, expected memory of its own")
-
-
-def is_lazy(tensor: Tensor) -> bool:
-    """Whether the memory does not hold the values: a negation still to be done, or zeros without memory."""
-    return tensor.is_neg() or tensor._is_zerotensor()
-
-
-class _Namespace:
-    """torch under the names of the array API standard, as far as `rmsprop.formula` uses them."""
-
-    abs = staticmethod(torch.abs)
-    isfinite = staticmethod(torch.isfinite)
-    sign = staticmethod(torch.sign)
-    sqrt = staticmethod(torch.sqrt)
-
-    @staticmethod
-    def astype(x: Tensor, dtype: torch.dtype) -> Tensor:
-        return x.to(dtype)
-
-    @staticmethod
-    def where(condition: Tensor, a: Any, b: Any) -> Tensor:
-        return torch.where(condition, a, b)
 
 
 def step_general(
     param: Tensor,
     grad: Tensor,
-    state: dict[str, Any],
-    names: tuple[str, ...],
+    buffers: Sequence[Tensor],
+    count: Tensor,
     rule: Rule,
     *,
     lr: Any,
     lr_max: Any,
-    grad_scale: Any,
+    scale: Any,
 ) -> None:
-    """Step one parameter by `formula.step`. `names`: the state's keys in the order of `rule.buffers`. In place."""
+    """Step one parameter by `formula.step`, in place. `buffers` are in the order of `rule.buffers`."""
     step: Any = 1
     if rule.bias_correction:
-        step = state["step"] + 1
+        step = count + 1
         step = int(step) if step.device.type == "cpu" else step
-    grad = _dense(grad)
-    buffers = [state[name] for name in names]
-    narrow = buffers[0].dtype
-    work = torch.float32 if narrow in (torch.bfloat16, torch.float16) else narrow
-    complex_ = param.is_complex()
-    real = torch.view_as_real if complex_ else _same
-    given = {name: real(b).to(work) if not complex_ else real(b) for name, b in zip(rule.buffers, buffers)}
+    real: Callable[[Tensor], Tensor] = torch.view_as_real if param.is_complex() else lambda x: x
+    work = torch.promote_types(real(buffers[0]).dtype, torch.float32)
+    given = {name: real(b).to(work) for name, b in zip(rule.buffers, buffers)}
     before = real(param)
-    if torch.is_grad_enabled():  # autograd keeps what it read, and that is overwritten below
+    if torch.is_grad_enabled():  # autograd keeps what it has read, which is overwritten below
         before = before.clone()
         given = {name: value.clone() for name, value in given.items()}
+    grad = real(_to_dense(grad).resolve_conj())
     new_param, new = formula.step(
-        before,
-        real(grad.resolve_conj() if complex_ else grad),
-        given,
-        rule,
-        lr=lr,
-        step=step,
-        lr_max=lr_max,
-        grad_scale=grad_scale,
-        xp=_Namespace,
+        before, grad, given, rule, lr=lr, step=step, lr_max=lr_max, grad_scale=scale, xp=_TORCH
     )
-    state["step"] += 1
-    param.copy_(torch.view_as_complex(new_param.contiguous()) if complex_ else new_param)
-    for buffer, value in zip(buffers, new.values()):
-        buffer.copy_(torch.view_as_complex(value.contiguous()) if complex_ else value)
+    count += 1
+    for tensor, value in zip((param, *buffers), (new_param, *new.values())):
+        real(tensor).copy_(value)
 
 
-def _dense(grad: Tensor) -> Tensor:
-    """Return a sparse gradient as its dense equal, rows that occur twice added up."""
-    if grad.layout == torch.strided:
-        return grad
-    return grad.coalesce().to_dense() if grad.layout == torch.sparse_coo else grad.to_dense()
+def _to_dense(grad: Tensor) -> Tensor:
+    """Return a sparse gradient as its dense equal; rows that occur twice are summed."""
+    return grad.coalesce().to_dense() if grad.layout == torch.sparse_coo else grad
 
 
-def _flat(x: Tensor) -> Tensor:
+def _flatten(x: Tensor) -> Tensor:
     """Return dense memory as one axis."""
     return x.as_strided((x.numel(),), (1,))
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Return the local shard of a distributed tensor, which shares its memory; other tensors themselves."""
-    to_local = getattr(tensor, "to_local", None)
-    return to_local() if to_local is not None else tensor
-
-
-def _laid_out(grad: Tensor, param: Tensor) -> Tensor:
+def _redistribute(grad: Tensor, param: Tensor) -> Tensor:
     """Return the gradient of a distributed parameter summed over the ranks and sharded as the parameter is."""
     placements = getattr(param, "placements", None)
     if placements is None or getattr(grad, "placements", placements) == placements:
         return grad
     redistributed: Tensor = grad.redistribute(placements=placements)
     return redistributed
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill their memory without gaps or overlap, whatever the order of the axes."""
-    if tensor.is_contiguous():
-        return True
-    expected = 1
-    for stride, n in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape) if n != 1):
-        if stride != expected:
-            return False
-        expected *= n
-    return True

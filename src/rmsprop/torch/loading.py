@@ -1,48 +1,49 @@
-"""From a checkpoint of this class or of torch.optim.RMSprop to groups and state, without touching the optimizer."""
+"""Read a checkpoint of this class or of torch.optim.RMSprop into groups and state, without touching the optimizer."""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rmsprop.errors import RMSpropWarning, StateError
-from rmsprop.torch import groups
-from rmsprop.torch import state as _state
+from rmsprop.torch.groups import rule_of
 from rmsprop.torch.settings import check_rounding
-from rmsprop.torch.state import StateTable
+from rmsprop.torch.state import StateTable, import_state
 
-__all__ = ["loaded"]
+__all__ = ["read_state_dict"]
 
-_OWN = ("param_rounding", "state_dtype", "lazy")
-"""How the state is stored belongs to the optimizer that loads; what the step does, to the checkpoint."""
+_OWN = ("param_rounding", "state_dtype", "lazy", "params")
+"""What the optimizer that loads decides: how the state is stored. What the step does is the checkpoint's."""
 
 
-def loaded(param_groups: list[dict[str, Any]], state_dict: dict[str, Any]) -> tuple[StateTable, list[dict[str, Any]]]:
-    """Return the state and groups of a checkpoint, for these parameters.
+def read_state_dict(
+    param_groups: list[dict[str, Any]], state_dict: dict[str, Any]
+) -> tuple[StateTable, list[dict[str, Any]]]:
+    """Return the state and groups of a checkpoint, for the parameters of `param_groups`.
 
     Raises:
         ValueError: Another number of groups or parameters.
         StateError: Missing or misshapen entries, by name.
     """
     saved_groups = state_dict["param_groups"]
-    new_groups = _groups(param_groups, saved_groups)
-    owners: dict[Any, tuple[Tensor, dict[str, Any]]] = {}
+    new_groups = _merge_groups(param_groups, saved_groups)
+    by_key: dict[Any, tuple[Tensor, dict[str, Any]]] = {}
     for group, saved in zip(new_groups, saved_groups):
-        owners.update({key: (param, group) for key, param in zip(saved["params"], group["params"])})
+        by_key.update({key: (param, group) for key, param in zip(saved["params"], group["params"])})
     table = StateTable()
     for key, value in state_dict["state"].items():
-        if key not in owners:
+        if key not in by_key:
             table[key] = value
         elif value:  # looking a parameter up in `state` leaves an empty entry
-            param, group = owners[key]
-            table[param] = _state.entering(value, param, group, groups.rule_of(group), f"state[{key!r}]")
+            param, group = by_key[key]
+            table[param] = import_state(value, param, group, rule_of(group), f"state[{key!r}]")
     return table, new_groups
 
 
-def _groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return saved groups with the optimizer's parameters, and its settings where the checkpoint has none."""
     if len(saved_groups) != len(param_groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
@@ -60,18 +61,11 @@ def _groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any
                 RMSpropWarning,
                 stacklevel=4,
             )
-        group = {key: _copied(value) for key, value in {**mine, **saved}.items() if key != "params"}
-        group.update({key: mine[key] for key in _OWN}, params=mine["params"])
+        group = {**mine, **copy.deepcopy(saved), **{key: mine[key] for key in _OWN}}
         try:
-            groups.rule_of(group)
+            rule_of(group)
             check_rounding(group)
         except (ValueError, TypeError, AttributeError) as error:
             raise StateError(f"param_groups: {error}") from error
         new.append(group)
     return new
-
-
-def _copied(value: Any) -> Any:
-    if torch.is_tensor(value):
-        return value.clone()
-    return value.copy() if isinstance(value, (dict, list)) else value

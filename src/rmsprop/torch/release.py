@@ -1,8 +1,8 @@
 """Gradient release: step each parameter as soon as backward has its gradient, and free the gradient.
 
-At no time do more than one or a few gradients exist: training needs the memory of weights and state alone.
+Only one or a few gradients exist at a time: training needs the memory of weights and state alone.
 
-Source: the idea is that of K. Lv et al., arXiv:2306.09782 (LOMO); the hook is torch's
+Source: the idea is from K. Lv et al., arXiv:2306.09782 (LOMO); the hook is torch's
 `Tensor.register_post_accumulate_grad_hook`.
 """
 
@@ -21,16 +21,19 @@ __all__ = ["Release", "release_gradients"]
 
 
 class Release:
-    """The hooks of one `release_gradients` call; `remove()` takes them away again."""
+    """The hooks of one `release_gradients` call; `remove()` removes them."""
 
     def __init__(self, optimizer: RMSprop) -> None:
         # Hooks belong to the parameters: a strong reference would keep the optimizer alive as long as the model.
         self._optimizer = weakref.ref(optimizer)
-        self._handles: list[Any] = []
         self._stepped: set[int] = set()
+        params = {id(p): p for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
+        self._handles: list[Any] = [p.register_post_accumulate_grad_hook(self._step) for p in params.values()]
+        self._handles.append(optimizer.register_step_pre_hook(self._end_step))
+        optimizer.releases_gradients = True
 
     def remove(self) -> None:
-        """Go back to gradients that wait for `optimizer.step()`."""
+        """Go back to gradients that are kept until `optimizer.step()`."""
         optimizer = self._optimizer()
         if self._handles and optimizer is not None:
             optimizer.releases_gradients = False
@@ -38,25 +41,24 @@ class Release:
             handle.remove()
         self._handles.clear()
 
-    def _after_accumulation(self, param: Tensor) -> None:
+    def _step(self, param: Tensor) -> None:
         optimizer = self._optimizer()
         if optimizer is None:
             return
-        _refuse_clipping(optimizer)
+        _check_clipping(optimizer)
         if id(param) in self._stepped:
             raise RuntimeError(
-                "release_gradients: a second backward before optimizer.step(): gradients cannot be accumulated, for "
-                "the first ones have been used and freed. Call optimizer.step() after each backward, or train without "
-                "release_gradients to accumulate"
+                "release_gradients: a second backward before optimizer.step(): gradients cannot be accumulated, "
+                "because the first ones have been used and freed. Call optimizer.step() after each backward, or train "
+                "without release_gradients to accumulate"
             )
         with torch.no_grad():
             optimizer.step_parameter(param)
         param.grad = None
         self._stepped.add(id(param))
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        amp = ("grad_scale", "found_inf")
-        if any(optimizer.__dict__.get(name) is not None or kwargs.get(name) is not None for name in amp):
+    def _end_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if any({**optimizer.__dict__, **kwargs}.get(name) is not None for name in ("grad_scale", "found_inf")):
             raise RuntimeError(
                 "release_gradients: GradScaler decides after backward whether a step is done, but here it is done "
                 "inside backward; train in bfloat16, which needs no loss scale, or without release_gradients"
@@ -71,7 +73,7 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
     `scheduler.step()`. A parameter that is used several times steps once, with the sum of its gradients.
 
     Args:
-        model: The model that is trained; looked at only to refuse what cannot work.
+        model: The model that is trained; read only to raise for a DistributedDataParallel model.
         optimizer: An `rmsprop.torch.RMSprop` over its parameters.
 
     Returns:
@@ -99,24 +101,16 @@ def release_gradients(model: nn.Module, optimizer: RMSprop) -> Release:
         raise InputError(
             "optimizer: it already releases its gradients; call remove() on what the first release_gradients returned"
         )
-    _refuse_clipping(optimizer)
-    parallel = nn.parallel.DistributedDataParallel
-    if isinstance(model, parallel) or any(isinstance(module, parallel) for module in model.modules()):
+    _check_clipping(optimizer)
+    if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise InputError(
             "release_gradients: DistributedDataParallel averages gradients after backward has stepped and freed them; "
             "use FSDP2 (fully_shard), or train without release_gradients"
         )
-    release = Release(optimizer)
-    optimized = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-    for param in optimized.values():
-        if param.requires_grad:
-            release._handles.append(param.register_post_accumulate_grad_hook(release._after_accumulation))
-    release._handles.append(optimizer.register_step_pre_hook(release._before_step))
-    optimizer.releases_gradients = True
-    return release
+    return Release(optimizer)
 
 
-def _refuse_clipping(optimizer: RMSprop) -> None:
+def _check_clipping(optimizer: RMSprop) -> None:
     if optimizer.max_norm:
         raise InputError(
             "release_gradients: max_norm needs the norm of all gradients before the first step, but here each gradient "

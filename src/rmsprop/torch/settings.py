@@ -1,4 +1,4 @@
-"""The arguments that torch has no word for, checked."""
+"""Checks of the arguments that torch does not have."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from torch import Tensor
 from rmsprop import _advice
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.torch.groups import rule_of
+from rmsprop.torch.layout import PLAIN_TYPES
 from rmsprop.torch.state import STATE_DTYPES
 
-__all__ = ["ROUNDINGS", "check_extras", "check_rounding", "clipping", "seed", "warn"]
+__all__ = ["ROUNDINGS", "check_extras", "check_rounding", "check_seed", "parse_max_norm", "warn"]
 
 ROUNDINGS = ("nearest", "stochastic", "compensated")
 
 
 def check_extras(group: dict[str, Any]) -> None:
-    """Refuse values of `param_rounding`, `state_dtype` and `lazy` that do not exist or do not go together."""
-    _choice("param_rounding", group["param_rounding"], ROUNDINGS)
-    _choice("state_dtype", group["state_dtype"], STATE_DTYPES)
+    """Raise for values of `param_rounding`, `state_dtype` and `lazy` that do not exist or exclude each other."""
+    for name, choices in (("param_rounding", ROUNDINGS), ("state_dtype", STATE_DTYPES)):
+        if group[name] not in choices:
+            raise InputError(f"{name}={group[name]!r}, expected one of {', '.join(map(repr, choices))}")
     group["lazy"] = bool(group["lazy"])
     if group["lazy"] and group["state_dtype"] == "8bit":
         raise InputError(
@@ -32,11 +34,9 @@ def check_extras(group: dict[str, Any]) -> None:
 
 
 def check_rounding(group: dict[str, Any]) -> None:
-    """Refuse compensated rounding of parameters that are not bfloat16."""
-    if group["param_rounding"] != "compensated":
-        return
+    """Raise for compensated rounding of parameters that are not bfloat16."""
     for i, param in enumerate(group["params"]):
-        if param.dtype != torch.bfloat16:
+        if group["param_rounding"] == "compensated" and param.dtype != torch.bfloat16:
             raise InputTypeError(
                 f'params[{i}]: {param.dtype}, expected torch.bfloat16: param_rounding="compensated" keeps the 16 bits '
                 "that bfloat16 cuts off a float32"
@@ -44,31 +44,31 @@ def check_rounding(group: dict[str, Any]) -> None:
 
 
 def warn(param_groups: Iterable[dict[str, Any]]) -> None:
-    """Warn of settings that are known to do harm, once in a process; `rmsprop._advice` has them."""
+    """Warn of settings that are known to do harm, once in a process; `rmsprop._advice` lists them."""
     for group in param_groups:
         lr = group["lr"]
         if isinstance(lr, Tensor) and (type(lr) is not Tensor or lr.device.type != "cpu"):
-            continue  # not read here: it would wait for the device, or be traced
+            continue  # not read here: reading would wait for the device, or be traced
         _advice.warn(_advice.advise(rule_of(group), float(lr)), stacklevel=4)
         if group["param_rounding"] == "nearest":
             for dtype in _advice.SIGNIFICANT_BITS:
-                weights = [_some(p) for p in group["params"] if p.dtype == getattr(torch, dtype) and _readable(p)]
+                weights = [_sample(p) for p in group["params"] if p.dtype == getattr(torch, dtype) and _is_readable(p)]
                 if weights:
                     _advice.warn(_advice.advise_rounding(torch.cat(weights).numpy(), dtype, float(lr)), stacklevel=4)
 
 
-def _readable(param: Tensor) -> bool:
-    return type(param) in (Tensor, torch.nn.Parameter) and param.device.type == "cpu" and param.layout == torch.strided
+def _is_readable(param: Tensor) -> bool:
+    return type(param) in PLAIN_TYPES and param.device.type == "cpu" and param.layout == torch.strided
 
 
-def _some(param: Tensor) -> Tensor:
-    """Return some thousand elements, float32."""
+def _sample(param: Tensor) -> Tensor:
+    """Return about a thousand of the elements as float32."""
     flat = param.detach().reshape(-1)
     return flat[:: max(1, flat.numel() // 1024)].float()
 
 
-def clipping(max_norm: float | None) -> float:
-    """Return the norm to clip to, 0 for none."""
+def parse_max_norm(max_norm: float | None) -> float:
+    """Return the norm to clip to, 0 for no clipping."""
     if max_norm is None:
         return 0.0
     if isinstance(max_norm, bool) or not isinstance(max_norm, (int, float)) or not max_norm > 0:
@@ -76,13 +76,8 @@ def clipping(max_norm: float | None) -> float:
     return 0.0 if math.isinf(max_norm) else float(max_norm)
 
 
-def seed(number: int) -> int:
+def check_seed(seed: int) -> int:
     """Return a seed that the kernel can take."""
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**63:
-        raise InputError(f"seed={number!r}, expected a whole number of at least 0")
-    return number
-
-
-def _choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r}, expected one of {', '.join(map(repr, choices))}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed={seed!r}, expected a whole number of at least 0 and below 2**63")
+    return seed

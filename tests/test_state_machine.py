@@ -115,8 +115,8 @@ class Torch(RuleBasedStateMachine):
         for group, _ in self.choose(place):
             group.update([change])
 
-    @precondition(lambda self: self.options["momentum"])  # torch has no buffer if momentum was 0 before
-    @rule(place=PLACES, momentum=st.sampled_from([0.0, 0.5]))
+    @precondition(lambda self: self.options["momentum"])  # torch cannot start a buffer later
+    @rule(place=PLACES, momentum=st.sampled_from([0.5, 0.9]))
     def change_momentum(self, place, momentum):
         for group, _ in self.choose(place):
             group["momentum"] = momentum

@@ -18,7 +18,7 @@ mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab data test test-fast coverage lint format bench docs peers sanitize clean
+.PHONY: help demo races lab data test test-fast coverage lint format bench docs docs-serve pages peers sanitize clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -65,7 +65,13 @@ format: $(VENV)/.test ## rewrite the sources in the house format
 bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; BENCH=--quick for a minute
 	$(BIN)/python -m bench $(BENCH)
 
-docs: $(VENV)/.test ## write the generated page and the pictures again
+docs: $(VENV)/.docs ## build the documentation site into build/site; a broken link or an undocumented public name fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.docs ## show the site at http://127.0.0.1:8000 while you edit it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+pages: $(VENV)/.test ## write the generated pages and pictures of docs/ again
 	$(BIN)/python docs/generate.py
 
 peers: $(UPSTREAM:%=peer-%) ## record the original implementations that cannot be installed beside the others; UPSTREAM=mlx for one
@@ -106,6 +112,10 @@ $(VENV)/.race: $(VENV)/.built
 $(VENV)/.test: $(VENV)/.built requirements/test.txt
 	$(PIP) --no-build-isolation --editable ".[lab,dev]" -r requirements/test.txt
 	$(PIP) --no-deps --upgrade --target $(VENV)/alone "timm==1.0.31"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.built requirements/docs.txt
+	$(PIP) -r requirements/docs.txt
 	@touch $@
 
 # The lab's page: built from the lock file's versions, when a source is newer. Who has no Node gets it in the wheel.

@@ -78,7 +78,7 @@ class _Package(types.ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def _missing(module: str) -> list[str]:
+def _find_missing(module: str) -> list[str]:
     return [package for package in _NEEDS.get(module, ()) if importlib.util.find_spec(package) is None]
 
 
@@ -89,10 +89,10 @@ def __getattr__(name: str) -> Any:
         return value
     if name not in _MODULES:
         raise AttributeError(f"module 'rmsprop' has no attribute {name!r}")
-    for package in _missing(name):
+    for package in _find_missing(name):
         raise errors.MissingDependency.of(package, extra=name, purpose=f"rmsprop.{name}")
     return importlib.import_module(f"rmsprop.{name}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *(name for name in _MODULES if not _missing(name))})
+    return sorted({*globals(), *_LAZY, *(name for name in _MODULES if not _find_missing(name))})

@@ -161,11 +161,11 @@ def _check(
         if grad is None and not everything:
             continue
         label = _name("params", i, names)
-        _is_array(param, label)
+        _check_array(param, label)
         if param.dtype not in (np.float32, np.float64):
             raise InputTypeError(f"{label}: {param.dtype}, expected float32, float64, bfloat16 or float16")
-        _aligned(param, label)
-        _writable(param, label)
+        _check_aligned(param, label)
+        _check_writable(param, label)
         if not _dense(param):
             raise InputError(
                 f"{label}: shape {param.shape} with {_layout(param)} leaves gaps, expected dense memory; pass a copy"
@@ -173,16 +173,16 @@ def _check(
         spans.append(_span(param, len(spans), label, written=True))
         if grad is not None:
             name = _name("grads", i, names)
-            _is_array(grad, name)
+            _check_array(grad, name)
             if grad.dtype != param.dtype:
                 raise InputTypeError(f"{name}: {grad.dtype}, expected {param.dtype} like {label}")
-            _fits(grad, name, param, label)
+            _check_fit(grad, name, param, label)
             spans.append(_span(grad, len(spans), name, written=False))
         for kind, arrays in zip(rule.buffers, buffers):
             name = _name(kind, i, names)
-            _is_array(arrays[i], name)
-            _writable(arrays[i], name)
-            _fits(arrays[i], name, param, label)
+            _check_array(arrays[i], name)
+            _check_writable(arrays[i], name)
+            _check_fit(arrays[i], name, param, label)
             if arrays[i].dtype != param.dtype:
                 raise InputTypeError(f"{name}: {arrays[i].dtype}, expected {param.dtype} for {param.dtype} parameters")
             spans.append(_span(arrays[i], len(spans), name, written=True))
@@ -222,22 +222,22 @@ def _check_steps(steps: object, count: int) -> None:
         )
 
 
-def _is_array(array: object, label: str) -> None:
+def _check_array(array: object, label: str) -> None:
     if not isinstance(array, np.ndarray):
         raise InputTypeError(f"{label}: a {type(array).__name__}, expected a NumPy array")
 
 
-def _aligned(array: Array, label: str) -> None:
+def _check_aligned(array: Array, label: str) -> None:
     if not array.flags.aligned:
         raise InputError(f"{label}: memory that is not aligned to its item size")
 
 
-def _writable(array: Array, label: str) -> None:
+def _check_writable(array: Array, label: str) -> None:
     if not array.flags.writeable:
         raise InputError(f"{label}: read-only, expected a writable array")
 
 
-def _fits(array: Array, label: str, param: Array, like: str) -> None:
+def _check_fit(array: Array, label: str, param: Array, like: str) -> None:
     if array.shape != param.shape:
         hint = f"; use reshape{param.shape}" if array.size == param.size else ""
         raise InputError(f"{label}: shape {array.shape}, expected {param.shape} like {like}{hint}")
@@ -246,7 +246,7 @@ def _fits(array: Array, label: str, param: Array, like: str) -> None:
         raise InputError(
             f"{label}: {_layout(array)}, expected {_layout(param)} like {like}; copy it into that memory order first"
         )
-    _aligned(array, label)
+    _check_aligned(array, label)
 
 
 def _strides(array: Array) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ operation in the state's dtype (float32 or float64; 16-bit arrays are widened fi
 a framework that fuses or contracts operations, as XLA does, gives the same numbers to a few units in the last place.
 
 Four guards keep training finite and stable, and change nothing that other implementations compute correctly:
+
 * a finite gradient beyond 2**62 (float64: 2**510) is cut to that size, so that its square is finite;
 * a denominator of 0 gives an update of 0;
 * a centered variance is at least u g^2, u the unit roundoff of the arithmetic (2**-24, float64: 2**-53). Below that it
@@ -20,6 +21,7 @@ Four guards keep training finite and stable, and change nothing that other imple
 * the mean of a centered rule that is too near to the gradient to move goes one unit in the last place towards it.
   Otherwise it would stop up to 1 / (2 (1 - rho)) units away, and that gap would count as variance for ever. So the mean
   is never further than 1 / (1 - rho) units from the one in exact arithmetic, and the standard deviation neither.
+
 NaN and infinite gradients are not hidden: the parameter becomes NaN.
 """
 

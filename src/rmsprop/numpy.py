@@ -100,11 +100,11 @@ class RMSprop:
         selection = select(dialect, options)
         self._rule, self._dialect = selection.rule, selection.dialect
         self.lr = selection.lr if lr is None else lr  # type: ignore[assignment] # this front end has a default
-        self.max_norm = _norm(max_norm)
+        self.max_norm = _check_max_norm(max_norm)
         if not isinstance(check_finite, bool):
             raise InputTypeError(f"check_finite: {check_finite!r}, expected True or False")
         self.check_finite = check_finite
-        self.threads = _count(threads)
+        self.threads = _check_threads(threads)
         self.grad_norm = math.nan
         self.lr_max = 0.0
         leaves, paths, self._structure = flatten(params)
@@ -147,7 +147,7 @@ class RMSprop:
             if lr is None:
                 lr = self._lr(self._plan.calls) if callable(self._lr) else self._lr
             if type(lr) is not float:
-                lr = _rate(lr)
+                lr = _check_lr(lr)
             before = self.lr_max
             args = self._args
             args.lr, args.lr_max, args.max_norm = lr, max(lr, before), self.max_norm
@@ -203,7 +203,7 @@ class RMSprop:
             "count": self.step_count,
             "lr_max": self.lr_max,
             "steps": self.steps.copy(),
-            "buffers": {key: array.copy(order="K") for key, array in self._named_buffers().items()},
+            "buffers": {key: array.copy(order="K") for key, array in self._name_buffers().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -215,8 +215,8 @@ class RMSprop:
         """
         if not isinstance(state, Mapping):
             raise StateError(f"state: a {type(state).__name__}, expected what state_dict() returned")
-        loaded = _state.check_state(state, rule=self.rule, buffers=self._named_buffers(), count=len(self._leaves))
-        for key, array in self._named_buffers().items():
+        loaded = _state.check_state(state, rule=self.rule, buffers=self._name_buffers(), count=len(self._leaves))
+        for key, array in self._name_buffers().items():
             array[...] = loaded.buffers[key]
         self.steps[:] = loaded.steps
         self._plan.calls = loaded.count
@@ -274,7 +274,7 @@ class RMSprop:
     def _per_leaf(self) -> list[dict[str, NDArray[Any]]]:
         return [dict(zip(self.buffers, arrays)) for arrays in zip(*self._buffer_lists)]
 
-    def _named_buffers(self) -> dict[str, NDArray[Any]]:
+    def _name_buffers(self) -> dict[str, NDArray[Any]]:
         return {f"{kind}{name}": a for kind, arrays in self.buffers.items() for name, a in zip(self._names, arrays)}
 
     @property
@@ -283,10 +283,10 @@ class RMSprop:
 
     @lr.setter
     def lr(self, lr: LearningRate) -> None:
-        self._lr = lr if callable(lr) else _rate(lr)
+        self._lr = lr if callable(lr) else _check_lr(lr)
 
 
-def _rate(lr: Any) -> float:
+def _check_lr(lr: Any) -> float:
     try:
         if isinstance(lr, (str, bytes, bool)):
             raise TypeError
@@ -325,7 +325,7 @@ def _check_leaf(leaf: object, path: str) -> None:
         raise InputTypeError(f"{path}: {leaf.dtype}, expected float32 or float64")
 
 
-def _norm(max_norm: float | None) -> float:
+def _check_max_norm(max_norm: float | None) -> float:
     if max_norm is None:
         return 0.0
     if isinstance(max_norm, bool) or not isinstance(max_norm, numbers.Real):
@@ -339,7 +339,7 @@ def _norm(max_norm: float | None) -> float:
     return norm
 
 
-def _count(threads: int) -> int:
+def _check_threads(threads: int) -> int:
     if isinstance(threads, bool) or not isinstance(threads, numbers.Integral) or not 0 <= threads <= 1024:
         raise InputError(f"threads: {threads!r}, expected a whole number from 0 (the default) to 1024")
     return int(threads)

@@ -17,6 +17,7 @@ from rmsprop.errors import InputError
 __all__ = ["TABLE", "Build", "Dash", "Optimizer"]
 
 Dash = str | tuple[float, tuple[float, ...]]
+"""A line style of matplotlib: a name, or an offset and the lengths of dashes and gaps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,3 +167,4 @@ TABLE: dict[str, Optimizer] = {
         ),
     )
 }  # fmt: skip
+"""Every optimizer, by name."""

@@ -346,6 +346,7 @@ def get(name: str, /) -> Recipe:
 
 
 recipe = get
+"""The same as `get`, for `rmsprop.recipe`."""
 
 
 def warm_up_linear(steps: int, *, warm_up: int = 100) -> Callable[[int], float]:

@@ -47,9 +47,13 @@ from rmsprop.errors import RuleError
 __all__ = ["BufferMode", "EpsMode", "Nesterov", "Rule", "WeightDecayMode"]
 
 EpsMode = Literal["outside", "inside", "max"]
+"""The denominator: sqrt(v) + eps, sqrt(v + eps) or max(sqrt(v), eps)."""
 BufferMode = Literal["none", "unit", "lr"]
+"""The momentum buffer: none, of g / d, or of lr g / d."""
 Nesterov = Literal["none", "post"]
+"""Whether the momentum buffer is added once more before the step."""
 WeightDecayMode = Literal["none", "l2", "decoupled", "decoupled_corrected", "in_buffer"]
+"""Where weight decay acts: on the gradient, on the parameter, or in the momentum buffer."""
 Init = float | Literal["zeros", "ones", "eps"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
+from torch_helpers import RMSprop, assert_same_bits, draw_grads, list_params, make_params, train
 
 from rmsprop import Rule
 from rmsprop.errors import InputError, InputTypeError, RuleError
-from torch_helpers import RMSprop, assert_same_bits, draw_grads, list_params, make_params, train
 
 NAN = float("nan")
 

@@ -10,8 +10,6 @@ from collections import defaultdict
 
 import pytest
 import torch
-
-from rmsprop import _step
 from torch_helpers import (
     RMSprop,
     all_options,
@@ -23,6 +21,8 @@ from torch_helpers import (
     make_params,
     train,
 )
+
+from rmsprop import _step
 
 # ---- copies and resets -----------------------------------------------------------------------------------------------
 

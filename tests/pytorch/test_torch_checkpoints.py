@@ -7,9 +7,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-
-from rmsprop import Rule
-from rmsprop.errors import RMSpropWarning, StateError
 from torch_helpers import (
     ROUNDINGS,
     STATES,
@@ -24,6 +21,9 @@ from torch_helpers import (
     make_params,
     train,
 )
+
+from rmsprop import Rule
+from rmsprop.errors import RMSpropWarning, StateError
 
 # Some runs use 16-bit weights, of which the optimizer warns.
 pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")

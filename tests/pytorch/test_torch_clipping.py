@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-
-from rmsprop.errors import InputError
 from torch_helpers import (
     RMSprop,
     TorchRMSprop,
@@ -16,6 +14,8 @@ from torch_helpers import (
     make_params,
     read_bits,
 )
+
+from rmsprop.errors import InputError
 
 BOTH = (RMSprop, TorchRMSprop)
 

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-
 from torch_helpers import OPTIONS, RMSprop, assert_near, assert_same_bits, draw_grads, list_params, make_params, train
 
 if not torch._dynamo.is_dynamo_supported():

@@ -14,9 +14,9 @@ from distributed_helpers import (
     take_share,
 )  # fmt: skip
 from torch.nn.parallel import DistributedDataParallel
+from torch_helpers import read_bits
 
 from rmsprop.torch import release_gradients
-from torch_helpers import read_bits
 
 pytestmark = pytest.mark.distributed
 

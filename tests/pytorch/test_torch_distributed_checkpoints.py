@@ -9,9 +9,9 @@ import torch.distributed.checkpoint as dcp
 from distributed_helpers import EXACT, assert_has_moved, assert_near, gather, set_up
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch_helpers import TorchRMSprop, train
 
 from rmsprop.torch import RMSprop
-from torch_helpers import TorchRMSprop, train
 
 pytestmark = [
     pytest.mark.distributed,

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.optim import lr_scheduler, swa_utils
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-
 from torch_helpers import (
     RMSprop,
     TorchRMSprop,

@@ -5,9 +5,9 @@ import inspect
 
 import pytest
 import torch
+from torch_helpers import RMSprop, TorchRMSprop, all_options, assert_near, make_pair, make_params, train
 
 import rmsprop
-from torch_helpers import RMSprop, TorchRMSprop, all_options, assert_near, make_pair, make_params, train
 
 EXTRAS = {"dialect", "max_norm", "param_rounding", "state_dtype", "lazy", "eager_state", "seed"}
 

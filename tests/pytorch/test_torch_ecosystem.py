@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch_helpers import read_bits, use_one_thread  # noqa: F401
 
 import rmsprop
 from rmsprop.torch import RMSprop
-from torch_helpers import read_bits, use_one_thread  # noqa: F401
 
 # Warnings of the frameworks, none about the optimizer.
 IGNORED = (

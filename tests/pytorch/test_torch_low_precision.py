@@ -11,8 +11,9 @@ import torch
 
 pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
-from rmsprop.torch import RMSprop
 from torch_helpers import STATES, decode_mean_square, use_one_thread  # noqa: F401
+
+from rmsprop.torch import RMSprop
 
 # Some of these tests show the stall of which the optimizer warns.
 pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")

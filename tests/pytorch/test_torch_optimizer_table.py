@@ -19,7 +19,6 @@ from torch.testing._internal.common_optimizers import (
     optim_inputs_func_rmsprop,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
-
 from torch_helpers import (
     RMSprop,
     TorchRMSprop,

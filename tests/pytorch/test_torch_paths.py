@@ -3,10 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
-import rmsprop
-from cases import COVERING, same_bits
-from rmsprop import _step
 from torch_helpers import (
     SHAPES,
     RMSprop,
@@ -18,6 +14,10 @@ from torch_helpers import (
     make_params,
     train,
 )
+
+import rmsprop
+from cases import COVERING, same_bits
+from rmsprop import _step
 
 # ---- the general path ------------------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch_helpers import assert_same_bits, use_one_thread  # noqa: F401
 
 from rmsprop.errors import InputError
 from rmsprop.torch import RMSprop, release_gradients
-from torch_helpers import assert_same_bits, use_one_thread  # noqa: F401
 
 DEPTH, WIDTH = 8, 32
 

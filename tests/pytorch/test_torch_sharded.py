@@ -20,9 +20,9 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch_helpers import draw_grads, train
 
 from rmsprop.torch import RMSprop, release_gradients
-from torch_helpers import draw_grads, train
 
 pytestmark = pytest.mark.distributed
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from torch_helpers import (
     OPTIONS,
     ROUNDINGS,

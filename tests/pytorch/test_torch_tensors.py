@@ -4,7 +4,6 @@ import os
 
 import pytest
 import torch
-
 from torch_helpers import (
     ROUNDINGS,
     STATES,

@@ -24,10 +24,15 @@ from rmsprop.rule import BufferMode, Rule, WeightDecayMode
 __all__ = ["BufferWhen", "Complex", "Dialect", "Evidence", "PreOrder", "Sparse", "When"]
 
 Evidence = Literal["V", "S", "C"]
+"""How far the row is verified: see `Dialect.evidence`."""
 Sparse = Literal["error", "dense", "lazy", "none"]
+"""What is done with sparse gradients: see `Dialect.sparse`."""
 Complex = Literal["components", "abs2", "square", "none"]
+"""What is done with complex parameters: see `Dialect.complex`."""
 BufferWhen = Literal["momentum", "always", "never"]
+"""When the momentum buffer is allocated: see `Dialect.buffer_when`."""
 PreOrder = Literal["clip-decay", "decay-clip", "none"]
+"""The order of clipping and weight decay: see `Dialect.pre_order`."""
 
 _SWITCHES = tuple(field.name for field in dataclasses.fields(Rule))
 

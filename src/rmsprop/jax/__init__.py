@@ -3,8 +3,8 @@
     tx = rmsprop.jax.rmsprop(1e-3)                          same signature as optax.rmsprop
     tx = rmsprop.jax.rmsprop(1e-3, dialect="tensorflow1")   the numbers of TensorFlow 1
 
-The arithmetic is `rmsprop.formula`, in float32 or float64; XLA fuses it. What this file adds is the form that XLA
-compiles without a temporary array: see `_step.py`. Numbers that are traced (`optax.inject_hyperparams`) stay traced.
+The arithmetic is `rmsprop.formula`, in float32 or float64, in a form that XLA compiles without a temporary array
+(`_step.py`). Numbers that are traced (`optax.inject_hyperparams`) stay traced.
 
 Bytes per float32 parameter and step on a CPU, jitted with donation: 28 (XLA writes one array per loop), as optax.
 """

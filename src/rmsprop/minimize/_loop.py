@@ -28,6 +28,18 @@ _ACTIVE = 99
 class Status(enum.IntEnum):
     """Why a run ended, the `status` of its result: 0 and above for success.
 
+    Attributes:
+        STEPS_DONE: All steps were done; no tolerance was set.
+        GRADIENT: No element of the gradient is larger than gtol.
+        STEP_SIZE: A step moved no element by more than xtol.
+        STALL: The objective has not improved by more than ftol.
+        BATCHES_ENDED: There were no more batches.
+        STEPS_USED_UP: All steps were done and no tolerance was met.
+        CALLBACK: The callback stopped the run.
+        NONFINITE_OBJECTIVE: The objective became NaN or infinite.
+        NONFINITE_GRADIENT: The gradient became NaN or infinite.
+        NO_START: The objective or the gradient is not finite at the start.
+
     Example:
         >>> int(Status.GRADIENT), int(Status.NONFINITE_OBJECTIVE)
         (1, -3)

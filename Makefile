@@ -85,7 +85,7 @@ peer-%: .peers/%/.installed
 	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< numpy $($*_NEEDS)
 	@touch $@
 
-sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behaviour sanitizers
+sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behavior sanitizers
 	bench/sanitize.sh $(BIN)/python
 
 clean: ## remove what was built; runs/ stays

@@ -1,7 +1,4 @@
-"""Good and bad inputs as data, and the one table of tolerances.
-
-Nothing here runs the code under test, apart from building rules.
-"""
+"""Rules, arrays and trees that several tests use as inputs, and the unit of every tolerance."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ ULP = {"float32": 2.0**-23, "float64": 2.0**-52}
 DTYPES = ("float32", "float64")
 LENGTHS = (*range(66), 97, 1000, 10**6 + 3)
 MANY = 70_001
-"""A length from which the kernel uses more than one thread, and no multiple of anything."""
+"""A length at which the kernel uses several threads; not a multiple of a vector length."""
 
 SWITCHES: dict[str, tuple[Any, ...]] = {
     "init": ("zeros", "ones", "eps", 0.37),
@@ -39,7 +36,7 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
 
 
 def every_rule(**fixed: Any) -> Iterator[Rule]:
-    """The full product of the switches, without the combinations that a Rule refuses."""
+    """Yield every valid combination of the switches."""
     domains = {**SWITCHES, **{name: (value,) for name, value in fixed.items()}}
     for values in itertools.product(*domains.values()):
         switches = dict(zip(domains, values))
@@ -71,8 +68,7 @@ COVERING = {
     "forgets at once": Rule(rho=0.0),
     "never forgets": Rule(rho=1.0, init="ones"),
 }
-"""Each value of each switch, and the combinations that people use."""
-
+"""Each value of each switch, and common combinations."""
 
 MINGLED = (
     dialect("tensorflow1", momentum=0.9),
@@ -84,13 +80,13 @@ MINGLED = (
     Rule(buffer="lr", momentum=0.5, weight_decay=0.1, weight_decay_mode="in_buffer", nesterov="post"),
     Rule(weight_decay=0.1, weight_decay_mode="decoupled_corrected", maximize=True),
 )
-"""Every switch in a few rules, most of them dialects': for front ends whose steps are slow to compile."""
+"""Every switch in a few rules, most of them dialects, for front ends whose steps are slow to compile."""
 
 
 def edges(dtype: str) -> np.ndarray:
-    """Values at which floating-point arithmetic changes its ways, in both signs, without infinity and NaN."""
+    """Return the finite limits of floating-point arithmetic, in both signs."""
     info = np.finfo(dtype)
-    cut = 62 if dtype == "float32" else 510  # gradients beyond 2**cut are cut, so that squares stay finite
+    cut = 62 if dtype == "float32" else 510  # gradients are clipped to 2**cut, so that squares stay finite
     powers = [0, 1, -1, 23, -24, cut - 1, cut, cut + 1, info.minexp, info.minexp - 10, -cut - 1]
     values = [0.0, 1.0 + info.eps, 1e-30, 1e30, info.max, info.tiny]
     values += [info.smallest_subnormal, 3 * info.smallest_subnormal, *(2.0**k for k in powers)]
@@ -103,7 +99,7 @@ def edges(dtype: str) -> np.ndarray:
 def random_arrays(
     rule: Rule, shape: Any, dtype: str, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """A parameter, a gradient and buffers as some steps could have left them, over ten orders of magnitude."""
+    """Return a parameter, a gradient and buffers, over ten orders of magnitude."""
     rng = np.random.default_rng(seed)
 
     def draw() -> np.ndarray:
@@ -117,13 +113,12 @@ def random_arrays(
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays hold the same bits; a NaN is a NaN, whatever its payload."""
+    """Return whether two arrays are equal bit for bit; all NaN are equal."""
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    word = f"u{a.itemsize}"
-    a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
-    return bool(((a.view(word) == b.view(word)) | (np.isnan(a) & np.isnan(b))).all())
+    bits = [np.ascontiguousarray(array).reshape(-1).view(f"u{a.itemsize}") for array in (a, b)]
+    return bool(((bits[0] == bits[1]) | (np.isnan(a) & np.isnan(b)).reshape(-1)).all())
 
 
 # ---- a tree of parameters -------------------------------------------------------------------------------------------
@@ -132,7 +127,7 @@ Layer = namedtuple("Layer", "weight bias")
 
 
 def tree(seed: int = 0, dtype: str = "float32") -> Any:
-    """Four arrays in dicts, a list and a named tuple."""
+    """Return four arrays in dicts, a list and a named tuple."""
     rng = np.random.default_rng(seed)
 
     def array(*shape: int) -> np.ndarray:
@@ -142,5 +137,5 @@ def tree(seed: int = 0, dtype: str = "float32") -> Any:
 
 
 def leaves(tree: Any) -> list[np.ndarray]:
-    """The arrays of such a tree in order."""
+    """Return the arrays of such a tree in order."""
     return [tree["body"][0], tree["body"][1]["scale"], tree["head"].weight, tree["head"].bias]

@@ -1,4 +1,4 @@
-"""What the tests of the documents share: the pages, read by a Markdown parser."""
+"""The pages of the documents, read by a Markdown parser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGES = sorted(
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A piece of a page and the line it begins at, counted from 1."""
+    """A part of a page and its first line, counted from 1."""
 
     page: str
     line: int
@@ -37,28 +37,28 @@ def tokens(page: str) -> list[Token]:
 
 
 def python_blocks(page: str) -> list[Piece]:
-    """The blocks fenced as python; their first line is the one below the fence."""
+    """Return the fenced Python blocks; the line is the first below the fence."""
     fences = [token for token in tokens(page) if token.type == "fence" and token.info.strip() == "python"]
     return [Piece(page, token.map[0] + 2, token.content) for token in fences]
 
 
 def shell_lines(page: str) -> list[Piece]:
-    """The lines of indented blocks, where the documents put what is typed into a shell."""
-    found = []
-    for token in tokens(page):
-        if token.type == "code_block":
-            lines = token.content.rstrip("\n").split("\n")
-            found += [Piece(page, token.map[0] + 1 + i, line) for i, line in enumerate(lines)]
-    return found
+    """Return the lines of indented blocks, which hold shell commands."""
+    return [
+        Piece(page, number, line)
+        for token in tokens(page)
+        if token.type == "code_block"
+        for number, line in enumerate(token.content.rstrip("\n").split("\n"), start=token.map[0] + 1)
+    ]
 
 
 def spans(page: str) -> list[Piece]:
-    """What stands between backticks in the text."""
+    """Return the code spans of the text."""
     return [Piece(page, line, token.content) for line, token in _inline(page) if token.type == "code_inline"]
 
 
 def links(page: str) -> list[Piece]:
-    """Where links and pictures lead."""
+    """Return the targets of links and pictures."""
     attributes = {"link_open": "href", "image": "src"}
     return [
         Piece(page, line, str(token.attrGet(attributes[token.type])))
@@ -69,23 +69,19 @@ def links(page: str) -> list[Piece]:
 
 @functools.cache
 def anchors(page: str) -> set[str]:
-    """What may stand behind # in a link to the page, as GitHub makes it of the headings."""
+    """Return the anchors that GitHub makes of the headings of a page."""
     found: set[str] = set()
-    all_of_it = tokens(page)
-    for opening, content in itertools.pairwise(all_of_it):
+    for opening, content in itertools.pairwise(tokens(page)):
         if opening.type != "heading_open":
             continue
         heading = "".join(child.content for child in content.children or ())
-        kept = "".join(c for c in heading.lower() if c in " -_" or unicodedata.category(c)[0] in "LNM")
-        anchor = kept.strip().replace(" ", "-")
-        again = (f"{anchor}-{number}" for number in range(1, 1000))
-        found.add(anchor if anchor not in found else next(name for name in again if name not in found))
+        letters = "".join(c for c in heading.lower() if c in " -_" or unicodedata.category(c)[0] in "LNM")
+        anchor = letters.strip().replace(" ", "-")
+        names = itertools.chain([anchor], (f"{anchor}-{number}" for number in itertools.count(1)))
+        found.add(next(name for name in names if name not in found))
     return found
 
 
 def _inline(page: str) -> list[tuple[int, Token]]:
-    found = []
-    for token in tokens(page):
-        if token.type == "inline":
-            found += [(token.map[0] + 1, child) for child in token.children or ()]
-    return found
+    inline = (token for token in tokens(page) if token.type == "inline")
+    return [(token.map[0] + 1, child) for token in inline for child in token.children or ()]

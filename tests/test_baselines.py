@@ -6,32 +6,21 @@ import pytest
 from rmsprop import baselines
 from rmsprop.errors import InputError, InputTypeError
 
-SHAPES = {"w": (5, 3), "b": [(3,), ()]}
+SHAPES = ((5, 3), (3,), ())
 
 
-def gradients(steps, seed=7):
-    rng = np.random.default_rng(seed)
-    # Over many orders of magnitude, and exact zeros among them.
+def make_gradients(steps):
+    """Gradients over many orders of magnitude, exact zeros among them."""
+    rng = np.random.default_rng(7)
     for _ in range(steps):
-        g = {
-            "w": rng.normal(size=(5, 3)) * 10.0 ** rng.integers(-6, 4, (5, 3)),
-            "b": [rng.normal(size=3), rng.normal(size=())],
-        }
-        g["w"][0, 0] = 0.0
-        g["b"][1] = np.asarray(g["b"][1])
-        yield g
+        grads = [np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-6, 4, shape)) for shape in SHAPES]
+        grads[0][0, 0] = 0.0
+        yield grads
 
 
-def start(dtype=np.float64):
+def make_params(dtype=np.float64):
     rng = np.random.default_rng(1)
-    return {
-        "w": rng.normal(size=(5, 3)).astype(dtype),
-        "b": [rng.normal(size=3).astype(dtype), np.array(rng.normal(), dtype=dtype)],
-    }
-
-
-def leaves(tree):
-    return [tree["w"], *tree["b"]]
+    return [rng.normal(size=shape).astype(dtype) for shape in SHAPES]
 
 
 TORCH = {
@@ -47,30 +36,31 @@ TORCH = {
 
 @pytest.mark.parametrize("name", baselines.names())
 @pytest.mark.parametrize("defaults", [True, False], ids=["defaults", "settings"])
-def test_a_baseline_does_what_torch_does_in_float64(name, defaults):
+def test_a_baseline_matches_torch_in_float64(name, defaults):
     torch = pytest.importorskip("torch", reason="torch is what the baselines are compared with")
-    kind, mine, theirs = TORCH[name]
+    cls, settings, torch_settings = TORCH[name]
     if defaults:
         # Momentum has no default in torch, whose SGD is gradient descent.
-        mine, theirs = {}, {"momentum": 0.9, "nesterov": name == "nesterov"} if name in ("momentum", "nesterov") else {}
-    params = start()
-    others = [torch.tensor(leaf, dtype=torch.float64, requires_grad=True) for leaf in leaves(params)]
-    baseline = baselines.get(name)(params, lr=0.03, **mine)
-    other = getattr(torch.optim, kind)(others, lr=0.03, **theirs)
-    peak = [np.abs(leaf) for leaf in leaves(params)]
-    for grads in gradients(100):
+        has_momentum = name in ("momentum", "nesterov")
+        settings, torch_settings = {}, {"momentum": 0.9, "nesterov": name == "nesterov"} if has_momentum else {}
+    params = make_params()
+    expected = [torch.tensor(param, requires_grad=True) for param in params]
+    baseline = baselines.get(name)(params, lr=0.03, **settings)
+    reference = getattr(torch.optim, cls)(expected, lr=0.03, **torch_settings)
+    largest = [np.abs(param) for param in params]
+    for grads in make_gradients(100):
         baseline.step(grads)
-        for q, g in zip(others, leaves(grads)):
-            q.grad = torch.tensor(g)
-        other.step()
-        peak = [np.maximum(most, np.abs(leaf)) for most, leaf in zip(peak, leaves(params))]
+        for param, grad in zip(expected, grads):
+            param.grad = torch.tensor(grad)
+        reference.step()
+        largest = [np.maximum(most, np.abs(param)) for most, param in zip(largest, params)]
     # torch contracts to FMA and its vector sqrt is not IEEE's: an ulp or so per step of the largest value.
-    for mine_, theirs_, most in zip(leaves(params), others, peak):
-        assert np.all(np.abs(mine_ - theirs_.detach().numpy()) <= 100 * np.finfo(float).eps * most)
+    for param, other, most in zip(params, expected, largest):
+        assert np.all(np.abs(param - other.detach().numpy()) <= 100 * np.finfo(float).eps * most)
 
 
 @pytest.mark.parametrize("name", ["gradient_descent", "momentum", "nesterov"])
-def test_sums_of_exact_numbers_have_torchs_bits(name):
+def test_exact_sums_match_torch_bit_for_bit(name):
     torch = pytest.importorskip("torch", reason="torch is what the baselines are compared with")
     # Small integers and a momentum of 1/2: nothing is rounded, so FMA and plain arithmetic agree.
     p = np.arange(8.0)
@@ -88,26 +78,26 @@ def test_sums_of_exact_numbers_have_torchs_bits(name):
 
 @pytest.mark.parametrize("name", baselines.names())
 def test_float32_stays_float32_and_near_float64(name):
-    single, double = start(np.float32), start()
-    double = {"w": single["w"].astype(float), "b": [leaf.astype(float) for leaf in single["b"]]}
+    single = make_params(np.float32)
+    double = [param.astype(float) for param in single]
     a, b = baselines.get(name)(single, lr=0.01), baselines.get(name)(double, lr=0.01)
-    for grads in gradients(10):
-        rounded = {"w": grads["w"].astype(np.float32), "b": [g.astype(np.float32) for g in grads["b"]]}
-        a.step(rounded)
-        b.step({"w": rounded["w"].astype(float), "b": [g.astype(float) for g in rounded["b"]]})
-    for s, d in zip(leaves(single), leaves(double)):
+    for grads in make_gradients(10):
+        grads = [grad.astype(np.float32) for grad in grads]
+        a.step(grads)
+        b.step([grad.astype(float) for grad in grads])
+    for s, d in zip(single, double):
         assert s.dtype == np.float32
         np.testing.assert_allclose(s, d, rtol=2e-5, atol=2e-6)
     assert all(buffer.dtype == np.float32 for arrays in a.buffers.values() for buffer in arrays)
 
 
 @pytest.mark.parametrize("name", baselines.names())
-def test_a_missing_gradient_leaves_its_parameter_and_its_count_alone(name):
-    params = start()
-    before = params["w"].copy()
+def test_a_missing_gradient_leaves_its_parameter_and_count_unchanged(name):
+    params = {"w": np.ones((5, 3)), "b": [np.ones(3), np.ones(())]}
     baseline = baselines.get(name)(params, lr=0.1)
+    assert np.isnan(baseline.effective_lr()["w"]).all()  # unknown before the first step
     baseline.step({"w": None, "b": [np.ones(3), None]})
-    assert np.array_equal(params["w"], before)
+    assert (params["w"] == 1).all()
     assert baseline.steps.tolist() == [0, 1, 0]
 
 
@@ -122,32 +112,19 @@ def test_lr_may_be_a_function_of_the_step_or_given_for_one_step(name):
     assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["gradient_descent", "adagrad", "adadelta"])
+@pytest.mark.parametrize("name", ["gradient_descent", "adagrad", "adadelta", "adam"])
 def test_effective_lr_times_gradient_is_the_update(name):
     p = np.array([1.0, -2.0, 3.0])
     baseline = baselines.get(name)(p, lr=0.1)
     for _ in range(5):
         before, grad = p.copy(), p**2
         baseline.step(grad)
-        np.testing.assert_allclose(before - p, baseline.effective_lr() * grad, rtol=1e-12)
-
-
-def test_effective_lr_of_adam_is_the_factor_of_the_mean_gradient():
-    p = np.array([1.0, -2.0, 3.0])
-    adam = baselines.Adam(p, lr=0.1)
-    for _ in range(5):
-        before = p.copy()
-        adam.step(p**2)
-        np.testing.assert_allclose(before - p, adam.effective_lr() * adam.buffers["mean_grad"][0], rtol=1e-12)
+        factor = baseline.buffers["mean_grad"][0] if name == "adam" else grad
+        np.testing.assert_allclose(before - p, baseline.effective_lr() * factor, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", baselines.names())
-def test_effective_lr_before_a_step_is_unknown(name):
-    assert np.isnan(baselines.get(name)({"a": np.ones(2)}, lr=0.1).effective_lr()["a"]).all()
-
-
-@pytest.mark.parametrize("name", baselines.names())
-def test_after_reset_state_a_baseline_begins_anew(name):
+def test_reset_state_restores_the_initial_state(name):
     a, b = np.array([1.0, -2.0]), np.array([1.0, -2.0])
     used = baselines.get(name)(a, lr=0.1)
     used.step(np.array([3.0, 4.0]))
@@ -158,43 +135,22 @@ def test_after_reset_state_a_baseline_begins_anew(name):
     assert np.array_equal(a, b)
 
 
-def test_without_eps_a_parameter_without_gradients_stays():
+def test_without_eps_a_gradient_of_zero_moves_nothing():
     p = np.array([1.0, 2.0])
     baselines.AdaGrad(p, lr=0.1, eps=0.0).step(np.array([0.0, 1.0]))
     assert p[0] == 1.0
     assert p[1] < 2.0
 
 
-def test_the_gradient_may_be_the_parameter_itself():
-    p, q = np.array([1.0, 2.0]), np.array([1.0, 2.0])
-    a, b = baselines.Nesterov(p, lr=0.1), baselines.Nesterov(q, lr=0.1)
-    for _ in range(3):
-        a.step(p)
-        b.step(q.copy())
-    assert np.array_equal(p, q)
-
-
 @pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ("adam", baselines.Adam),
-        ("ADAM", baselines.Adam),
-        ("Gradient Descent", baselines.GradientDescent),
-        ("ada-grad", baselines.AdaGrad),
-    ],
+    ("name", "cls"),
+    [("ADAM", baselines.Adam), ("Gradient Descent", baselines.GradientDescent), ("ada-grad", baselines.AdaGrad)],
 )
-def test_a_baseline_is_found_by_name(asked, found):
-    assert baselines.get(asked) is found
-
-
-def test_every_name_is_that_of_its_class():
-    assert [baselines.get(name).name for name in baselines.names()] == list(baselines.names())
-
-
-@pytest.mark.parametrize(("asked", "near"), [("adagard", "adagrad"), ("nestrov", "nesterov"), ("momentun", "momentum")])
-def test_an_unknown_name_is_refused_with_the_nearest_one(asked, near):
-    with pytest.raises(InputError, match=f"unknown optimizer '{asked}': did you mean '{near}'"):
-        baselines.get(asked)
+def test_a_baseline_is_found_by_name(name, cls):
+    assert baselines.get(name) is cls
+    assert [baselines.get(known).name for known in baselines.names()] == list(baselines.names())
+    with pytest.raises(InputError, match="unknown optimizer 'adagard': did you mean 'adagrad'"):
+        baselines.get("adagard")
 
 
 READ_ONLY = np.ones(2)
@@ -211,7 +167,7 @@ BAD_PARAMS = [
 
 
 @pytest.mark.parametrize(("params", "error", "message"), BAD_PARAMS)
-def test_params_that_no_step_can_update_are_refused(params, error, message):
+def test_bad_params_raise(params, error, message):
     with pytest.raises(error, match=message):
         baselines.Adam(params, lr=0.1)
 
@@ -227,7 +183,7 @@ BAD_GRADS = [
 
 @pytest.mark.parametrize(("grads", "error", "message"), BAD_GRADS)
 @pytest.mark.parametrize("name", baselines.names())
-def test_a_refused_gradient_changes_nothing(name, grads, error, message):
+def test_a_bad_gradient_raises_and_nothing_changes(name, grads, error, message):
     params = [np.ones(2), np.ones(1)]
     baseline = baselines.get(name)(params, lr=0.1)
     with pytest.raises(error, match=message):
@@ -240,6 +196,7 @@ def test_a_refused_gradient_changes_nothing(name, grads, error, message):
 BAD_NUMBERS = [
     ("adam", {"lr": -1.0}, r"lr=-1.0, expected a finite number in \[0, inf\)"),
     ("adam", {"lr": float("nan")}, "lr=nan"),
+    ("momentum", {"lr": lambda step: float("nan")}, "lr=nan"),
     ("adam", {"lr": "fast"}, "lr='fast'"),
     ("adam", {"lr": True}, "lr=True"),
     ("adam", {"lr": 0.1, "beta1": 1.0}, r"beta1=1.0, expected a finite number in \[0, 1\)"),
@@ -253,14 +210,8 @@ BAD_NUMBERS = [
 
 
 @pytest.mark.parametrize(("name", "settings", "message"), BAD_NUMBERS)
-def test_a_number_out_of_its_domain_is_refused(name, settings, message):
+def test_a_number_out_of_its_domain_raises(name, settings, message):
+    param = np.ones(2)
     with pytest.raises(InputError, match=message):
-        baselines.get(name)(np.ones(2), **settings)
-
-
-def test_a_schedule_that_returns_nan_is_refused_before_the_step():
-    p = np.ones(2)
-    baseline = baselines.Momentum(p, lr=lambda step: float("nan"))
-    with pytest.raises(InputError, match="lr=nan"):
-        baseline.step(np.ones(2))
-    assert np.array_equal(p, np.ones(2))
+        baselines.get(name)(param, **settings).step(np.ones(2))
+    assert (param == 1).all()

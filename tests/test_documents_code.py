@@ -1,4 +1,4 @@
-"""Promise: the Python that the documents show runs, each page from its top to its end, without a warning."""
+"""Promise: the Python code of every document runs from top to bottom without a warning."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ NEEDS = {
 }
 """A part of an imported name, such as rmsprop.tune -> the packages without which its page is skipped."""
 
-# A process for each page: frameworks keep state that is nobody else's business, and some must not be forked beside.
-# What a page or this library is warned of is an error; what a framework does to itself is not, nor that some arrays do
-# not know the copy argument that NumPy 2 gives __array__. TensorBoard loads TensorFlow where it is installed; that
-# takes longer than all the rest and is not what a page shows.
+# Each page runs in its own process, as frameworks keep global state. Warnings about the code of the page or of this
+# library are errors; warnings of frameworks about their own code are not, nor the one about the copy argument of
+# __array__ in NumPy 2. TensorFlow is hidden, because TensorBoard would load it, which takes longer than all the rest.
 RUN = """
 import json, sys, warnings
 sys.modules["tensorflow"] = None
@@ -40,8 +39,8 @@ for line, text in blocks:
 """
 
 
-def needed(code: str) -> set[str]:
-    """The optional packages without which a block cannot run."""
+def find_needed(code: str) -> set[str]:
+    """Return the optional packages without which a block cannot run."""
     imported: list[str] = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
@@ -53,9 +52,9 @@ def needed(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
-def test_the_blocks_of_a_page_run_in_order(page, tmp_path):
+def test_the_code_of_a_page_runs_in_order(page, tmp_path):
     blocks = python_blocks(page)
-    for package in sorted(set().union(*(needed(block.text) for block in blocks))):
+    for package in sorted(set().union(*(find_needed(block.text) for block in blocks))):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: {page} shows code for it")
     run = subprocess.run(
@@ -71,6 +70,8 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-def test_no_python_stands_in_an_indented_block_where_nothing_would_run_it():
+def test_indented_blocks_hold_no_python():
+    # Only fenced blocks are run.
     lines = [line for page in PAGES for line in shell_lines(page)]
+    assert lines
     assert [str(line) for line in lines if line.text.startswith(("import ", "from ", "def ", "class ", "for "))] == []

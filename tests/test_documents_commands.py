@@ -1,4 +1,4 @@
-"""Promise: the commands, files and links that the documents name exist."""
+"""Promise: the commands, files, names and links of the documents exist."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ QUICK = ("minimize", "compare", "dialects", "recipes")
 """The commands that are run and not only parsed: a second each, without their animations."""
 
 
-def commands() -> list[Piece]:
-    """What a reader would type: the lines of indented blocks, and spans in the text that begin with a program."""
+def find_commands() -> list[Piece]:
+    """Return the commands in indented blocks and in the text."""
     found = [line for page in PAGES for line in shell_lines(page) if line.text.split(" ")[0] in PROGRAMS]
     return found + [span for page in PAGES for span in spans(page) if span.text.split(" ")[0] in PROGRAMS]
 
@@ -33,9 +33,9 @@ def split(command: Piece) -> list[str]:
     return shlex.split(command.text, comments=True)
 
 
-def of(program: str, *, more_than: int = 1) -> list:
-    """Test parameters: the commands that begin with a program, each once, where they first stand."""
-    first = {tuple(split(command)): command for command in reversed(commands()) if split(command)[0] == program}
+def list_cases(program: str, *, more_than: int = 1) -> list:
+    """Return test parameters: the commands that begin with a program, each once, where they first stand."""
+    first = {tuple(split(command)): command for command in reversed(find_commands()) if split(command)[0] == program}
     return [
         pytest.param(list(argv[1:]), id=f"{command.page}:{command.line} {shlex.join(argv)}")
         for argv, command in sorted(first.items(), key=lambda item: (item[1].page, item[1].line))
@@ -43,8 +43,8 @@ def of(program: str, *, more_than: int = 1) -> list:
     ]
 
 
-def subcommand(name: str):
-    """The parser of `rmsprop NAME`."""
+def get_subcommand(name: str):
+    """Return the parser of `rmsprop NAME`."""
     group = typer.main.get_command(cli.app)
     found = group.get_command(None, name)
     assert found is not None, f"no command {name!r}, expected one of {', '.join(cli.COMMANDS)}"
@@ -54,13 +54,13 @@ def subcommand(name: str):
 # ---- the command line ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", of("rmsprop"))
-def test_every_rmsprop_command_is_understood(argv):
+@pytest.mark.parametrize("argv", list_cases("rmsprop"))
+def test_every_rmsprop_command_parses(argv):
     name, *rest = argv
     if not rest:
-        subcommand(name)
+        get_subcommand(name)
         return
-    read = subcommand(name).make_context(name, list(rest)).params
+    read = get_subcommand(name).make_context(name, list(rest)).params
     task = read.get("task")
     if task and task != "TASK":
         assert {part for part in task.split(",") if part} <= {*tasks.names(), "all"}
@@ -68,7 +68,7 @@ def test_every_rmsprop_command_is_understood(argv):
         choice.parse(read["baselines"])
 
 
-@pytest.mark.parametrize("argv", [case for case in of("rmsprop", more_than=2) if case.values[0][0] in QUICK])
+@pytest.mark.parametrize("argv", [case for case in list_cases("rmsprop", more_than=2) if case.values[0][0] in QUICK])
 def test_the_quick_commands_run(argv, tmp_path, monkeypatch):
     if {"--plot", "--animate"} & set(argv):
         pytest.importorskip("matplotlib", reason="matplotlib is not installed: the command draws")
@@ -83,21 +83,22 @@ def test_the_quick_commands_run(argv, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_options_named_alone_are_options_of_a_command(page):
-    known = {word for name in cli.COMMANDS for option in subcommand(name).params for word in _words_of(option)}
+def test_every_option_in_the_text_exists(page):
+    known = {
+        word
+        for name in cli.COMMANDS
+        for option in get_subcommand(name).params
+        for word in (*option.opts, *option.secondary_opts)
+    }
     known |= {"--quick"}  # of the benches
     named = {re.split(r"[ =]", span.text)[0] for span in spans(page) if span.text.startswith("--")}
     assert named - known == set()
 
 
-def _words_of(option) -> list[str]:
-    return [*option.opts, *option.secondary_opts]
-
-
 # ---- the other programs ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", of("make"))
+@pytest.mark.parametrize("argv", list_cases("make"))
 def test_every_make_target_exists(argv):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
@@ -106,8 +107,8 @@ def test_every_make_target_exists(argv):
         assert word in targets or ("=" in word and f"$({variable})" in makefile), word
 
 
-@pytest.mark.parametrize("argv", of("python"))
-def test_every_python_command_names_what_exists(argv):
+@pytest.mark.parametrize("argv", list_cases("python"))
+def test_every_python_command_refers_to_existing_files(argv):
     if argv[0] == "-c":
         compile(argv[1], "the document", "exec")
         return
@@ -125,13 +126,15 @@ def test_every_python_command_names_what_exists(argv):
         assert not word.startswith("--") or f'"{word}"' in program, f"{word} is no option of {argv[0]}"
 
 
-@pytest.mark.parametrize("argv", of("torchrun"))
+@pytest.mark.parametrize("argv", list_cases("torchrun"))
 def test_every_file_given_to_torchrun_exists(argv):
-    assert [word for word in argv if word.endswith(".py") and (ROOT / word).is_file()]
+    files = [word for word in argv if word.endswith(".py")]
+    assert files
+    assert all((ROOT / word).is_file() for word in files)
 
 
-@pytest.mark.parametrize("argv", of("pip"))
-def test_every_extra_that_pip_is_asked_for_is_declared(argv):
+@pytest.mark.parametrize("argv", list_cases("pip"))
+def test_every_extra_in_a_pip_command_is_declared(argv):
     asked = re.findall(r"^(?:rmsprop|\.)(?:\[(.*)\])?$", argv[-1])
     assert argv[0] == "install"
     assert asked, argv
@@ -139,9 +142,9 @@ def test_every_extra_that_pip_is_asked_for_is_declared(argv):
     assert {extra for extra in asked[0].split(",") if extra} <= extras
 
 
-def test_indented_blocks_hold_commands_or_a_tree_of_the_repository():
+def test_indented_blocks_hold_commands_or_a_directory_tree():
     for page in PAGES:
-        if page == "docs/why/races.md":  # has a sample of what a network wrote
+        if page == "docs/why/races.md":  # has a sample of generated text
             continue
         for line in shell_lines(page):
             first = line.text.split(" ")[0]
@@ -152,7 +155,7 @@ def test_indented_blocks_hold_commands_or_a_tree_of_the_repository():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_file_named_in_a_page_exists(page):
+def test_every_file_in_the_text_exists(page):
     for span in spans(page):
         if re.fullmatch(r"[\w*-]+(/[\w*-]+)*/([\w*-]+\.(py|cpp|hpp|md|sh))?", span.text):
             bases = (ROOT, ROOT / "src" / "rmsprop")
@@ -161,7 +164,7 @@ def test_every_file_named_in_a_page_exists(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_dotted_name_of_the_library_exists(page):
+def test_every_dotted_name_in_the_text_exists(page):
     """Read off the sources: importing every framework for this would take longer than it is worth."""
     for span in spans(page):
         for name in re.findall(r"\brmsprop(?:\.[A-Za-z_]\w*)+", span.text):
@@ -173,7 +176,7 @@ def test_every_dotted_name_of_the_library_exists(page):
             assert not rest or re.search(rf"\b{rest[0]}\b", source), f"{span}: {module.name} has no {rest[0]}"
 
 
-def test_every_environment_variable_of_the_documents_is_read_somewhere():
+def test_every_environment_variable_in_the_text_is_read_by_the_library():
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(rmsprop.__file__).parent.rglob("*.py"))
     for page in PAGES:
         for span in spans(page):
@@ -182,7 +185,7 @@ def test_every_environment_variable_of_the_documents_is_read_somewhere():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_and_picture_leads_somewhere(page):
+def test_every_link_and_picture_exists(page):
     for link in links(page):
         if link.text.startswith(("https://", "http://")):
             continue
@@ -192,3 +195,9 @@ def test_every_link_and_picture_leads_somewhere(page):
         if anchor:
             assert target.suffix == ".md", str(link)
             assert anchor in anchors(target.resolve().relative_to(ROOT).as_posix()), str(link)
+
+
+def test_the_documents_have_something_to_check():
+    for find in (spans, links):
+        assert sum(len(find(page)) for page in PAGES) > 20
+    assert all(list_cases(program) for program in PROGRAMS)

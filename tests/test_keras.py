@@ -1,4 +1,4 @@
-"""rmsprop.keras.RMSprop replaces Keras's on each backend: runs tests/keras_suite with each, in a process of its own."""
+"""Promise: rmsprop.keras.RMSprop replaces that of Keras. Runs tests/keras_suite on each backend, in its own process."""
 
 from __future__ import annotations
 
@@ -23,26 +23,14 @@ SUITE = sorted(HERE.glob("keras_suite/suite_*.py"))
 def test_the_suite_passes_on(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "JAX_ENABLE_X64": "1",
-        "JAX_PLATFORMS": "cpu",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    # NumPy's complaint about Keras's own `__array__`, and what TensorFlow and absl warn of when imported.
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    # NumPy warns of the `__array__` of Keras; TensorFlow and absl warn when they are imported.
     quiet = ["ignore:__array__ implementation:DeprecationWarning", "ignore::DeprecationWarning:tensorflow"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     command += [word for rule in quiet for word in ("-W", rule)]
-    done = subprocess.run(
-        [*command, *map(str, SUITE)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=HERE.parent,
-        timeout=880,
-    )
+    command += map(str, SUITE)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent, timeout=880)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 40, done.stdout[-2000:]
 
@@ -60,7 +48,7 @@ print(keras.saving.load_model(sys.argv[1]).optimizer)
 """
 
 
-def test_a_saved_model_loads_in_a_process_that_has_imported_this_front_end(tmp_path):
+def test_a_saved_model_loads_after_importing_rmsprop_keras(tmp_path):
     def run(program):
         environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-c", program, str(tmp_path / "model.keras")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -42,36 +43,36 @@ def measure(case, dtype):
 
 
 @pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.label)
-def test_a_hundred_float64_steps_end_where_the_owner_ends(case):
+def test_100_float64_steps_match_the_original(case):
     assert measure(case, "float64").way <= WAY, case.why
 
 
 @pytest.mark.parametrize(("case", "dtype"), SINGLE, ids=lambda it: getattr(it, "label", it))
-def test_one_step_is_the_originals_within_a_few_units_in_the_last_place(case, dtype):
+def test_one_step_matches_the_original_within_a_few_ulp(case, dtype):
     found = measure(case, dtype)
     assert found.steps == (2 if case.upstream in RECORDED else course.STEPS - case.first + 1)
     assert found.step <= found.bound, case.why
 
 
 @pytest.mark.parametrize("upstream", ALL)
-def test_the_course_tells_neighbouring_rules_apart(upstream):
+def test_the_course_distinguishes_similar_rules(upstream):
     rule = rule_of(of(upstream)[0])
     path = own_path(rule)
-    neighbours = [
+    similar = [
         rule.replace(rho=rule.rho - 1e-6),
         rule.replace(eps=1.001 * rule.eps),
         rule.replace(eps_mode="inside" if rule.eps_mode == "outside" else "outside"),
         rule.replace(centered=not rule.centered),
     ]
     if not rule.bias_correction:
-        neighbours.append(rule.replace(init="zeros" if rule.init == "ones" else "ones"))
-    for neighbour in neighbours:
-        way = np.abs(own_path(neighbour) - path).max(axis=0) / np.maximum(np.abs(path).max(axis=0), 1e-300)
-        assert way.max() > WAY, neighbour
+        similar.append(rule.replace(init="zeros" if rule.init == "ones" else "ones"))
+    for other in similar:
+        way = np.abs(own_path(other) - path).max(axis=0) / np.maximum(np.abs(path).max(axis=0), 1e-300)
+        assert way.max() > WAY, other
 
 
 @pytest.mark.parametrize("upstream", ALL)
-def test_a_rule_that_is_not_the_originals_is_noticed_in_one_step(upstream):
+def test_one_step_of_a_wrong_rule_is_detected(upstream):
     case = of(upstream)[0]
     measure(case, "float32")
     path = runs.path_of(case, "float32")
@@ -80,17 +81,17 @@ def test_a_rule_that_is_not_the_originals_is_noticed_in_one_step(upstream):
 
 
 @pytest.mark.parametrize("upstream", ALL)
-def test_every_option_of_an_original_changes_where_it_ends(upstream):
+def test_every_option_changes_the_result(upstream):
     ends = {}
     for case in of(upstream):
         ends.setdefault(rule_of(case), []).append(case.label)
     paths = [own_path(rule)[-1] for rule in ends]
-    for i, one in enumerate(paths):
-        for other in paths[:i]:
-            assert np.abs(one - other).max() > 1e-9
+    assert paths
+    for a, b in itertools.combinations(paths, 2):
+        assert np.abs(a - b).max() > 1e-9
 
 
-def test_every_owner_that_was_run_is_here_and_no_other():
+def test_the_cases_are_those_of_the_dialects_that_were_run():
     assert {case.dialect for case in CASES} == {row.name for row in dialects.all() if row.evidence == "V"}
     assert {case.upstream for case in CASES} == set(ALL)
     assert len({case.label for case in CASES}) == len(CASES)
@@ -98,7 +99,7 @@ def test_every_owner_that_was_run_is_here_and_no_other():
 
 
 @pytest.mark.parametrize("upstream", RECORDED)
-def test_a_recording_names_its_version_and_this_course(upstream):
+def test_a_recording_has_its_version_and_this_course(upstream):
     head, paths = load_recorded(upstream)
     assert head["upstream"] == upstream
     assert [part.isdecimal() for part in head["version"].split(".")] == [True] * 3
@@ -110,19 +111,19 @@ def test_a_recording_names_its_version_and_this_course(upstream):
     assert (HERE / f"{upstream}.json").stat().st_size < 50_000
 
 
-def test_a_recording_without_its_version_is_noticed(tmp_path, monkeypatch):
+def test_a_recording_without_its_version_raises(tmp_path, monkeypatch):
     head = json.loads((HERE / "mlx.json").read_text(encoding="utf-8"))
     del head["version"]
     (tmp_path / "mlx.json").write_text(json.dumps(head), encoding="utf-8")
     monkeypatch.setattr("peers.record.HERE", tmp_path)
     with pytest.raises(KeyError, match="version"):
-        test_a_recording_names_its_version_and_this_course("mlx")
+        test_a_recording_has_its_version_and_this_course("mlx")
 
 
 # ---- upstream bugs, beside what this library does instead ----------------------------------------------------------
 
 
-def test_bitsandbytes_takes_momentum_and_ignores_it_and_here_it_is_refused():
+def test_bitsandbytes_ignores_momentum_and_here_it_raises():
     _, paths = load_recorded("bitsandbytes")
     plain, momentum = paths["bitsandbytes", "float32"], paths["bitsandbytes momentum=0.9", "float32"]
     np.testing.assert_array_equal(momentum["param"], plain["param"])
@@ -132,12 +133,12 @@ def test_bitsandbytes_takes_momentum_and_ignores_it_and_here_it_is_refused():
     assert np.abs(own_path(meant, "float32")[-1] - plain["param"][-1]).max() > 0.01
 
 
-def test_optax_spoils_the_first_step_of_a_corrected_deviation_and_here_it_is_a_sign():
+def test_the_first_corrected_centered_step_of_optax_is_wrong_and_here_it_is_lr_long():
     pytest.importorskip("optax", reason="optax is not installed")
-    spoilt = [case for case in of("optax") if case.first > 1 and "momentum" not in case.options]
-    assert len(spoilt) == 2
+    wrong_cases = [case for case in of("optax") if case.first > 1 and "momentum" not in case.options]
+    assert len(wrong_cases) == 2
     moving = course.GRADS[0] != 0
-    for case in spoilt:
+    for case in wrong_cases:
         first = runs.path_of(case, "float64")["param"][0][moving]
         mine = own_path(rule_of(case))[1][moving]
         longest = 1.000001 * course.LRS[0]
@@ -146,18 +147,18 @@ def test_optax_spoils_the_first_step_of_a_corrected_deviation_and_here_it_is_a_s
         assert (~(np.abs(first - course.START[moving]) <= longest)).any()
 
 
-def test_tf_keras_legacy_moves_eps_when_momentum_is_set():
+def test_tf_keras_legacy_uses_another_eps_mode_with_momentum():
     at_zero, above = (rmsprop.dialect("tf-keras-legacy", momentum=m) for m in (0.0, 1e-9))
     assert (at_zero.eps_mode, above.eps_mode) == ("outside", "inside")
     assert np.abs(own_path(at_zero)[-1] - own_path(above)[-1]).max() > 1e-3
 
 
-# ---- the front end of a framework has the bits that were compared above --------------------------------------------
+# ---- the front end for torch ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("upstream", ["torch", "timm", "sb3"])
-def test_the_torch_front_end_walks_the_same_way_in_the_same_bits(upstream, dtype):
+def test_the_torch_front_end_is_bit_for_bit_identical(upstream, dtype):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from rmsprop.torch import RMSprop
 
@@ -183,7 +184,7 @@ def agreement():
     return module
 
 
-def test_the_page_of_agreement_is_current_and_nothing_is_further_off_than_it_says(agreement):
+def test_the_page_of_agreement_is_current(agreement):
     try:
         rows = agreement.rows()
     except ModuleNotFoundError as missing:
@@ -200,5 +201,5 @@ def test_the_page_of_agreement_is_current_and_nothing_is_further_off_than_it_say
         assert row.step is None or row.step <= row.bound, row
 
 
-def test_the_page_of_dialects_leads_to_the_page_of_agreement():
+def test_the_page_of_dialects_links_to_the_page_of_agreement():
     assert "(agreement.md)" in (DOCS / "reference" / "dialects.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@
 //           zero: a mean square rounded to zero would let the next step explode. What is not finite takes the largest
 //           code: its parameter is NaN already, and the other 255 of its block go on.
 //
-// Statistics are rounded stochastically, each to one of its two neighbours with the expectation equal to the value.
+// Statistics are rounded stochastically, each to one of its two neighbors with the expectation equal to the value.
 // Rounded to nearest, an average that moves by less than half a spacing per step would never move at all.
 #pragma once
 #include <cstdint>
@@ -238,7 +238,7 @@ inline void store_float16_stochastic(const float* from, u16* to, i32 n, u32 key)
 
 // ---- code8 ---------------------------------------------------------------------------------------------------------
 
-/// Distance of neighbouring codes in the bits of a float32: 40 octaves in 254 steps.
+/// Distance of neighboring codes in the bits of a float32: 40 octaves in 254 steps.
 inline constexpr i32 kCodeStep = (40 << 23) / 254;
 
 inline float decode8(i32 code, i32 max_bits) {

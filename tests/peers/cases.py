@@ -1,4 +1,4 @@
-"""Which options each original is run with, in its words and in this library's, and where it is known to differ."""
+"""The options that each original implementation is run with, in its names and in those of this library."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Case:
     Attributes:
         upstream: A name of `frameworks.RUNS`.
         dialect: Its name in this library.
-        options: The original's options, in its words.
-        ours: The same in this library's words.
+        options: The original's options, in its names.
+        ours: The same in this library's names.
         doubles: Options that are Python floats reach the original as NumPy float64.
         rounded: Switches of the rule that the original keeps in float32, also in a float64 run; here they are rounded.
         fresh: What the original forms in float32 in a float32 run, where this library forms it in double and rounds it
@@ -44,7 +44,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The original and its options, in a word or two each."""
+        """The original and its options, in short."""
         given = " ".join(f"{name}={value}" for name, value in self.options.items())
         return f"{self.upstream} {given}".rstrip() + " (doubles)" * self.doubles
 
@@ -107,11 +107,15 @@ def _optax() -> Iterator[Case]:
     start = [OFF, ({"initial_scale": 0.5}, {"init": 0.5}), _same(bias_correction=True)]
     for theirs, ours in _cross(eps=eps, centered=CENTERED, momentum=momentum, start=start):
         corrected = "bias_correction" in theirs
-        spoilt = corrected and "centered" in theirs
-        why = "the first corrected variance is 0: optax divides by eps or by a root of rounding noise" if spoilt else ""
+        first_is_wrong = corrected and "centered" in theirs
+        why = (
+            "the first corrected variance is 0: optax divides by eps or by a root of rounding noise"
+            if first_is_wrong
+            else ""
+        )
         yield Case(
             "optax", "optax", theirs, ours, raw=corrected, fresh="each step" if corrected else "",
-            first=2 if spoilt else 1, why=why,
+            first=2 if first_is_wrong else 1, why=why,
         )  # fmt: skip
     yield Case("optax", "optax", {"decay": 0.95, "eps": 1e-3}, {"rho": 0.95, "eps": 1e-3})
 
@@ -203,17 +207,17 @@ def _heavyball() -> Iterator[Case]:
 
 
 LIVE = ("torch", "timm", "sb3", "optax", "jax", "jax-momentum")
-"""Owners that run in the process of the tests."""
+"""Original implementations that run in the process of the tests."""
 
 APART = {
     "tensorflow": ("keras3-tensorflow", "tf-keras", "tf-keras-legacy", "tensorflow1"),
     "jax": ("keras3-jax",),
     "torch": ("keras3-torch",),
 }
-"""Owners of the test environment that run in processes of their own, by the backend that Keras takes there."""
+"""Keras backend -> original implementations that run together in a separate process with it."""
 
 RECORDED = ("paddle", "mlx", "bitsandbytes", "heavyball")
-"""Owners whose dependencies contradict those of the tests, or of one another."""
+"""Original implementations whose dependencies conflict with those of the tests, or of one another."""
 
 ALL = (*LIVE, *itertools.chain(*APART.values()), *RECORDED)
 

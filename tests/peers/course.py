@@ -1,6 +1,6 @@
-"""The run that all do: a start, gradients over ten decades, a learning rate that changes at every step.
+"""The course of every implementation: a start, gradients over ten decades, a learning rate that changes every step.
 
-Every number is exact in float32, so no original sees another one than this library does, whatever it rounds on its way.
+Every number is exact in float32, so every implementation sees the same numbers, whatever it rounds.
 The numbers come from `random.Random`, whose sequence Python promises, so a recording needs to name no more than SEED.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 SEED = 20121004
 STEPS = 100
 SIZE = 24
-"""Vectors of 8 and 16 lanes and a rest; short enough to be read in a file."""
+"""Whole vectors of 8 lanes and a remainder for 16; short enough for a readable file."""
 
 KEPT = (1, 99, 100)
 """The steps that a recording keeps: the first, and the last with the one before it, so that it can be repeated."""
@@ -41,5 +41,5 @@ learning rates, between 1/4096 and 1/32."""
 
 
 def digest() -> str:
-    """Return what tells this course from another one."""
+    """Return a hash of the course."""
     return hashlib.sha256(b"".join(x.astype("<f8").tobytes() for x in (START, GRADS, LRS))).hexdigest()[:16]

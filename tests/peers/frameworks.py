@@ -69,7 +69,7 @@ def sb3(options: Options, dtype: str) -> Iterator[Snapshot]:
 
 
 def _alone(folder: Path, module: str) -> Any:
-    """Import one file of a package and its neighbours, without the package: timm wants torchvision, sb3 TensorBoard."""
+    """Import one file of a package and its neighbors, without the package: timm wants torchvision, sb3 TensorBoard."""
     name = f"alone_{folder.name}"
     if name not in sys.modules:
         sys.modules[name] = types.ModuleType(name)

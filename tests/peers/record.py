@@ -71,7 +71,7 @@ def record(upstream: str) -> dict[str, Any]:
 
 
 def _numbers(rows: np.ndarray) -> Any:
-    """Numbers with as many digits as tell them from their neighbours in their own dtype."""
+    """Numbers with as many digits as tell them from their neighbors in their own dtype."""
     if rows.dtype != np.float32:
         return rows.tolist()
     numbers = [[float(str(x)) for x in row] for row in rows]

@@ -1,5 +1,5 @@
 // The server's calls. In a saved page there is no server: the answers lie in the page.
-import type { Catalogue, Note, Pair, Result, Run, RunAbout, State, Surface } from "./types";
+import type { Catalog, Note, Pair, Result, Run, RunAbout, State, Surface } from "./types";
 
 export class Refused extends Error {
   constructor(
@@ -12,7 +12,7 @@ export class Refused extends Error {
 
 export interface Saved {
   state: State;
-  catalogue: Catalogue;
+  catalog: Catalog;
   run: string;
   surface: string;
 }
@@ -73,10 +73,10 @@ export function experiment(state: State): Record<string, unknown> {
   return { function: text, domain, start, steps, noise, runs };
 }
 
-export async function catalogue(): Promise<Catalogue> {
-  if (saved) return saved.catalogue;
+export async function catalog(): Promise<Catalog> {
+  if (saved) return saved.catalog;
   const response = await fetch("api/scenes");
-  return response.json() as Promise<Catalogue>;
+  return response.json() as Promise<Catalog>;
 }
 
 export async function run(state: State, signal: AbortSignal): Promise<Result> {

@@ -4,12 +4,12 @@ import { clamp } from "./dom";
 import { type Height, heightOf } from "./height";
 import { optimizerOf } from "./optimizers";
 import * as states from "./state";
-import type { Catalogue, Result, Run, Scene, State, Surface } from "./types";
+import type { Catalog, Result, Run, Scene, State, Surface } from "./types";
 
 type Event = "state" | "result" | "surface" | "time" | "hover" | "theme" | "message" | "playing" | "tab" | "error";
 
 class App {
-  catalogue!: Catalogue;
+  catalog!: Catalog;
   state!: State;
   result: Result | null = null;
   surface: Surface | null = null;
@@ -40,7 +40,7 @@ class App {
   }
 
   get scene(): Scene | null {
-    return this.catalogue.scenes.find((scene) => scene.text === this.state.text) ?? null;
+    return this.catalog.scenes.find((scene) => scene.text === this.state.text) ?? null;
   }
 
   /** The last step that any run reached. */

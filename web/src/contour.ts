@@ -1,8 +1,8 @@
-// The map: heights as colours and lines, paths, balls with their squares. One function draws every frame, on any canvas.
+// The map: heights as colors and lines, paths, balls with their squares. One function draws every frame, on any canvas.
 import { app, at, nameOf } from "./app";
 import { fit, flat, h, perFrame, show } from "./dom";
-import { colour } from "./height";
-import { colourOf, shapeOf, trace } from "./look";
+import { color } from "./height";
+import { colorOf, shapeOf, trace } from "./look";
 import { drawAtBall, squaresOf } from "./squares";
 import type { Run } from "./types";
 
@@ -38,7 +38,7 @@ function ground(frame: Frame): HTMLCanvasElement | null {
   const units = Float64Array.from(surface.f, (value) => height.unit(value));
   for (let row = 0; row < side; row += 1) {
     for (let column = 0; column < side; column += 1) {
-      const [r, g, b] = colour(units[row * side + column]!);
+      const [r, g, b] = color(units[row * side + column]!);
       pixels.data.set([r, g, b, 255], 4 * ((side - 1 - row) * side + column));
     }
   }
@@ -132,7 +132,7 @@ export function drawContour(context: CanvasRenderingContext2D, frame: Frame, tim
   drawMinima(context, frame);
   const runs = app.result?.runs ?? [];
   for (const [i, run] of runs.entries()) {
-    const tint = colourOf(i, "stage");
+    const tint = colorOf(i, "stage");
     context.strokeStyle = tint;
     context.globalAlpha = 0.22;
     context.lineWidth = 1.2;
@@ -145,7 +145,7 @@ export function drawContour(context: CanvasRenderingContext2D, frame: Frame, tim
   }
   const labels: [number, number][] = [];
   for (const [i, run] of runs.entries()) {
-    const tint = colourOf(i, "stage");
+    const tint = colorOf(i, "stage");
     const [x, y] = toPixels(...at(run, time), frame);
     const inside = x >= 0 && y >= 0 && x <= width && y <= height;
     if (inside) {
@@ -270,7 +270,7 @@ function leaving(
   context.lineTo(-5, -6);
   context.lineTo(-5, 6);
   context.closePath();
-  context.fillStyle = colourOf(i, "stage");
+  context.fillStyle = colorOf(i, "stage");
   context.fill();
   context.restore();
   context.font = "500 12px 'IBM Plex Sans', sans-serif";
@@ -283,7 +283,7 @@ function leaving(
   labels.push([tx, ty]);
   context.fillStyle = "rgba(10,16,32,.72)";
   context.fillRect(tx - 5, ty - 12, wide + 10, 17);
-  context.fillStyle = colourOf(i, "stage");
+  context.fillStyle = colorOf(i, "stage");
   context.fillText(text, tx, ty);
 }
 

@@ -18,12 +18,12 @@ export function controls(root: HTMLElement): void {
     "select",
     { id: "add", "aria-label": "Add an optimizer" },
     h("option", { value: "" }, "Add an optimizer…"),
-    ...app.catalogue.optimizers.map((each) => h("option", { value: each.name }, each.label)),
+    ...app.catalog.optimizers.map((each) => h("option", { value: each.name }, each.label)),
   );
   add.addEventListener("change", () => {
     const { runs } = app.state;
     const first = runs.find((run) => run.optimizer === add.value) ?? runs[0];
-    if (add.value && runs.length < app.catalogue.limits.runs) {
+    if (add.value && runs.length < app.catalog.limits.runs) {
       open.clear();
       open.add(runs.length);
       const own = first?.optimizer === add.value ? { ...first.own } : setting(add.value, 0).own;
@@ -35,7 +35,7 @@ export function controls(root: HTMLElement): void {
 
   const build = () => {
     fill(cards, ...app.state.runs.map((run, i) => card(run, i)));
-    add.hidden = app.state.runs.length >= app.catalogue.limits.runs;
+    add.hidden = app.state.runs.length >= app.catalog.limits.runs;
     fill(place, ...placeFields());
   };
   app.on(["state", "theme"], build);
@@ -82,7 +82,7 @@ function placeFields(): HTMLElement[] {
     numberField(
       "steps",
       state.steps,
-      logarithmic(10, app.catalogue.limits.steps),
+      logarithmic(10, app.catalog.limits.steps),
       (steps) => app.change({ steps }, true),
       {
         whole: true,
@@ -117,8 +117,8 @@ function placeFields(): HTMLElement[] {
 
 /** A switch as it stands: changed here, or the dialect's, or the library's. */
 export function switchOf(run: RunSetting, name: string): Switch {
-  const host = app.catalogue.dialects.find((each) => each.name === run.dialect);
-  return run.own[name] ?? host?.rule[name] ?? app.catalogue.rule[name] ?? 0;
+  const host = app.catalog.dialects.find((each) => each.name === run.dialect);
+  return run.own[name] ?? host?.rule[name] ?? app.catalog.rule[name] ?? 0;
 }
 
 function card(run: RunSetting, i: number): HTMLElement {
@@ -147,7 +147,7 @@ function card(run: RunSetting, i: number): HTMLElement {
           {
             type: "button",
             class: "quiet",
-            disabled: app.state.runs.length >= app.catalogue.limits.runs,
+            disabled: app.state.runs.length >= app.catalog.limits.runs,
             onclick: () => {
               const runs = [...app.state.runs];
               runs.splice(i + 1, 0, structuredClone(app.state.runs[i]!));
@@ -203,7 +203,7 @@ function rmspropFields(
   const check = (name: string, label: string) => flag(label, of(name) === true, (on) => own(name, on, false), name);
   const hosts: [string, string][] = [
     ["", "this library's default"],
-    ...app.catalogue.dialects.map((each): [string, string] => [each.name, each.title]),
+    ...app.catalog.dialects.map((each): [string, string] => [each.name, each.title]),
   ];
   return [
     choice("dialect", run.dialect ?? "", hosts, (name) => change({ dialect: name || null, own: {} }, false)),

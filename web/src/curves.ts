@@ -2,7 +2,7 @@
 import uPlot from "uplot";
 import { app } from "./app";
 import { clamp, h, perFrame, show } from "./dom";
-import { colourOf } from "./look";
+import { colorOf } from "./look";
 import { panel } from "./squares";
 import type { Run } from "./types";
 
@@ -122,7 +122,7 @@ class Chart {
         if (row.every((value) => value === null)) continue;
         while (row.length < length) row.push(null);
         data.push(row);
-        series.push({ stroke: colourOf(i), width: 1.6, points: { show: false }, ...(k ? { dash: [4, 4] } : {}) });
+        series.push({ stroke: colorOf(i), width: 1.6, points: { show: false }, ...(k ? { dash: [4, 4] } : {}) });
       }
     }
     // A run that diverges leaves the chart at the top instead of flattening the others.

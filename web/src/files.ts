@@ -72,7 +72,7 @@ export async function page(): Promise<string> {
   app.state.step = app.step;
   const saved: Saved = {
     state: app.state,
-    catalogue: app.catalogue,
+    catalog: app.catalog,
     run: base64(last.run),
     surface: base64(last.surface),
   };

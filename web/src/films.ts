@@ -43,7 +43,7 @@ export async function gif(film: Film): Promise<Blob> {
   const encoder = GIFEncoder({ initialCapacity: 1 << 20 });
   // GIF counts in hundredths of a second; browsers slow down anything under two of them.
   const delay = Math.max(20, Math.round(100 / film.fps) * 10);
-  const lookup = nearestByColour(palette.slice(0, SAME));
+  const lookup = nearestByColor(palette.slice(0, SAME));
   let before: Uint32Array | null = null;
   for (const [i, time] of shots.entries()) {
     const data = pixels(time);
@@ -67,10 +67,10 @@ export async function gif(film: Film): Promise<Blob> {
 }
 
 /**
- * The palette's nearest entry for every pixel, remembered for each of the 65,536 colours of 16 bits;
+ * The palette's nearest entry for every pixel, remembered for each of the 65,536 colors of 16 bits;
  * where a pixel is as before, `SAME`: most of every frame.
  */
-function nearestByColour(palette: number[][]): (now: Uint32Array, before: Uint32Array | null) => Uint8Array {
+function nearestByColor(palette: number[][]): (now: Uint32Array, before: Uint32Array | null) => Uint8Array {
   const known = new Int16Array(65_536).fill(-1);
   const pixel = new Uint8Array(4);
   return (now, before) => {

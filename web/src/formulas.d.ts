@@ -25,7 +25,7 @@ declare module "gifenc" {
   export function GIFEncoder(options?: { auto?: boolean; initialCapacity?: number }): Encoder;
   export function quantize(
     rgba: Uint8ClampedArray | Uint8Array,
-    colours: number,
+    colors: number,
     options?: { format?: string },
   ): Palette;
   export function applyPalette(rgba: Uint8ClampedArray | Uint8Array, palette: Palette, format?: string): Uint8Array;

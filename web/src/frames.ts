@@ -2,7 +2,7 @@
 import { app, nameOf } from "./app";
 import { drawContour } from "./contour";
 import { flat, show } from "./dom";
-import { colourOf, shapeOf, trace } from "./look";
+import { colorOf, shapeOf, trace } from "./look";
 import { drawSurface } from "./surface";
 
 export type Content = "map" | "surface" | "both";
@@ -53,7 +53,7 @@ export function drawFrame(
     const wide = context.measureText(label).width;
     if (x + wide + 30 > width) break;
     trace(context, shapeOf(i), x + 5, height - FOOT / 2, 5);
-    context.fillStyle = colourOf(i, "stage");
+    context.fillStyle = colorOf(i, "stage");
     context.fill();
     context.fillText(label, x + 15, height - FOOT / 2 + 4);
     x += wide + 34;

@@ -9,7 +9,7 @@ export function header(root: HTMLElement): void {
   const scenes = h(
     "select",
     { id: "scene", "aria-label": "Surface" },
-    ...app.catalogue.scenes.map((scene) => h("option", { value: scene.name }, scene.title)),
+    ...app.catalog.scenes.map((scene) => h("option", { value: scene.name }, scene.title)),
     h("option", { value: "#hinton" }, "Hinton's mini-batches"),
     h("option", { value: "#own", hidden: true }, "Your own function"),
   );
@@ -47,7 +47,7 @@ export function header(root: HTMLElement): void {
     teaches,
   );
   scenes.addEventListener("change", () => {
-    const scene = app.catalogue.scenes.find((each) => each.name === scenes.value);
+    const scene = app.catalog.scenes.find((each) => each.name === scenes.value);
     app.play(false);
     const { tab } = app.state;
     if (scene) app.load({ ...ofScene(scene, app.state.runs), tab }, Number.POSITIVE_INFINITY);

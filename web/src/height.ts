@@ -1,4 +1,4 @@
-// From values to heights and colours: the same scale for the contour and the surface.
+// From values to heights and colors: the same scale for the contour and the surface.
 import { clamp } from "./dom";
 import type { Surface } from "./types";
 
@@ -33,7 +33,7 @@ export function heightOf(surface: Surface, logarithmic: boolean | null): Height 
   return { unit, logarithmic: true, low };
 }
 
-/** The value at a point, from the grid, between four neighbours; NaN outside. */
+/** The value at a point, from the grid, between four neighbors; NaN outside. */
 export function sample(surface: Surface, x: number, y: number): number {
   const { cells, f, domain } = surface;
   const u = ((x - domain[0][0]) / (domain[0][1] - domain[0][0])) * cells;
@@ -51,8 +51,8 @@ export function sample(surface: Surface, x: number, y: number): number {
 
 const STOPS = ["#0a1020", "#12213c", "#193858", "#25546c", "#3a717c", "#5a8f8e"].map(rgb);
 
-/** The colour of a height, red, green and blue from 0 to 255; dark in the valleys, so that the paths shine there. */
-export function colour(unit: number): [number, number, number] {
+/** The color of a height, red, green and blue from 0 to 255; dark in the valleys, so that the paths shine there. */
+export function color(unit: number): [number, number, number] {
   const place = clamp(unit, 0, 1) * (STOPS.length - 1);
   const i = Math.min(STOPS.length - 2, Math.floor(place));
   const part = place - i;

@@ -1,4 +1,4 @@
-// Who looks how: a colour on the dark stage, a colour on the page, and a shape, so that colour is never alone.
+// Who looks how: a color on the dark stage, a color on the page, and a shape, so that color is never alone.
 
 import { app } from "./app";
 import { flat } from "./dom";
@@ -18,8 +18,8 @@ export type Shape = (typeof SHAPES)[number];
 
 export const dark = (): boolean => document.documentElement.dataset.theme === "dark";
 
-/** The colour of a run on the stage (always dark) or on the page (as the theme says). */
-export function colourOf(index: number, where: "stage" | "page" = "page"): string {
+/** The color of a run on the stage (always dark) or on the page (as the theme says). */
+export function colorOf(index: number, where: "stage" | "page" = "page"): string {
   const runs = app.state.runs;
   const run = runs[index];
   if (!run) return "#888888";
@@ -148,7 +148,7 @@ export function swatch(index: number): HTMLCanvasElement {
   const context = flat(canvas);
   context.scale(2, 2);
   trace(context, shapeOf(index), 7, 7, 4.6);
-  context.fillStyle = colourOf(index);
+  context.fillStyle = colorOf(index);
   context.fill();
   return canvas;
 }

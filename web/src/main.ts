@@ -19,11 +19,11 @@ const DEFAULT = "ravine";
 
 /** The state of the link, or the default one and why. */
 function first(): [State, string] {
-  const scene = app.catalogue.scenes.find((each) => each.name === DEFAULT)!;
+  const scene = app.catalog.scenes.find((each) => each.name === DEFAULT)!;
   if (api.saved) return [api.saved.state, ""];
   if (location.hash.length < 2) return [ofScene(scene), ""];
   try {
-    return [fromHash(location.hash, app.catalogue), ""];
+    return [fromHash(location.hash, app.catalog), ""];
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return [ofScene(scene), `This link cannot be read (${why}); the ravine is shown instead.`];
@@ -32,8 +32,8 @@ function first(): [State, string] {
 
 async function start(): Promise<void> {
   try {
-    app.catalogue = await api.catalogue();
-    setOptimizers(app.catalogue.optimizers);
+    app.catalog = await api.catalog();
+    setOptimizers(app.catalog.optimizers);
   } catch {
     at("message").hidden = false;
     at("message").textContent = "The lab's server does not answer. Is `rmsprop lab` still running?";

@@ -24,7 +24,7 @@ const TINTS = [
 ];
 const MARGIN = { left: 58, bottom: 34, top: 8, right: 8 };
 
-function heatColour(unit: number): [number, number, number] {
+function heatColor(unit: number): [number, number, number] {
   const place = clamp(unit, 0, 1) * (HEAT.length - 1);
   const i = Math.min(HEAT.length - 2, Math.floor(place));
   const mix = (k: 0 | 1 | 2) => Math.round(HEAT[i]![k] + (HEAT[i + 1]![k] - HEAT[i]![k]) * (place - i));
@@ -36,14 +36,14 @@ function paintCells(
   context: CanvasRenderingContext2D,
   side: number,
   box: [number, number, number, number],
-  colourAt: (i: number) => [number, number, number],
+  colorAt: (i: number) => [number, number, number],
 ): void {
   const small = document.createElement("canvas");
   small.width = small.height = side;
   const pixels = new ImageData(side, side);
   for (let i = 0; i < side * side; i += 1) {
     const at = (side - 1 - Math.floor(i / side)) * side + (i % side);
-    pixels.data.set([...colourAt(i), 255], 4 * at);
+    pixels.data.set([...colorAt(i), 255], 4 * at);
   }
   flat(small).putImageData(pixels, 0, 0);
   context.imageSmoothingEnabled = false;
@@ -135,7 +135,7 @@ export function heat(): HTMLElement {
     const t = (height - MARGIN.top - MARGIN.bottom) / side();
     paintCells(context, side(), [MARGIN.left, MARGIN.top, w * side(), t * side()], (i) => {
       const v = gap(map!.f[i]!);
-      return Number.isNaN(v) ? LOST : heatColour((v - from) / (to - from || 1));
+      return Number.isNaN(v) ? LOST : heatColor((v - from) / (to - from || 1));
     });
     axes(context, width, height, map, name.value);
     const run = app.state.runs[Number(select.value)];

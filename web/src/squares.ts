@@ -1,7 +1,7 @@
 // The accumulator as squares: the area is the mean (RMSprop) or the sum (AdaGrad) of squared gradients, per axis.
 import { app, nameOf } from "./app";
 import { clamp, fill, fit, flat, h, show } from "./dom";
-import { colourOf } from "./look";
+import { colorOf } from "./look";
 import type { Run } from "./types";
 
 const LARGEST = 34;
@@ -131,7 +131,7 @@ export function panel(): HTMLElement {
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       context.clearRect(0, 0, width, height);
       if (!squares) continue;
-      const tint = colourOf(i);
+      const tint = colorOf(i);
       for (const axis of [0, 1] as const) {
         const middle = width * (axis ? 0.75 : 0.25);
         const room = Math.min(width / 2, height) - 3;

@@ -1,7 +1,7 @@
 // The page's state, and its form in the link: readable keys, every value bounded when it is read.
 import { clamp } from "./dom";
 import { optimizerOf } from "./optimizers";
-import type { Catalogue, Noise, Pair, RunSetting, Scene, State, Switch } from "./types";
+import type { Catalog, Noise, Pair, RunSetting, Scene, State, Switch } from "./types";
 
 const VERSION = "1";
 const FAR = 1e6;
@@ -81,16 +81,16 @@ function numbers(text: string | null, count: number, low: number, high: number):
 
 const KNOWN_TEXT = /^[a-z_]{1,24}$/;
 
-function readRun(text: string, catalogue: Catalogue): RunSetting {
+function readRun(text: string, catalog: Catalog): RunSetting {
   const [optimizer = "", ...parts] = text.split(",");
-  if (!catalogue.optimizers.some((each) => each.name === optimizer)) throw new Broken(`optimizer "${optimizer}"`);
-  const known = optimizer === "rmsprop" ? catalogue.rule : (optimizerOf(optimizer)?.hyperparameters ?? {});
+  if (!catalog.optimizers.some((each) => each.name === optimizer)) throw new Broken(`optimizer "${optimizer}"`);
+  const known = optimizer === "rmsprop" ? catalog.rule : (optimizerOf(optimizer)?.hyperparameters ?? {});
   const run: RunSetting = { optimizer, lr: Number.NaN, dialect: null, own: {} };
   for (const part of parts.slice(0, 24)) {
     const [name = "", value = ""] = part.split("=");
     if (name === "lr") run.lr = numbers(value, 1, 0, FAR)[0]!;
     else if (name === "dialect") {
-      if (!catalogue.dialects.some((each) => each.name === value)) throw new Broken(`dialect "${value}"`);
+      if (!catalog.dialects.some((each) => each.name === value)) throw new Broken(`dialect "${value}"`);
       run.dialect = value;
     } else if (Object.hasOwn(known, name)) run.own[name] = readSwitch(value);
     else throw new Broken(`"${name}"`);
@@ -106,7 +106,7 @@ function readSwitch(value: string): Switch {
 }
 
 /** Read a link. Throws with a reason if it is none of ours, or damaged. */
-export function fromHash(hash: string, catalogue: Catalogue): State {
+export function fromHash(hash: string, catalog: Catalog): State {
   if (hash.length > 4000) throw new Broken("more than 4000 characters");
   const query = new URLSearchParams(hash.replace(/^#/, ""));
   if (query.get("v") !== VERSION) throw new Broken(`version "${query.get("v")}"`);
@@ -122,9 +122,9 @@ export function fromHash(hash: string, catalogue: Catalogue): State {
     const [scale, seed] = numbers(rest.join(","), 2, 0, FAR) as Pair;
     Object.assign(noise, { kind, scale, seed: Math.round(seed) });
   }
-  const runs = query.getAll("run").slice(0, catalogue.limits.runs);
+  const runs = query.getAll("run").slice(0, catalog.limits.runs);
   if (!runs.length) throw new Broken("no optimizer");
-  const steps = Math.round(numbers(query.get("steps"), 1, 1, catalogue.limits.steps)[0]!);
+  const steps = Math.round(numbers(query.get("steps"), 1, 1, catalog.limits.steps)[0]!);
   const tab = query.get("tab") ?? "curves";
   return {
     text,
@@ -132,7 +132,7 @@ export function fromHash(hash: string, catalogue: Catalogue): State {
     start: numbers(query.get("start"), 2, -FAR, FAR) as Pair,
     steps,
     noise,
-    runs: runs.map((run) => readRun(run, catalogue)),
+    runs: runs.map((run) => readRun(run, catalog)),
     step: Math.round(numbers(query.get("t") ?? "0", 1, 0, steps)[0]!),
     tab: TABS.includes(tab) ? tab : "curves",
   };

@@ -16,8 +16,8 @@ import {
 import { app, at } from "./app";
 import { ball, levelLines, levelOf } from "./contour";
 import { clamp, fit, flat, h, perFrame } from "./dom";
-import { colour, sample } from "./height";
-import { colourOf } from "./look";
+import { color, sample } from "./height";
+import { colorOf } from "./look";
 import type { Run } from "./types";
 
 const TALL = 0.66;
@@ -56,7 +56,7 @@ function build(): void {
   meshOf = app.surface;
   const side = app.surface.cells + 1;
   const positions = new Float32Array(3 * side * side);
-  const colours = new Float32Array(3 * side * side);
+  const colors = new Float32Array(3 * side * side);
   const [a, b] = extent();
   const heights = Float64Array.from(app.surface.f, (value) => clamp(app.height!.unit(value), 0, 1.02));
   const paint = new Color();
@@ -68,16 +68,16 @@ function build(): void {
         [((2 * column) / (side - 1) - 1) * a, up * TALL - TALL / 2, (1 - (2 * row) / (side - 1)) * b],
         3 * i,
       );
-      // Light from the left, baked into the colour: no lamp has to be computed per frame.
+      // Light from the left, baked into the color: no lamp has to be computed per frame.
       const slope =
         heights[row * side + Math.min(side - 1, column + 1)]! - heights[row * side + Math.max(0, column - 1)]!;
       const along =
         heights[Math.min(side - 1, row + 1) * side + column]! - heights[Math.max(0, row - 1) * side + column]!;
       const light = clamp(1.06 - slope * 5 + along * 3, 0.62, 1.5);
-      const [r, g, bl] = colour(up);
+      const [r, g, bl] = color(up);
       const f = light / 255;
       paint.setRGB(clamp(r * f + 0.015, 0, 1), clamp(g * f + 0.02, 0, 1), clamp(bl * f + 0.03, 0, 1), SRGBColorSpace);
-      colours.set([paint.r, paint.g, paint.b], 3 * i);
+      colors.set([paint.r, paint.g, paint.b], 3 * i);
     }
   }
   const index: number[] = [];
@@ -89,7 +89,7 @@ function build(): void {
   }
   const geometry = new BufferGeometry();
   geometry.setAttribute("position", new BufferAttribute(positions, 3));
-  geometry.setAttribute("color", new BufferAttribute(colours, 3));
+  geometry.setAttribute("color", new BufferAttribute(colors, 3));
   geometry.setIndex(index);
   drawLevels(heights, side, a, b);
   if (mesh) {
@@ -243,7 +243,7 @@ function paths(context: CanvasRenderingContext2D, width: number, height: number,
   context.lineCap = context.lineJoin = "round";
   for (const [i, run] of runs.entries()) {
     const way = ways.of[i]!;
-    const tint = colourOf(i, "stage");
+    const tint = colorOf(i, "stage");
     context.strokeStyle = tint;
     const until = way.at[Math.min(run.steps, Math.floor(time + 1e-9))]!;
     for (const behind of [true, false]) {

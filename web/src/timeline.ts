@@ -1,7 +1,7 @@
 // The time cursor: drag, play, step, speed, loop; and its keys.
 import { app, nameOf } from "./app";
 import { fill, h, show } from "./dom";
-import { colourOf, swatch } from "./look";
+import { colorOf, swatch } from "./look";
 
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20];
 const ICONS: Record<string, string> = {
@@ -110,7 +110,7 @@ export function timeline(root: HTMLElement): void {
       if (!cell) continue;
       const value = run.f[Math.min(at, run.steps)];
       cell.textContent = run.broken !== null && at >= run.broken ? "diverged" : show(value, 4);
-      cell.style.color = colourOf(i);
+      cell.style.color = colorOf(i);
     }
   };
   app.on(["result", "theme"], () => {

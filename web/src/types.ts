@@ -36,7 +36,7 @@ export interface Optimizer {
   hyperparameters: Record<string, number>;
 }
 
-export interface Catalogue {
+export interface Catalog {
   scenes: Scene[];
   dialects: Dialect[];
   optimizers: Optimizer[];

@@ -17,7 +17,7 @@ if keras.backend.backend() == "tensorflow":
     tf: Any = importlib.import_module("tensorflow")
 
     def dense(grad: Any, variable: Any) -> Any:
-        """Return a gradient that names rows as a dense one, rows that are named twice summed; others as they are."""
+        """Return a sparse gradient as a dense one, with repeated rows summed; others as they are."""
         if not isinstance(grad, tf.IndexedSlices):
             return grad
         rows = tf.math.unsorted_segment_sum(grad.values, grad.indices, variable.shape[0])

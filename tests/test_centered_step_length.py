@@ -24,7 +24,7 @@ RULE = rmsprop.dialect("torch", rho=0.9, centered=True)
 LONGEST = {"float32": 2.0**12, "float64": 2.0**26.5}
 
 
-def numpy_steps(dtype):
+def run_numpy(dtype):
     param, grad = np.zeros(64, dtype), GRADIENT.astype(dtype)
     optimizer = rmsprop.RMSprop(param, lr=LR, dialect=RULE)
     for _ in range(STEPS):
@@ -33,7 +33,7 @@ def numpy_steps(dtype):
         yield param.copy()
 
 
-def formula_steps(dtype):
+def run_formula(dtype):
     zero, grad = np.zeros(64, dtype), GRADIENT.astype(dtype)
     state = {name: np.zeros(64, dtype) for name in RULE.buffers}
     for _ in range(STEPS):
@@ -41,7 +41,7 @@ def formula_steps(dtype):
         yield param
 
 
-def torch_steps(dtype, **options):
+def run_torch(dtype, **options):
     param = torch.nn.Parameter(torch.zeros(64, dtype=getattr(torch, dtype)))
     optimizer = rmsprop.torch.RMSprop([param], lr=LR, dialect=RULE, **options)
     param.grad = torch.from_numpy(GRADIENT).to(param.dtype)
@@ -51,9 +51,9 @@ def torch_steps(dtype, **options):
         yield param.detach().double().numpy()
 
 
-def jax_steps(dtype):
+def run_jax(dtype):
     if dtype == "float64":
-        pytest.skip("float64 is a process-wide switch of JAX; tests/test_jax.py has it")
+        pytest.skip("float64 is a switch of the whole process in JAX")
     tx = rmsprop.jax.rmsprop(LR, dialect=RULE)
     grad = jax.numpy.asarray(GRADIENT, dtype)
     state, update = tx.init(grad), jax.jit(tx.update)
@@ -63,42 +63,29 @@ def jax_steps(dtype):
 
 
 FRONT_ENDS = {
-    "formula": formula_steps,
-    "numpy": numpy_steps,
-    "torch": torch_steps,
-    "torch, general": lambda dtype: torch_steps(dtype, capturable=True),
-    "jax": jax_steps,
+    "formula": run_formula,
+    "numpy": run_numpy,
+    "torch": run_torch,
+    "torch, general": lambda dtype: run_torch(dtype, capturable=True),
+    "jax": run_jax,
 }
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("steps_of", FRONT_ENDS.values(), ids=FRONT_ENDS)
-def test_no_step_is_longer_than_the_roundoff_allows(steps_of, dtype):
-    lengths = [np.abs(moved).max() / LR for moved in steps_of(dtype)]
+@pytest.mark.parametrize("run", FRONT_ENDS.values(), ids=FRONT_ENDS)
+def test_no_step_is_longer_than_the_roundoff_allows(run, dtype):
+    lengths = [np.abs(move).max() / LR for move in run(dtype)]
     assert max(lengths) <= LONGEST[dtype]
     assert max(lengths) > LONGEST[dtype] / 4  # the variance does fade: the floor is what holds
 
 
 @pytest.mark.parametrize("options", [{}, {"param_rounding": "stochastic"}, {"state_dtype": "bfloat16"}], ids=str)
 def test_no_step_of_bfloat16_parameters_is_longer_than_2_to_the_13_lr(options):
-    lengths = [np.abs(moved).max() / LR for moved in torch_steps("bfloat16", **options)]
+    lengths = [np.abs(move).max() / LR for move in run_torch("bfloat16", **options)]
     assert max(lengths) <= 2.0**13
 
 
-def test_a_constant_gradient_ends_where_upstream_ends_and_not_at_minus_15_million():
-    ends = []
-    for cls in (torch.optim.RMSprop, rmsprop.torch.RMSprop):
-        param = torch.nn.Parameter(torch.zeros(()))
-        optimizer = cls([param], lr=LR, alpha=0.9, eps=1e-8, centered=True)
-        for _ in range(STEPS):
-            param.grad = torch.ones(())
-            optimizer.step()
-        ends.append(param.item())
-    assert -2000 < ends[0] < -500
-    assert -2000 < ends[1] < -500
-
-
-def test_where_the_variance_is_known_the_floor_changes_no_bit():
+def test_the_floor_changes_no_bit_where_the_variance_is_larger():
     rng = np.random.default_rng(0)
     grads = (1 + 0.1 * rng.standard_normal((200, 64))).astype("float32")
     mean, variance = np.zeros(64, "float32"), np.zeros(64, "float32")

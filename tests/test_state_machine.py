@@ -30,6 +30,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SETTINGS = settings(
     max_examples=EXAMPLES or 40, derandomize=not EXAMPLES, stateful_step_count=30, deadline=None, database=None
 )
+CHANGES = [("lr", 0.0), ("lr", 0.03), ("alpha", 0.99), ("eps", 1e-3), ("weight_decay", 0.1), ("maximize", True)]
 PLACES = st.integers(0, 99)
 
 
@@ -105,12 +106,7 @@ class Torch(RuleBasedStateMachine):
         for optimizer, params in zip(self.optimizers, self.draw_params(shape)):
             optimizer.add_param_group({"params": params, **own})
 
-    @rule(
-        place=PLACES,
-        change=st.sampled_from(
-            [("lr", 0.0), ("lr", 0.03), ("alpha", 0.99), ("eps", 1e-3), ("weight_decay", 0.1), ("maximize", True)]
-        ),
-    )
+    @rule(place=PLACES, change=st.sampled_from(CHANGES))
     def change_number(self, place, change):
         for group, _ in self.choose(place):
             group.update([change])
@@ -133,8 +129,7 @@ class Torch(RuleBasedStateMachine):
         for optimizer in self.optimizers:
             for param in self.list_params(optimizer):
                 param.data, param.grad = param.data.to(self.dtype), None
-        host = self.optimizers[1]  # torch leaves the state to its user
-        for state in host.state.values():
+        for state in self.optimizers[1].state.values():  # which torch leaves to its user
             state.update({key: value.to(self.dtype) for key, value in state.items() if key != "step"})
 
     @rule(place=PLACES)
@@ -145,8 +140,7 @@ class Torch(RuleBasedStateMachine):
     @rule(place=PLACES)
     def write_into(self, place):
         for _, param in self.choose(place):
-            with torch.no_grad():
-                param.mul_(0.5).add_(0.1)
+            param.data.mul_(0.5).add_(0.1)
 
     @rule(copied=st.sampled_from([copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]))
     def replace_by_copy(self, copied):
@@ -155,17 +149,14 @@ class Torch(RuleBasedStateMachine):
     @rule(crossed=st.booleans())
     def resume(self, crossed):
         """Load each checkpoint, or each other's, into new optimizers over copies of the parameters."""
-        files = []
-        for optimizer in self.optimizers:
-            files.append(io.BytesIO())
-            torch.save(optimizer.state_dict(), files[-1])
-            files[-1].seek(0)
-        fresh = []
-        for optimizer, file in zip(self.optimizers, reversed(files) if crossed else files):
-            groups = [{"params": [copy.deepcopy(p) for p in group["params"]]} for group in optimizer.param_groups]
-            fresh.append(type(optimizer)(groups, **self.options))
-            fresh[-1].load_state_dict(torch.load(file))
-        self.optimizers = fresh
+        files = [io.BytesIO(), io.BytesIO()]
+        for optimizer, file in zip(self.optimizers, files):
+            torch.save(optimizer.state_dict(), file)
+            file.seek(0)
+        for i, optimizer in enumerate(self.optimizers):
+            groups = [{"params": copy.deepcopy(group["params"])} for group in optimizer.param_groups]
+            self.optimizers[i] = type(optimizer)(groups, **self.options)
+            self.optimizers[i].load_state_dict(torch.load(files[i ^ crossed]))
 
     @rule()
     def forget(self):
@@ -202,13 +193,9 @@ class NumPy(RuleBasedStateMachine):
         self.draws += 1
         return np.random.default_rng(self.draws).normal(size=shape)
 
-    @rule(kinds=st.tuples(*[st.sampled_from(sorted(GRADS))] * 3))
-    def change_grads(self, kinds):
-        self.kinds = kinds
-
-    @rule(lr=st.sampled_from([0.0, 0.1]))
-    def give_lr_once(self, lr):
-        self.lr_once = lr
+    @rule(kinds=st.tuples(*[st.sampled_from(sorted(GRADS))] * 3), lr_once=st.sampled_from([None, 0.0, 0.1]))
+    def change_arguments(self, kinds, lr_once):
+        self.kinds, self.lr_once = kinds, lr_once
 
     @invariant()
     def step(self):

@@ -28,7 +28,7 @@ CORPUS = Path(__file__).parent / "corpus"
 ROOT = Path(__file__).parents[2]
 NEW = ROOT / "build" / "fuzz"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-LIMITS = ["-timeout=60", "-rss_limit_mb=6000", "-max_len=100000", "-len_control=0"]
+LIMITS = ["-timeout=60", "-rss_limit_mb=6000", "-max_len=100000", "-len_control=0", "-report_slow_units=60"]
 
 
 def prepare_expression() -> Callable[[bytes], Any]:

@@ -55,8 +55,8 @@ def names() -> list[str]:
 def machine() -> dict[str, Any]:
     return {
         "rmsprop": rmsprop.__version__,
-        "compiled": rmsprop.compiled(),
-        "instruction set": _step.core.isa() if rmsprop.compiled() else None,
+        "compiled": rmsprop.is_compiled(),
+        "instruction set": _step.core.isa() if rmsprop.is_compiled() else None,
         "threads": rmsprop.threads(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),

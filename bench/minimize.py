@@ -117,4 +117,4 @@ def main(quick: bool = False) -> dict[str, Any]:
         {"goal": "100,000 numbers: minimize / (function + RMSprop)", "measured": ratio, "at most": GOAL_RATIO},
     ]
     goals = [{**goal, "met": goal["measured"] <= goal["at most"]} for goal in goals]
-    return {"per step": list(rows.values()), "goals": goals, "compiled": rmsprop.compiled()}
+    return {"per step": list(rows.values()), "goals": goals, "compiled": rmsprop.is_compiled()}

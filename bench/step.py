@@ -147,7 +147,7 @@ def costs(quick: bool) -> list[dict[str, Any]]:
 
 def main(quick: bool = False) -> dict[str, Any]:
     """Measure everything; each value is a table, a list of rows."""
-    if not rmsprop.compiled():
+    if not rmsprop.is_compiled():
         raise SystemExit("bench/step.py measures the compiled step, which is not installed")
     return {
         "one array of float32": speed(quick),

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from rmsprop.race import Settings, conduct, race
-from rmsprop.race.task import Budget, Data, Metric
+from rmsprop.race.task import Budget, Data, Metric, Task, TorchTask
 
 
 class Valley:
@@ -56,6 +56,8 @@ class ValleyTask:
     metric = Metric(name="distance", better="lower", percent=False, target=0.1)
     budget = Budget(epochs=3, seeds=2, tuning_seeds=1, grid=(0.01, 0.1, 1.0))
     quick = budget
+    needs, device, asked_threads, used_threads, short = (), "cpu", None, None, False
+    configure = Task.configure
 
     def __init__(self, *, target=1.0, poison=None, model="three numbers"):
         self.model = model
@@ -93,6 +95,8 @@ class DeviceTask:
     asked_threads: int | None = None
     needs: tuple[str, ...] = ()
     valley: Any = dataclasses.field(default_factory=ValleyTask)
+    used_threads = 1
+    configure = TorchTask.configure
 
     def __getattr__(self, name):
         return getattr(self.valley, name)

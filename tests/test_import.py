@@ -178,7 +178,7 @@ for centered, buffer, eps_mode, bias_correction in switches:
             optimizer.step([rng.standard_normal(p.shape).astype(dtype) for p in params])
         digest.update(np.float64(optimizer.grad_norm).tobytes() if max_norm else b"")
         for array in (*params, *itertools.chain(*optimizer.buffers.values())): digest.update(array.tobytes())
-print(rmsprop.compiled(), digest.hexdigest())
+print(rmsprop.is_compiled(), digest.hexdigest())
 for warning in caught: print(warning.category.__name__, warning.message)
 """
 
@@ -190,7 +190,7 @@ def compute_digest(hide="", **environment):
 
 
 def test_pure_python_gives_the_same_bits_without_a_warning_if_requested():
-    if not rmsprop.compiled():
+    if not rmsprop.is_compiled():
         pytest.skip("the compiled module is not installed")
     compiled, pure = compute_digest(), compute_digest(RMSPROP_PURE_PYTHON="1")
     assert len(compiled) == len(pure) == 1

@@ -9,7 +9,7 @@ import pytest
 
 import rmsprop
 
-pytestmark = pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not installed")
+pytestmark = pytest.mark.skipif(not rmsprop.is_compiled(), reason="the compiled module is not installed")
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak resident memory from /proc")
 

@@ -129,7 +129,7 @@ def test_steps_from_several_threads_add_up():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
-@pytest.mark.skipif(not rmsprop.compiled(), reason="only the compiled step cannot be interrupted")
+@pytest.mark.skipif(not rmsprop.is_compiled(), reason="only the compiled step cannot be interrupted")
 def test_a_keyboard_interrupt_never_separates_a_step_from_its_count():
     optimizer = rmsprop.RMSprop(np.zeros(8), lr=0.1)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)

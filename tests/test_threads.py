@@ -13,7 +13,7 @@ import pytest
 
 import rmsprop
 
-needs_kernel = pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not installed")
+needs_kernel = pytest.mark.skipif(not rmsprop.is_compiled(), reason="the compiled module is not installed")
 
 
 @needs_kernel

@@ -18,7 +18,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from rmsprop import errors, formula
-from rmsprop._step import compiled, set_threads, threads
+from rmsprop._step import is_compiled, set_threads, threads
 from rmsprop.errors import RMSpropError
 from rmsprop.numpy import RMSprop
 from rmsprop.rule import Rule
@@ -37,10 +37,10 @@ __all__ = [
     "RMSpropError",
     "Rule",
     "Trace",
-    "compiled",
     "dialect",
     "errors",
     "formula",
+    "is_compiled",
     "minimize",
     "recipe",
     "scipy_method",

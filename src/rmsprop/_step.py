@@ -29,12 +29,12 @@ except ImportError:
             stacklevel=2,
         )
 
-__all__ = ["StepArgs", "accept_tensors", "compiled", "handle", "set_threads", "threads"]
+__all__ = ["StepArgs", "accept_tensors", "handle", "is_compiled", "set_threads", "threads"]
 
 Array = NDArray[Any]
 
 
-def compiled() -> bool:
+def is_compiled() -> bool:
     """Whether the compiled module is in use; `RMSPROP_PURE_PYTHON=1` in the environment prevents it."""
     return core.__name__ == "rmsprop._core"
 
@@ -42,7 +42,7 @@ def compiled() -> bool:
 def accept_tensors(*types: Any) -> bool:
     """Let tensors of exactly these types into the step, by their DLPack C exchange API; return whether that went."""
     apis = [getattr(kind, "__dlpack_c_exchange_api__", None) for kind in types]
-    if not compiled() or None in apis:
+    if not is_compiled() or None in apis:
         return False
     for kind, api in zip(types, apis):
         core.register_tensor_type(kind, api)
@@ -54,7 +54,7 @@ def handle(rule: Rule, *, rounding: str = "nearest") -> Any:
     switches = dataclasses.asdict(rule)
     init = switches.pop("init")
     made = core.Rule(**switches, rounding=rounding)
-    if not compiled():
+    if not is_compiled():
         made.rule = rule.replace(init=init)
     return made
 

@@ -19,7 +19,6 @@ from checkpointing import RECORDED, TO_NAMES, save_fresh
 from rmsprop import checkpoints
 from rmsprop._files import write_atomically
 from rmsprop.checkpoints import _child, native, pytorch
-from rmsprop.checkpoints._shared import Options
 from rmsprop.cli import app
 from rmsprop.errors import FileError, InputError
 
@@ -125,6 +124,8 @@ def test_a_reader_that_crashes_or_never_ends_is_an_error(tmp_path, monkeypatch):
     file = write_weights(tmp_path / "a.weights.h5", lambda file, group: None)
     options = {"slots": ["velocity"], "schedule": False}
     assert checkpoints.read(file, **options).step == 3
+    with pytest.raises(InputError, match=r"^at: .*does not need this option"):
+        checkpoints.read(file, **options, at="g")
     (tmp_path / "h5py.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FileError, match=r"a\.weights\.h5: corrupt: reading it by keras ended in SIGSEGV"):
@@ -139,7 +140,7 @@ def test_a_snapshot_from_another_process_is_complete(tmp_path):
     for file in (save_fresh(tmp_path / "a", rmsprop.Rule(rho=0.9, momentum=0.9, buffer="unit")), RECORDED / "timm.pt"):
         snapshot = checkpoints.read(file)
         reader = native if snapshot.format == "rmsprop" else pytorch
-        other = _child.read_in_child(reader, file, Options(), size=10**6)
+        other = _child.read_in_child(reader, file, {}, size=10**6, room=2**31)
         assert repr(other) == repr(snapshot)
 
 

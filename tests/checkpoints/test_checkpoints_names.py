@@ -109,6 +109,12 @@ def test_names_that_torch_stores_are_used(tmp_path):
     np.testing.assert_array_equal(found["w"], optimizer.state_dict()["state"][0]["square_avg"].numpy())
 
 
+def test_two_leaves_of_the_same_name_raise(tmp_path):
+    rmsprop.RMSprop({"a/b": np.ones(1), "a": {"b": np.ones(1)}}, lr=0.1).save(tmp_path / "a")
+    with pytest.raises(StateError, match="two leaves have the same name among a/b, a/b"):
+        checkpoints.read(tmp_path / "a")
+
+
 def test_nothing_is_overwritten_without_force(tmp_path, file):
     (tmp_path / "b.pt").write_text("mine")
     with pytest.raises(InputError, match="exists; nothing was written"):

@@ -235,16 +235,11 @@ def test_a_folder_of_steps_asks_for_a_step(tmp_path):
     assert len(checkpoints.read(tmp_path / "runs" / "3").parameters) == 2
 
 
-def test_a_damaged_orbax_folder_and_a_cut_msgpack_file_raise(tmp_path):
+def test_a_damaged_orbax_folder_raises(tmp_path):
     save_run(tmp_path / "a", optax.rmsprop(0.1))
     (tmp_path / "a" / "_METADATA").write_text("{")
     with pytest.raises(FileError, match="not a complete Orbax checkpoint"):
         checkpoints.read(tmp_path / "a")
-    content = FLAX.read_bytes()
-    for length in (0, 1, len(content) // 2, len(content) - 1):
-        (tmp_path / "cut.msgpack").write_bytes(content[:length])
-        with pytest.raises(FileError, match="not a complete msgpack file"):
-            checkpoints.read(tmp_path / "cut.msgpack")
     with pytest.raises(FileError, match="a folder that is not an Orbax checkpoint"):
         checkpoints.read(tmp_path)
 

@@ -96,12 +96,16 @@ def test_groups_that_keep_different_statistics_raise(tmp_path):
         checkpoints.read(save_torch(run_torch(Run.make(), make, last=0)[1], tmp_path / "a.pt"))
 
 
-def test_each_truncation_raises(tmp_path):
-    content = stop_torch(Run.make(), torch.optim.RMSprop, tmp_path / "a.pt")[0].read_bytes()
-    for length in (0, 1, 10, 100, len(content) // 2, len(content) - 1):
-        (tmp_path / "cut.pt").write_bytes(content[:length])
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("timm.pt", None), ("bitsandbytes8.pt", "torch"), ("paddle.pdopt", "paddle"), ("flax.msgpack", None)],
+)
+def test_each_truncation_raises(tmp_path, name, format):
+    content = (RECORDED / name).read_bytes()
+    for length in (*range(0, 100, 7), len(content) // 2, len(content) - 1):
+        (tmp_path / name).write_bytes(content[:length])
         with pytest.raises(FileError):
-            checkpoints.read(tmp_path / "cut.pt")
+            checkpoints.read(tmp_path / name, format)
 
 
 class Trap:
@@ -153,6 +157,28 @@ def test_what_is_not_a_checkpoint_raises(tmp_path, content, reason):
         path.write_bytes(content)
     with pytest.raises((FileError, InputError), match=reason):
         checkpoints.read(path, "caffe" if content == "an unknown format" else None)
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("timm.pt", {"slots": ["velocity"]}),
+        ("timm.pt", {"schedule": False}),
+        ("flax.msgpack", {"slots": ["count", "mu", "nu"]}),  # which nothing in this file could be mistaken for
+        ("flax.msgpack", {"schedule": True}),
+        ("paddle.pdopt", {"at": "g"}),
+    ],
+)
+def test_an_option_that_a_file_does_not_need_raises(tmp_path, file, options):
+    (name,) = options
+    with pytest.raises(InputError, match=f"^{name}: .*does not need this option"):
+        checkpoints.read(RECORDED / file, **options)
+    like = {"like": RECORDED / file, **({f"like_{name}": options[name]} if name != "schedule" else {})}
+    with pytest.raises(InputError, match="does not need this option"):
+        checkpoints.convert(RECORDED / file, tmp_path / file, **(like if name != "schedule" else like | options))
+    with pytest.raises(InputError, match="does not need this option"):
+        checkpoints.write(checkpoints.read(RECORDED / file), tmp_path / file, "paddle", **options)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_torch_file_without_a_state_raises(tmp_path):

@@ -279,6 +279,17 @@ def test_a_buffer_is_left_out_on_request(tmp_path):
     assert load_torch(tmp_path / "b.pt")["param_groups"][0]["momentum"] == 0.0
 
 
+def test_a_target_that_keeps_a_buffer_starts_it_at_zero_on_request(tmp_path):
+    fresh = save_torch(run_torch(Run.make("float32"), make_torch(momentum=0.9), last=0)[1], tmp_path / "fresh.pt")
+    for options in ({"like": fresh}, {"to": "paddle", "names": TO_NAMES}):
+        report = checkpoints.convert(TIMM, tmp_path / "b", buffer="none", force=True, **options)
+        assert not any(p.arrays.get("momentum_buf", np.zeros(1)).any() for p in report.written.parameters)
+        assert report.source.parameters[0].momentum_buf.any()
+    assert checkpoints.read(tmp_path / "b", "paddle").statistics == ("mean_sq", "momentum_buf")
+    with pytest.raises(InputError, match="buffer: 'lr', but the buffer of like is 'unit'"):
+        checkpoints.convert(TIMM, tmp_path / "c.pt", like=fresh, buffer="lr")
+
+
 def test_a_target_with_momentum_starts_its_buffer_at_zero(tmp_path):
     run = Run.make()
     file, stop, _ = stop_torch(run, torch.optim.RMSprop, tmp_path / "a.pt")

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from rmsprop.race.display import Display
+from rmsprop.race.record import Trial
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -96,7 +97,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
 
     def interrupt(self, event):
         show(self, event)
-        ended.append(hasattr(event, "trial"))
+        ended.append(isinstance(event, Trial))
         if sum(ended) == trials:
             raise KeyboardInterrupt
 

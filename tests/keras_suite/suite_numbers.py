@@ -146,7 +146,7 @@ def test_a_stateless_step_does_not_change_its_arguments():
 
 @pytest.mark.usefixtures("float32")
 @only_on("torch")
-@pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not built")
+@pytest.mark.skipif(not rmsprop.is_compiled(), reason="the compiled module is not built")
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"centered": True}, {"weight_decay": 0.1}], ids=str)
 def test_cpu_variables_use_the_kernel_and_match_the_numpy_front_end_exactly(options):
     optimizer = ours.RMSprop(0.01, **options)
@@ -159,7 +159,7 @@ def test_cpu_variables_use_the_kernel_and_match_the_numpy_front_end_exactly(opti
 
 
 @only_on("torch")
-@pytest.mark.skipif(not rmsprop.compiled(), reason="the compiled module is not built")
+@pytest.mark.skipif(not rmsprop.is_compiled(), reason="the compiled module is not built")
 def test_without_the_kernel_the_formula_gives_the_same_numbers(monkeypatch):
     from rmsprop.keras import _torch
 

@@ -165,7 +165,7 @@ def test_parameters_that_take_turns_share_one_plan():
     assert [float(optimizer.state[p]["step"]) for p in params] == [3, 3]
 
 
-@pytest.mark.skipif(not _step.compiled(), reason="the compiled module is not installed")
+@pytest.mark.skipif(not _step.is_compiled(), reason="the compiled module is not installed")
 def test_a_step_calls_the_kernel_through_three_python_functions_at_most(monkeypatch):
     optimizer = RMSprop(make_params())
     train(optimizer, 1)

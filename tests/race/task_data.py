@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 @functools.cache
 def _load(name, short):
     task = get(name)
-    if hasattr(task, "threads"):
+    if task.framework == "torch":
         # One thread: the tests share their cores with others.
         task = dataclasses.replace(task, short=short, threads=1)
     try:

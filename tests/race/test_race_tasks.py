@@ -161,10 +161,14 @@ def test_a_loss_that_is_not_finite_is_traced_to_the_first_layer_with_such_an_out
     assert not learner.model[3]._forward_hooks
 
 
-def test_a_trial_that_diverges_is_a_result(load_short):
-    trial = train_task(*load_short("diamonds"), optimizer="sgd", lr=1e30)
-    # The weights, about 1e30, are finite; the output of the second layer, a sum of their products, is not.
-    assert trial.diverged == Diverged(step=2, tensor="the output of 2 (Linear)")
+# With lr 1e30 the weights, about 1e30, are finite; the output of the second layer, a sum of their products, is not.
+@pytest.mark.parametrize(
+    ("name", "tensor"), [("diamonds", "the output of 2 (Linear)"), ("digits", "the gradient of b2")]
+)
+def test_a_trial_that_diverges_is_a_result_and_no_warning(load_short, name, tensor):
+    trial = train_task(*load_short(name), optimizer="sgd", lr=1e30)
+    assert trial.diverged == Diverged(step=2, tensor=tensor)
+    assert all(map(math.isfinite, (*trial.score, *trial.loss, *trial.train_loss)))
 
 
 # --- sparse gradients

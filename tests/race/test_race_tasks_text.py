@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from task_data import load
+from task_data import get_first_batches, load, load_tiny_finetune, train_task
 
 from rmsprop.errors import FileError
 from rmsprop.race import data as task_data
@@ -51,8 +51,8 @@ def test_bits_per_character_by_hand():
     task, data = load("kjv", short=True)
     learner = task.learner(data, 0)
     with torch.no_grad():
-        learner.model.output.weight.zero_()
-        learner.model.output.bias.zero_()
+        for param in learner.model["output"].parameters():
+            param.zero_()
     with task.session():
         bits, nats = learner.score("test")
     assert bits == pytest.approx(math.log2(len(data.content.spec)), rel=1e-6)
@@ -139,13 +139,8 @@ def test_sentiment_accuracy_and_loss_by_hand():
     tokens = torch.tensor([[2, 0], [3, 2], [2, 2], [3, 3]])
     part = sentiment.Sentences(tokens, torch.tensor([1.0, 1.0, 0.0, 0.0]))
     learner = sentiment.Learner(get("sentiment"), make_content(part, 4), 0)
-
-    class FirstWord(torch.nn.Module):
-        def forward(self, tokens):
-            # Positive if the first word is number 2: right about the first and the last sentence.
-            return torch.where(tokens[:, 0] == 2, 1.0, -1.0)
-
-    learner.model = FirstWord()
+    # Positive if the first word is number 2: right about the first and the last sentence.
+    learner.predict = lambda tokens: torch.where(tokens[:, 0] == 2, 1.0, -1.0)
     accuracy, loss = learner.score("test")
     assert accuracy == 0.5
     assert loss == pytest.approx((math.log(1 + math.exp(-1)) + math.log(1 + math.e)) / 2, rel=1e-6)
@@ -213,7 +208,7 @@ def test_the_phoneme_error_rate_by_hand():
     part = translate.Words(letters, torch.tensor([[5, 6, END, 0], [7, 8, 9, END]]))
     learner = translate.Learner(get("translate"), make_content(part, (5, 10)), 0)
     # One phoneme wrong in the first word, one too many in the second: 2 edits over 2 + 3 phonemes.
-    learner.model.generate = lambda letters, limit: torch.tensor([[5, 7, END, 4, 4], [7, 8, 9, 9, END]])
+    learner.generate = lambda letters, limit: torch.tensor([[5, 7, END, 4, 4], [7, 8, 9, 9, END]])
     assert learner.score("test")[0] == pytest.approx(2 / 5)
 
 
@@ -226,7 +221,7 @@ def test_the_loss_of_a_split_is_the_mean_over_its_phonemes_whatever_the_chunks()
     task = get("translate")
     learner = translate.Learner(task, make_content(translate.Words(letters, phonemes), (4, 4)), 0)
     with task.session(), torch.no_grad():
-        logits = learner.model(letters[:, :2], phonemes).flatten(0, 1)
+        logits = learner.predict(translate.Words(letters[:, :2], phonemes)).flatten(0, 1)
         expected = torch.nn.functional.cross_entropy(logits, phonemes.flatten(), ignore_index=PAD)
         assert learner.score("test")[1] == pytest.approx(float(expected), rel=1e-5)
 
@@ -249,19 +244,79 @@ def test_a_model_learns_a_small_dictionary_by_heart(monkeypatch):
 
 
 def test_the_generated_phonemes_are_the_most_likely_ones_step_by_step():
-    torch.manual_seed(1)
-    model = translate.AttentionModel(8, 8, embedded=4, hidden=3).eval()
     letters = torch.tensor([[3, 4, END], [5, 6, END]])
-    phonemes = model.generate(letters, limit=6)
-    assert torch.equal(model(letters, phonemes).argmax(dim=-1), phonemes)
+    learner = translate.Learner(get("translate"), make_content(translate.Words(letters, letters), (8, 8)), 1)
+    phonemes = learner.generate(letters, limit=6)
+    assert torch.equal(learner.predict(translate.Words(letters, phonemes)).argmax(dim=-1), phonemes)
 
 
 def test_padding_does_not_change_the_logits():
-    torch.manual_seed(0)
-    model = sentiment.SentimentModel(10, embedded=4, hidden=3).eval()
-    alone, padded = model(torch.tensor([[3, 4, 5]])), model(torch.tensor([[3, 4, 5, 0, 0], [6, 7, 8, 9, 2]]))
+    learner = sentiment.Learner(
+        get("sentiment"), make_content(sentiment.Sentences(torch.empty(0), torch.empty(0)), 10), 0
+    )
+    alone, padded = (learner.predict(torch.tensor(rows)) for rows in ([[3, 4, 5]], [[3, 4, 5, 0, 0], [6, 7, 8, 9, 2]]))
     torch.testing.assert_close(padded[:1], alone)
-    model = translate.AttentionModel(8, 8, embedded=4, hidden=3).eval()
-    alone = model(torch.tensor([[3, 4, 1]]), torch.tensor([[5, 1]]))
-    padded = model(torch.tensor([[3, 4, 1, 0, 0], [3, 4, 5, 6, 1]]), torch.tensor([[5, 1, 0], [5, 6, 1]]))
-    torch.testing.assert_close(padded[:1, :2], alone)
+    alone = translate.Words(torch.tensor([[3, 4, 1]]), torch.tensor([[5, 1]]))
+    padded = translate.Words(torch.tensor([[3, 4, 1, 0, 0], [3, 4, 5, 6, 1]]), torch.tensor([[5, 1, 0], [5, 6, 1]]))
+    learner = translate.Learner(get("translate"), make_content(padded, (8, 8)), 0)
+    torch.testing.assert_close(learner.predict(padded)[:1, :2], learner.predict(alone))
+
+
+# --- finetune: a small random transformer, and MiniLM itself where it is on this machine
+
+
+@pytest.fixture(scope="module")
+def short_task():
+    return load_tiny_finetune()
+
+
+def test_every_weight_gets_a_gradient(short_task):
+    task, data = short_task
+    learner = task.learner(data, 0)
+    loss, _ = learner.gradients(next(iter(learner.batches(1))))
+    assert loss == pytest.approx(np.log(2), abs=0.2)
+    assert [name for name, param in learner.model.named_parameters() if param.grad is None] == []
+
+
+def test_a_trial_trains_a_copy_of_the_transformer(short_task):
+    task, data = short_task
+    before = {name: value.clone() for name, value in data.content.spec.state_dict().items()}
+    trial = train_task(task, data, lr=0.0001, epochs=2)
+    assert trial.train_loss[1] < trial.train_loss[0]
+    after = data.content.spec.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_padding_does_not_change_the_logits_of_the_transformer(short_task):
+    task, data = short_task
+    learner = task.learner(data, 0)
+    learner.model.double().eval()  # in float64, because the order of float32 sums also makes a difference
+    part = data.content.splits["test"]
+    shortest = int(part.mask.sum(1).argmin())
+    alone = type(part)(*(tensor[shortest : shortest + 1] for tensor in part))
+    with torch.no_grad():
+        together = learner.predict(part)[shortest]
+        torch.testing.assert_close(together, learner.predict(alone)[0], rtol=1e-10, atol=1e-10)
+        unmasked = learner.predict(part._replace(mask=torch.ones_like(part.mask)))[shortest]
+    assert (unmasked - together).abs().max() > 1e-6
+
+
+def test_the_finetune_splits_do_not_overlap(short_task):
+    _, data = short_task
+    rows = [{tuple(row) for row in part.tokens.tolist()} for part in data.content.splits.values()]
+    assert all(not a & b for i, a in enumerate(rows) for b in rows[i + 1 :])
+
+
+def test_each_pass_has_another_order(short_task):
+    task, data = short_task
+    (first,), (second,) = (get_first_batches(task, data, epoch=epoch) for epoch in (1, 2))
+    # All the training sentences of the short data are one batch.
+    assert sorted(first.tokens.tolist()) == sorted(second.tokens.tolist())
+    assert not torch.equal(first.tokens, second.tokens)
+
+
+@pytest.mark.slow
+def test_minilm_itself_is_trained():
+    task, data = load("finetune", short=True)
+    trial = train_task(task, data, lr=2e-5, epochs=2)
+    assert trial.train_loss[1] < trial.train_loss[0]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rmsprop._files import check_regular, write_atomically, write_files_atomically, write_folder_atomically
-from rmsprop.checkpoints import keras, optax, pytorch, tensorflow
+from rmsprop.checkpoints import optax, pytorch, tensorflow
 from rmsprop.checkpoints._bounds import raise_file_errors, shorten
-from rmsprop.checkpoints._child import read_in_child
+from rmsprop.checkpoints._child import read_safely
 from rmsprop.checkpoints._fit import fit, list_notes
-from rmsprop.checkpoints._layouts import FORMATS, find_layout, find_reader
+from rmsprop.checkpoints._layouts import FORMATS, Layout, find_layout, find_reader
 from rmsprop.checkpoints._names import parse_names
 from rmsprop.checkpoints._shared import Options
 from rmsprop.checkpoints._snapshot import Snapshot, check_snapshot
@@ -67,7 +66,7 @@ def read(
     Raises:
         FileError: A file that is missing, truncated, corrupt or of no known layout.
         StateError: The state of another optimizer, NaN, or statistics that RMSprop cannot have.
-        InputError: An unknown format, or a file that needs one of the options.
+        InputError: An unknown format, a file that needs one of the options, or an option that it does not need.
         MissingDependency: The package that reads this layout is not installed.
 
     Example:
@@ -81,10 +80,24 @@ def read(
         >>> snapshot.format, snapshot.step, snapshot.parameters[0].name
         ('rmsprop', 1, 'w')
     """
-    return _read(Path(path), format, Options(None if slots is None else tuple(slots), schedule, at), finite=finite)
+    options = _collect_options(slots=slots, schedule=schedule, at=at)
+    snapshot = _read(Path(path), format, options, finite=finite)
+    _check_all_used(options, path, snapshot.format)
+    return snapshot
+
+
+def _collect_options(**given: Any) -> Options:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_all_used(options: Options, path: str | Path, format: str) -> None:
+    """Raise for an option that a layout left in `options`, as it has no use for it."""
+    for name in options:
+        raise InputError(f"{name}: {path}, in the layout of {format}, does not need this option; leave it out")
 
 
 def _read(path: Path, format: str | None, options: Options, *, finite: bool = True) -> Snapshot:
+    """Read a checkpoint, and take the options that its layout uses out of `options`."""
     layout = None if format is None else find_layout(format)
     with raise_file_errors(path, f"{format} checkpoint" if format else "checkpoint"):
         reader = find_reader(path, format)
@@ -95,15 +108,11 @@ def _read(path: Path, format: str | None, options: Options, *, finite: bool = Tr
         else:
             files = [path]
         size = sum(map(check_regular, files))
-        # A package that the program has loaded reads here: the program trusts its files. HDF5 may never end on others.
-        if reader is keras or (reader.LIBRARY and reader.LIBRARY not in sys.modules):
-            snapshot = read_in_child(reader, path, options, size=size)
-        else:
-            snapshot = reader.read(path, options)
+        snapshot = read_safely(reader, path, options, size=size)
         if layout is not None and snapshot.format != layout.format:
             if {snapshot.format, layout.format} != {"torch", "sb3"}:  # which an old torch shares
                 raise FileError(f"{path}: in the layout of {snapshot.format}, not of {format}")
-            snapshot = dataclasses.replace(snapshot, format=layout.format, init=layout.init)
+            snapshot = dataclasses.replace(snapshot, format=layout.format, init=layout.dialect.rule.init_value)
         return check_snapshot(snapshot, str(path), finite=finite)
 
 
@@ -135,8 +144,8 @@ def write(
         StateError: The parameters are not those of `like`, in its order.
         OSError: The disk is full or the folder is not writable; an existing `path` is unchanged.
     """
-    find_layout(format)
-    options = Options(None if slots is None else tuple(slots), schedule, at)
+    _find_target(format, like)
+    options = _collect_options(slots=slots, schedule=schedule, at=at)
     if like is not None:
         model = _read_like(like, format, options)
         if [p.name for p in snapshot.parameters] != [p.name for p in model.parameters]:
@@ -145,14 +154,8 @@ def write(
 
 
 def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, options: Options, *, force: bool) -> None:
-    layout = find_layout(format)
-    if like is None and not layout.alone:
-        raise InputError(
-            f"like: {format} stores the optimizer's state beside things that only the framework can make: give --like "
-            "a checkpoint of the run that is to go on"
-        )
     check_snapshot(snapshot, "what is to be written")
-    writer = layout.reader if like is None else find_reader(like, format)
+    writer = find_layout(format).reader if like is None else find_reader(like, format)
     prefix = tensorflow.get_prefix(path)
     if not force:
         for file in tensorflow.get_files(prefix) if writer is tensorflow else [path]:
@@ -172,6 +175,7 @@ def _write(snapshot: Snapshot, path: Path, format: str, like: Path | None, optio
     try:
         with output as temporary:
             writer.write(temporary, snapshot, format, like, options)
+            _check_all_used(options, path, format)
     except RMSpropError:
         raise
     except Exception as error:  # each package has its own error for a full disk
@@ -211,7 +215,8 @@ def convert(
             names in the target's order. Nothing is transposed unless the map says so.
         lr: The learning rate of the last steps, needed if the momentum buffer has lr inside in only one of the layouts.
         step: Steps done, if the source does not say.
-        buffer: What the target's momentum buffer sums, without `like`; "none" leaves it out.
+        buffer: What the target's momentum buffer sums, without `like`. "none" leaves the source's buffer out; a target
+            that always has one starts it at zero.
         force: Whether to replace an existing `target`.
         slots: Of the source, as in `read`.
         schedule: Of the source, as in `read`; for optax without `like` of the target.
@@ -243,29 +248,44 @@ def convert(
     """
     if to is not None:
         find_layout(to)
-    found = read(source, from_, slots=slots, schedule=schedule, at=at)
-    options = Options(None if like_slots is None else tuple(like_slots), None, like_at)
+    options = _collect_options(slots=slots, schedule=schedule, at=at)
+    found = _read(Path(source), from_, options)
+    like_options = _collect_options(slots=like_slots, at=like_at)
+    if to == "optax" and like is None and schedule is not None:
+        like_options["schedule"] = schedule
+        options.pop("schedule", None)
+    _check_all_used(options, source, found.format)
     model = None
     if like is not None:
-        model = _read_like(like, to, options)
+        model = _read_like(like, to, like_options)
         to = model.format if to is None else to
         if model.format != to and {model.format, to} != {"torch", "sb3"}:
             raise InputError(f"like: {like} is in the layout of {model.format}, not of {to}")
     elif to is None:
         raise InputError(f"to: which layout? One of {', '.join(FORMATS)}; or --like a checkpoint of the target")
-    elif to == "optax":
-        options = options._replace(schedule=schedule)
-    layout, path, entries = find_layout(to), Path(target), parse_names(names)
-    if model is None and not layout.alone:
-        _write(found, path, to, None, options, force=force)  # raises, and says why
+    layout, path, entries = _find_target(to, like), Path(target), parse_names(names)
     fitted = fit(found, layout, like=model, names=entries, lr=lr, step=step, buffer=buffer)
     notes = [*fitted.notes, *list_notes(found, fitted, to, model)]
-    _write(fitted, path, to, None if like is None else Path(like), options, force=force)
+    _write(fitted, path, to, None if like is None else Path(like), like_options, force=force)
     return Report(source=found, written=fitted, path=path, notes=tuple(dict.fromkeys(notes)))
 
 
+def _find_target(format: str, like: str | Path | None) -> Layout:
+    """Return the layout to write; raise if it needs a `like`."""
+    layout = find_layout(format)
+    if like is None and not layout.alone:
+        raise InputError(
+            f"like: {format} stores the optimizer's state beside things that only the framework can make: give --like "
+            "a checkpoint of the run that is to go on"
+        )
+    return layout
+
+
 def _read_like(like: str | Path, to: str | None, options: Options) -> Snapshot:
+    unused = dict(options)
     try:
-        return _read(Path(like), None if to in pytorch.FAMILY else to, options)
-    except StateError as error:
+        model = _read(Path(like), None if to in pytorch.FAMILY else to, unused)
+        _check_all_used(unused, like, model.format)
+    except (StateError, InputError) as error:
         raise type(error)(f"like: {error}") from error
+    return model

@@ -18,10 +18,9 @@ import numpy as np
 
 from rmsprop.checkpoints._layouts import Layout
 from rmsprop.checkpoints._names import Names, match_parameters
-from rmsprop.checkpoints._snapshot import Parameter, Snapshot
+from rmsprop.checkpoints._snapshot import Parameter, Snapshot, get_dialect
 from rmsprop.checkpoints.pytorch import FAMILY
-from rmsprop.dialects import get
-from rmsprop.errors import StateError
+from rmsprop.errors import InputError, StateError
 from rmsprop.rule import BufferMode
 
 __all__ = ["fit", "list_notes"]
@@ -50,10 +49,12 @@ def fit(
         parameters = [p if p.mean_sq is None else dataclasses.replace(p, step=step) for p in parameters]
     centered = _decide_centered(source, target, like, parameters, notes)
     kind = _decide_buffer(source, target, like, buffer)
+    if like is not None and buffer == "none":
+        parameters = [dataclasses.replace(p, momentum_buf=None) for p in parameters]
     factor = _find_factor(source, kind, parameters, lr, notes)
     if source.buffer != "none" and kind == "none":
         notes.append("the momentum buffer was left out: the target has no momentum")
-    init = target.init if like is None else like.init
+    init = target.dialect.rule.init_value if like is None else like.init
     models = {p.name: p for p in like.parameters} if like is not None else {}
     fitted = []
     for parameter in parameters:
@@ -80,7 +81,7 @@ def _decide_centered(
     source: Snapshot, target: Layout, like: Snapshot | None, parameters: Sequence[Parameter], notes: list[str]
 ) -> bool:
     wanted = bool(source.centered) if like is None or like.centered is None else like.centered
-    if source.centered and not target.centered:
+    if source.centered and "centered" not in target.dialect.offers:
         raise StateError(f"mean_grad: the source is centered, and {target.format} cannot be")
     odd = next((p for p in parameters if p.mean_sq is not None and p.mean_grad is None), None)
     if wanted and odd is not None:
@@ -94,21 +95,27 @@ def _decide_centered(
 
 
 def _decide_buffer(source: Snapshot, target: Layout, like: Snapshot | None, buffer: BufferMode | None) -> BufferMode:
-    if like is not None or buffer is not None:
-        return like.buffer if like is not None else buffer or "none"
-    return "none" if source.buffer == "none" and not target.always_buffer else target.buffer
+    if like is not None:
+        if buffer not in (None, "none", like.buffer):
+            raise InputError(f"buffer: {buffer!r}, but the buffer of like is {like.buffer!r}; leave the option out")
+        return like.buffer
+    if buffer is not None:
+        return buffer
+    row = target.dialect
+    return "none" if source.buffer == "none" and row.buffer_when != "always" else row.momentum_buffer
 
 
 def _find_factor(
     source: Snapshot, kind: BufferMode, parameters: Sequence[Parameter], lr: float | None, notes: list[str]
-) -> float | None:
-    """Return what to multiply the momentum buffer by; None for a buffer that starts at zero."""
+) -> float:
+    """Return what to multiply the momentum buffer by; 0 for a buffer that starts at zero."""
     if kind == "none":
         return 1.0
-    if source.buffer == "none":
-        notes.append("the source has no momentum buffer: the target's starts at 0")
-        return None
-    if source.buffer == kind or not any(p.momentum_buf is not None and p.momentum_buf.any() for p in parameters):
+    buffers = [p.momentum_buf for p in parameters if p.momentum_buf is not None]
+    if source.buffer == "none" or not buffers:
+        notes.append("no momentum buffer was converted: the target's starts at 0")
+        return 0.0
+    if source.buffer == kind or not any(buffer.any() for buffer in buffers):
         return 1.0
     if lr is None:
         inside, wanted = ("lr", "no lr") if source.buffer == "lr" else ("no lr", "lr")
@@ -126,19 +133,16 @@ def _find_factor(
 
 def _start(parameter: Parameter, model: Parameter | None, init: float, *, centered: bool, format: str) -> Parameter:
     """Return the statistics of a parameter before its first step."""
-    shape = parameter.shape if model is None or model.shape is None else model.shape
-    if shape is None:
+    if model is None or model.shape is None:
         name = f"parameter {parameter.name!r}"
         raise StateError(f"{name}: no step yet, and {format} needs its shape: give --like a checkpoint of the target")
-    dtype = np.dtype(parameter.dtype or (model.dtype if model is not None else None) or "float32")
-    mean = np.zeros(shape, dtype) if centered else None
-    return dataclasses.replace(
-        parameter, shape=shape, dtype=dtype.name, mean_sq=np.full(shape, init, dtype), mean_grad=mean
-    )
+    square = np.full(model.shape, init, model.dtype or "float32")
+    mean = np.zeros_like(square) if centered else None
+    return dataclasses.replace(parameter, shape=square.shape, dtype=square.dtype.name, mean_sq=square, mean_grad=mean)
 
 
 def _convert(
-    parameter: Parameter, model: Parameter | None, *, centered: bool, kind: str, factor: float | None, notes: list[str]
+    parameter: Parameter, model: Parameter | None, *, centered: bool, kind: str, factor: float, notes: list[str]
 ) -> Parameter:
     if parameter.mean_sq is None:
         return parameter
@@ -147,7 +151,7 @@ def _convert(
         new |= {"mean_grad": parameter.mean_grad, "grad_var": parameter.grad_var}
     if kind != "none":
         old = parameter.momentum_buf
-        new["momentum_buf"] = np.zeros_like(parameter.mean_sq) if old is None or factor is None else old * factor
+        new["momentum_buf"] = np.zeros_like(parameter.mean_sq) if old is None else old * factor
     dtype = parameter.dtype if model is None or model.dtype is None else model.dtype
     if dtype != parameter.dtype and dtype == "float32":
         notes.append("float64 statistics were rounded to the target's float32")
@@ -174,7 +178,7 @@ def list_notes(source: Snapshot, written: Snapshot, to: str, model: Snapshot | N
 def _get_eps_mode(snapshot: Snapshot) -> str:
     if snapshot.eps_mode is not None or snapshot.format == "rmsprop":
         return snapshot.eps_mode or "inside"
-    row = get(snapshot.format)
+    row = get_dialect(snapshot.format)
     moves = snapshot.format == "tf-keras-legacy" and snapshot.buffer != "none"
     return (row.resolve(momentum=0.9) if moves else row.rule).eps_mode
 

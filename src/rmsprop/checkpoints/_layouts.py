@@ -2,63 +2,65 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from rmsprop._files import check_regular
 from rmsprop.checkpoints import keras, native, optax, paddle, pytorch, tensorflow
 from rmsprop.checkpoints._pickles import is_pickle
+from rmsprop.checkpoints._snapshot import get_dialect
+from rmsprop.dialects import Dialect
 from rmsprop.errors import FileError, InputError
-from rmsprop.rule import BufferMode
 
 __all__ = ["FORMATS", "LAYOUTS", "Layout", "find_layout", "find_reader"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """What a layout can hold, whatever the model.
 
     Attributes:
         format: Its name, that of a dialect.
         reader: The module that reads and writes it: see `_shared.py`.
-        buffer: What its momentum buffer sums.
-        always_buffer: Whether it has a momentum buffer also without momentum.
         positional: Whether it has positions instead of names.
-        dense: Whether each parameter must have each statistic, also before its first step.
-        complex: Whether it can hold complex statistics.
-        centered: Whether its rule can be centered.
         alone: Whether it can be written without a checkpoint to copy.
-        init: mean_sq before the first step.
     """
 
     format: str
     reader: ModuleType
-    buffer: BufferMode
-    always_buffer: bool = False
     positional: bool = False
-    dense: bool = True
-    complex: bool = False
-    centered: bool = True
     alone: bool = False
-    init: float = 0.0
+
+    @property
+    def dialect(self) -> Dialect:
+        """What else is known of its framework: the buffer, mean_sq before the first step."""
+        return get_dialect(self.format)
+
+    @property
+    def dense(self) -> bool:
+        """Whether each parameter must have each statistic, also before its first step."""
+        return self.reader is not pytorch
+
+    @property
+    def complex(self) -> bool:
+        """Whether it can hold complex statistics."""
+        return self.reader is pytorch and self.format != "bitsandbytes"
 
 
-_TORCH = Layout(format="torch", reader=pytorch, buffer="unit", positional=True, dense=False, complex=True, alone=True)
 LAYOUTS = {
     layout.format: layout
     for layout in (
-        _TORCH,
-        dataclasses.replace(_TORCH, format="timm", buffer="lr", alone=False, init=1.0),
-        dataclasses.replace(_TORCH, format="sb3", init=1.0),
-        dataclasses.replace(_TORCH, format="bitsandbytes", buffer="none", complex=False, centered=False, alone=False),
-        Layout(format="keras3", reader=keras, buffer="lr", positional=True),
-        Layout(format="tf-keras", reader=keras, buffer="lr", positional=True),
-        Layout(format="tf-keras-legacy", reader=keras, buffer="lr"),
-        Layout(format="tensorflow1", reader=tensorflow, buffer="lr", always_buffer=True, alone=True, init=1.0),
-        Layout(format="optax", reader=optax, buffer="lr", alone=True),
-        Layout(format="paddle", reader=paddle, buffer="lr", always_buffer=True, alone=True),
-        Layout(format="rmsprop", reader=native, buffer="none"),
+        Layout("torch", pytorch, positional=True, alone=True),
+        Layout("timm", pytorch, positional=True),
+        Layout("sb3", pytorch, positional=True, alone=True),
+        Layout("bitsandbytes", pytorch, positional=True),
+        Layout("keras3", keras, positional=True),
+        Layout("tf-keras", keras, positional=True),
+        Layout("tf-keras-legacy", keras),
+        Layout("tensorflow1", tensorflow, alone=True),
+        Layout("optax", optax, alone=True),
+        Layout("paddle", paddle, alone=True),
+        Layout("rmsprop", native),
     )
 }
 FORMATS = tuple(LAYOUTS)

@@ -30,6 +30,11 @@ _OPCODES = (
 class _Dict(dict):
     """A dict with keys of text or integers; the hash of a nested tuple can take forever."""
 
+    def __init__(self, items: Any = ()) -> None:
+        super().__init__()
+        for key, value in items:
+            self[key] = value
+
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, (str, int)):
             raise pickle.UnpicklingError(f"a {type(key).__name__} as a key")
@@ -73,25 +78,15 @@ def _encode(text: str, coding: str) -> bytes:  # protocol 2 writes bytes as a ca
     return text.encode(coding)
 
 
-def _make_dict(items: Any = ()) -> _Dict:
-    new = _Dict()
-    for key, value in items:
-        new[key] = value
-    return new
-
-
 _GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    ("collections", "OrderedDict"): _make_dict,
+    ("collections", "OrderedDict"): _Dict,
     ("_codecs", "encode"): _encode,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
-    **{
-        (f"numpy.{core}.multiarray", "scalar"): lambda dtype, data: _make_array(dtype, (), data)[()]
-        for core in ("core", "_core")
-    },
 }
-
+for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    _GLOBALS[_core, "_reconstruct"] = lambda *_: _Array()
+    _GLOBALS[_core, "scalar"] = lambda dtype, data: _make_array(dtype, (), data)[()]
 
 _Python: Any = pickle._Unpickler  # the one in C allocates a memo of any length that a file names
 
@@ -160,6 +155,12 @@ def load_pickle(data: bytes) -> Any:
 
 def _convert(node: Any, done: dict[int, Any]) -> Any:
     """Return the tree with arrays in place of their stand-ins; a node that appears twice is converted once."""
+    if isinstance(node, _Array) and node.array is not None:
+        return node.array
+    if node is None or isinstance(node, (str, int, float, bytes, np.generic)):
+        return node
+    if not isinstance(node, (_Dict, list, tuple)):
+        raise pickle.UnpicklingError(f"a {type(node).__name__} outside an array")
     if id(node) in done:
         return done[id(node)]
     new: Any
@@ -169,12 +170,6 @@ def _convert(node: Any, done: dict[int, Any]) -> Any:
     elif isinstance(node, list):
         new = done[id(node)] = []
         new += [_convert(child, done) for child in node]
-    elif isinstance(node, tuple):
-        new = done[id(node)] = tuple(_convert(child, done) for child in node)
-    elif isinstance(node, _Array) and node.array is not None:
-        new = node.array
-    elif node is None or isinstance(node, (str, int, float, bytes, np.generic)):
-        new = node
     else:
-        raise pickle.UnpicklingError(f"a {type(node).__name__} outside an array")
+        new = done[id(node)] = tuple(_convert(child, done) for child in node)
     return new

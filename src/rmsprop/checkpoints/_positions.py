@@ -29,16 +29,10 @@ SLOTS = {
 Shape = tuple[int, ...]
 
 
-def list_slots(config: Mapping[str, Any]) -> tuple[str, ...]:
+def list_slots(config: Mapping[str, Any]) -> list[str]:
     """Return the blocks of an optimizer with this configuration."""
-    present = {
-        "average": config.get("use_ema"),
-        "gradient_accumulator": config.get("gradient_accumulation_steps"),
-        "velocity": True,
-        "momentum": float(config.get("momentum") or 0.0) > 0,
-        "average_gradient": config.get("centered"),
-    }
-    return tuple(name for name, there in present.items() if there)
+    switches = ("use_ema", "gradient_accumulation_steps", None, "momentum", "centered")
+    return [name for name, switch in zip(SLOTS, switches) if switch is None or config.get(switch)]
 
 
 def assign_positions(
@@ -52,17 +46,8 @@ def assign_positions(
 ) -> tuple[bool, list[dict[str, str]]]:
     """Return whether position 1 is the learning rate, and for each parameter {statistic: key}.
 
-    Args:
-        keys: Of all positions, iteration first.
-        shapes: Of the same.
-        where: The file, for messages.
-        slots: The blocks, if known.
-        schedule: Whether the learning rate is a schedule, if known.
-        weights: Shapes of the model's weights, trained or not; [] if the file has none.
-
-    Raises:
-        StateError: No division into blocks fits.
-        InputError: Several fit.
+    `keys` and `shapes` are those of all positions, iteration first. `weights` are the shapes of the model's weights,
+    trained or not; [] if the file has none. `slots` (the blocks) and `schedule` are None if they are not known.
     """
     if slots is not None and ("velocity" not in slots or not set(slots) <= set(SLOTS)):
         raise InputError(f"slots: {list(slots)}, expected velocity and any of {', '.join(SLOTS)}, in this order")
@@ -88,13 +73,11 @@ def assign_positions(
             "average_gradient (centered)"
         )
     has_rate, _, size = fits[0]
-    positions: list[dict[str, str]] = [{} for _ in range(size)]
-    for block, name in enumerate(slots or ("velocity",)):
-        statistic = SLOTS[name]
-        for i in range(size):
-            if statistic is not None:
-                positions[i][statistic] = keys[1 + has_rate + block * size + i]
-    return has_rate, positions
+    present = [(block, SLOTS[name]) for block, name in enumerate(slots or ("velocity",))]
+    return has_rate, [
+        {statistic: keys[1 + has_rate + block * size + i] for block, statistic in present if statistic}
+        for i in range(size)
+    ]
 
 
 def _divide(shapes: Sequence[Shape], counts: Sequence[int], weights: Sequence[Shape]) -> Iterator[tuple[int, int]]:

@@ -11,17 +11,19 @@ Conventions, whatever the framework's are:
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop.dialects import Dialect, get
 from rmsprop.errors import StateError
 from rmsprop.rule import BufferMode, EpsMode, Rule
 
 __all__ = ["STATISTICS", "Array", "Group", "Parameter", "Snapshot"]
-__all__ += ["check_snapshot", "convert_to_rule", "remove_correction"]
+__all__ += ["check_snapshot", "convert_to_rule", "get_dialect", "remove_correction"]
 
 Array = NDArray[Any]
 STATISTICS = ("mean_sq", "mean_grad", "grad_var", "momentum_buf")
@@ -151,6 +153,11 @@ class Snapshot:
         return sum(p.mean_sq.size for p in self.parameters if p.mean_sq is not None)
 
 
+def get_dialect(format: str) -> Dialect:
+    """Return the dialect of a layout; torch's for this library's own files, which can hold any rule."""
+    return get("torch" if format == "rmsprop" else format)
+
+
 def remove_correction(parameter: Parameter, rho: float) -> Parameter:
     """Return the raw averages of a parameter whose averages were divided by 1 - rho^t."""
     if parameter.mean_sq is None:
@@ -161,15 +168,12 @@ def remove_correction(parameter: Parameter, rho: float) -> Parameter:
 
 
 def convert_to_rule(parameter: Parameter, rule: Rule) -> dict[str, Array]:
-    """Return the statistics as this library stores them: grad_var if centered, corrected if the rule corrects."""
+    """Return the statistics as this library stores them: corrected if the rule corrects, and grad_var if centered."""
     if rule.bias_correction:
         if parameter.step is None:
             raise StateError("step: the target uses bias correction, and the source has no step: give --step")
         parameter = _scale(parameter, 1.0 / (1.0 - rule.rho**parameter.step) if parameter.step else 1.0)
-    arrays = dataclasses.replace(parameter, grad_var=parameter.variance).arrays
-    if rule.centered:
-        arrays.pop("mean_sq")
-    return arrays
+    return dataclasses.replace(parameter, grad_var=parameter.variance).arrays
 
 
 def _scale(parameter: Parameter, factor: float) -> Parameter:
@@ -186,32 +190,27 @@ def _scale(parameter: Parameter, factor: float) -> Parameter:
 
 def check_snapshot(snapshot: Snapshot, where: str, *, finite: bool = True) -> Snapshot:
     """Return `snapshot` if an RMSprop run can have produced it; NaN and infinity raise if `finite`."""
-    if not snapshot.parameters:
+    names = Counter(parameter.name for parameter in snapshot.parameters)
+    if not names:
         raise StateError(f"{where}: no parameter with optimizer state was found")
-    seen: set[str] = set()
     for parameter in snapshot.parameters:
-        name = f"{where}: parameter {parameter.name!r}"
-        if parameter.name in seen:
+        name, square, mean = f"{where}: parameter {parameter.name!r}", parameter.mean_sq, parameter.mean_grad
+        if names[parameter.name] > 1:
             raise StateError(f"{name} appears twice")
-        seen.add(parameter.name)
-        _check_parameter(parameter, name, finite=finite)
-    return snapshot
-
-
-def _check_parameter(parameter: Parameter, name: str, *, finite: bool) -> None:
-    if parameter.step is not None and not 0 <= parameter.step < 2**63:
-        raise StateError(f"{name}: step is {parameter.step:.3g}, expected from 0 to 2^63")
-    for statistic, array in parameter.arrays.items():
-        if array.shape != parameter.shape:
-            raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape} like the others")
-        bad = int(array.size - np.isfinite(array).sum())
-        if bad and finite:
-            what = f"{statistic} has {bad} of {array.size} elements that are NaN or infinite"
-            raise StateError(f"{name}: {what}: the run had diverged; use an earlier checkpoint")
-    square = parameter.mean_sq
-    if square is not None and (square.real < 0).any():
-        raise StateError(f"{name}: mean_sq has negative elements: another statistic, or positions shifted by one")
-    if square is not None and parameter.mean_grad is not None and not np.iscomplexobj(square):
-        mean = parameter.mean_grad.astype(np.float64)
-        if (mean * mean > _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny).any():
+        if parameter.step is not None and not 0 <= parameter.step < 2**63:
+            raise StateError(f"{name}: step is {parameter.step:.3g}, expected from 0 to 2^63")
+        for statistic, array in parameter.arrays.items():
+            if array.shape != parameter.shape:
+                raise StateError(f"{name}: {statistic} has shape {array.shape}, expected {parameter.shape}")
+            bad = int(array.size - np.isfinite(array).sum())
+            if bad and finite:
+                what = f"{statistic} has {bad} of {array.size} elements that are NaN or infinite"
+                raise StateError(f"{name}: {what}: the run had diverged; use an earlier checkpoint")
+        if square is not None and (square.real < 0).any():
+            raise StateError(f"{name}: mean_sq has negative elements: another statistic, or positions shifted by one")
+        if square is None or mean is None or np.iscomplexobj(square):
+            continue
+        limit = _JENSEN * square.astype(np.float64) + np.finfo(np.float32).tiny
+        if (mean.astype(np.float64) ** 2 > limit).any():
             raise StateError(f"{name}: mean_grad**2 is larger than mean_sq: the state of Adam, or positions shifted")
+    return snapshot

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from rmsprop import _state
-from rmsprop.checkpoints._shared import ROOM, Options, Slots, make_snapshot, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, make_state
 from rmsprop.checkpoints._snapshot import STATISTICS, Snapshot
-from rmsprop.errors import FileError, StateError
+from rmsprop.errors import StateError
 from rmsprop.rule import Rule
 
-__all__ = ["LIBRARY", "ROOM", "read", "recognize", "write"]
+__all__ = ["read", "recognize", "write"]
 
-LIBRARY = ""
 _KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[(\d+)\]")
 
 
@@ -33,51 +32,45 @@ def recognize(path: Path, head: bytes) -> bool:
 
 def read(path: Path, options: Options) -> Snapshot:
     """Read a file of rmsprop.RMSprop.save."""
-    slots, state, _ = _load(path)
-    return make_snapshot(slots, state["buffers"], str(path))
+    return _load(path)[0].snapshot
 
 
 def write(path: Path, snapshot: Snapshot, format: str, like: Path, options: Options) -> None:
     """Write a copy of `like` with the statistics and steps replaced."""
-    slots, state, params = _load(like)
-    assert slots.rule is not None
-    replace_statistics(state["buffers"], slots, snapshot)
+    state, packed, params = _load(like)
+    state.replace_statistics(snapshot)
     steps = [parameter.step or 0 for parameter in snapshot.parameters]
-    state["steps"] = np.asarray(_align_steps(steps, _sort_leaves(params), slots.rule, like), np.int64)
-    state["count"] = max(steps)
-    _state.write(path, state, params)
+    steps = _align_steps(steps, list(params), Rule.from_json(packed["rule"]), like)
+    _state.write(path, {**packed, "steps": np.asarray(steps, np.int64), "count": max(steps)}, params)
 
 
-def _load(path: Path) -> tuple[Slots, dict[str, Any], dict[str, Any]]:
-    try:
-        state, params = _state.read(path)
-    except FileNotFoundError as error:
-        raise FileError(str(error)) from error
-    rule, buffers, leaves = Rule.from_json(state["rule"]), state["buffers"], _sort_leaves(params)
-    names = ["/".join(a or b or number for a, b, number in _KEY.findall(leaf)) or "0" for leaf in leaves]
-    slots = Slots(
+def _load(path: Path) -> tuple[State, dict[str, Any], dict[str, Any]]:
+    """Return the state, and (state, params) of `_state.read`."""
+    packed, params = _state.read(path)
+    rule, buffers = Rule.from_json(packed["rule"]), packed["buffers"]
+    # The file does not keep the tree's order: [2] before [10].
+    keys = [key.removeprefix("params") for key in params]
+    keys.sort(key=lambda leaf: [(int(number or 0), a or b) for a, b, number in _KEY.findall(leaf)])
+    names = ["/".join(a or b or number for a, b, number in _KEY.findall(leaf)) or "0" for leaf in keys]
+    if len(set(names)) < len(names):
+        raise StateError(f"{path}: two leaves have the same name among {', '.join(names)}")
+    state = make_state(
+        buffers,
+        {name: {k: k + leaf for k in STATISTICS if k + leaf in buffers} for name, leaf in zip(names, keys)},
+        str(path),
         format="rmsprop",
-        names=names,
-        keys=[{name: name + leaf for name in STATISTICS if name + leaf in buffers} for leaf in leaves],
         named=not all(name.isdigit() for name in names),
         ordered=names == [str(i) for i in range(len(names))],
-        step=_align_steps([int(step) for step in state["steps"]], leaves, rule, path),
+        step=_align_steps([int(step) for step in packed["steps"]], keys, rule, path),
         numbers={"rho": rule.rho, "eps": rule.eps, "momentum": rule.momentum},
         rule=rule,
-        by_rule=True,
     )
-    return slots, state, params
+    return state, packed, params
 
 
-def _sort_leaves(params: dict[str, Any]) -> list[str]:
-    """Return the leaves in the order of their names, [2] before [10]; the file does not keep the tree's order."""
-    leaves = [key.removeprefix("params") for key in params]
-    return sorted(leaves, key=lambda leaf: [(int(number or 0), a or b) for a, b, number in _KEY.findall(leaf)])
-
-
-def _align_steps(steps: list[int], leaves: list[str], rule: Rule, path: Path) -> list[int]:
+def _align_steps(steps: list[int], keys: list[str], rule: Rule, path: Path) -> list[int]:
     """Return the step of each leaf. The file has them in the tree's order, which is known only of a list of arrays."""
-    if len(set(steps)) <= 1 or all(re.fullmatch(r"\[\d+\]", leaf) for leaf in leaves):
+    if len(set(steps)) <= 1 or all(re.fullmatch(r"(params)?\[\d+\]", key) for key in keys):
         return steps
     if rule.bias_correction:
         raise StateError(f"{path}: its leaves have done different numbers of steps, and which is which is not kept")

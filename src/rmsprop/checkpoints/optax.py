@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,19 @@ import numpy as np
 
 from rmsprop.checkpoints import _msgpack
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors, read_bytes
-from rmsprop.checkpoints._shared import (
-    STACKS,
-    Options,
-    Place,
-    Slots,
-    choose,
-    find_places,
-    make_snapshot,
-    replace_statistics,
-)
-from rmsprop.checkpoints._snapshot import Snapshot
+from rmsprop.checkpoints._shared import Options, Place, State, choose, find_places, make_state, read_numbers
+from rmsprop.checkpoints._snapshot import Array, Snapshot
 from rmsprop.errors import FileError, StateError
 
-__all__ = ["LIBRARY", "ROOM", "is_orbax_alone", "read", "recognize", "write"]
+__all__ = ["is_orbax_alone", "read", "recognize", "write"]
 
-LIBRARY, ROOM = "orbax.checkpoint", 2**32 + STACKS
 _PARTS = {"_METADATA", "_CHECKPOINT_METADATA", "_sharding", "manifest.ocdbt", "d", "commit_success.txt", "default"}
 _PARTS |= {"array_metadatas", "descriptor", "metrics"}
 _FRESH = 2**26
 """Bytes that each Orbax folder counts as: with `_bounds.RATIO` it may declare a gigabyte, as zeros take no space."""
 _NUMBERS = {"lr": "learning_rate", "rho": "decay", "eps": "eps", "momentum": "momentum"}
 _STATISTICS = {"nu": "mean_sq", "mu": "mean_grad", "trace": "momentum_buf"}
-_STATES = (("nu", 0), ("mu", 0), ("trace", 2))
+_PLACES = {"nu": 0, "mu": 0, "trace": 2}
 """Which of the three states of the chain has which of these."""
 
 
@@ -79,30 +69,28 @@ def is_orbax_alone(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Snapshot:
-    """Read optax.rmsprop's state; `options.slots` ("count", "mu", "nu") reads these as RMSprop's, not as Adam's."""
-    slots, arrays, _ = _find_slots(_load(path), path, options)
-    return make_snapshot(slots, arrays, str(path))
+    """Read optax.rmsprop's state; the slots ("count", "mu", "nu") read these as RMSprop's, not as Adam's."""
+    return _find_state(_load(path), path, options)[0].snapshot
 
 
 def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
     """Write an Orbax folder, or a flax msgpack file if `path` is a file.
 
     It is a copy of `like` with the state replaced; without `like` the state alone, with a count for a schedule if
-    `options.schedule`.
+    the option says so.
     """
     flax = path.is_file()
     if like is None:
-        tree = _make_tree(snapshot, with_count=bool(options.schedule), flax=flax)
+        tree = _make_tree(snapshot, with_count=options.pop("schedule", False), flax=flax)
     else:
         tree = _load(like)
-        slots, arrays, states = _find_slots(tree, like, options)
-        replace_statistics(arrays, slots, snapshot)
-        for name, i in _STATES:
-            if name in states[i]:
-                states[i][name] = _fill(states[i][name], name, arrays)
-        for state in states[:2]:
-            if "count" in state:
-                state["count"] = _count(snapshot, "the target")
+        state, chain = _find_state(tree, like, options)
+        state.replace_statistics(snapshot)
+        for (name, parts), array in state.arrays.items():
+            _put(chain, name, parts, array)
+        for node in chain[:2]:
+            if "count" in node:
+                node["count"] = _count(snapshot, "the target")
     if flax:
         path.write_bytes(_msgpack.pack(_make_plain(tree)))
         return
@@ -138,48 +126,50 @@ def _iterate_leaves(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tup
         yield path, tree
 
 
-def _find_place(tree: Any, path: Path, at: str | None) -> Place:
+def _find_place(tree: Any, path: Path, options: Options) -> Place:
     if find_places(tree, lambda node: "momentum_buf" in node and "count" in node):
         raise StateError(f"{path}: the state of rmsprop.jax: save rmsprop.jax.to_optax(state, rule) instead")
     places = find_places(tree, lambda node: "nu" in node)
-    if at is None and not places:
+    if not places:
         if find_places(tree, lambda node: "trace" in node or "mu" in node or "sum_of_squares" in node):
             raise StateError(f"{path}: the state of another optimizer: it has no nu, the mean square")
         raise FileError(f"{path}: no optax state in it")
-    return places[choose([place.path for place in places], at, path)]
+    return places[choose([place.path for place in places], options, path)]
 
 
-def _find_slots(tree: Any, path: Path, options: Options) -> tuple[Slots, dict[Any, Any], list[dict[str, Any]]]:
-    """Return the slots, {(name, path): array}, and the states of the scaling, of the schedule and of the trace."""
-    place = _find_place(tree, path, options.at)
-    states = _list_chain(place)
-    scale, scheduled, _ = states
+def _find_state(tree: Any, path: Path, options: Options) -> tuple[State, list[Any]]:
+    """Return the state with the arrays {(name, path): array}, and the nodes of the scaling, schedule and trace."""
+    place = _find_place(tree, path, options)
+    chain = scale, scheduled, _ = _list_chain(place)
     _check_chain(scale, scheduled, path, options)
     arrays: dict[Any, Any] = {}
     keys: dict[str, dict[str, Any]] = {}
-    for name, i in _STATES:
-        for parts, leaf in _iterate_leaves(states[i].get(name)):
+    for name, i in _PLACES.items():
+        for parts, leaf in _iterate_leaves(chain[i].get(name)):
             parameter, array = "/".join(map(str, parts)), np.asarray(leaf)
-            arrays[name, parts] = array
+            arrays[name, parts] = -array if name == "trace" else array
             keys.setdefault(parameter, {})[_STATISTICS[name]] = (name, parts)
             if array.dtype.kind == "c":
                 raise StateError(f"parameter {parameter!r}: complex; optax keeps |g|**2, which no other layout does")
+    nodes = [ancestor.node for ancestor in place.ancestors() if isinstance(ancestor.node, Mapping)]
+    # Of the outermost optax.inject_hyperparams.
+    injected = [node["hyperparams"] for node in nodes if isinstance(node.get("hyperparams"), Mapping)]
     counted = scale if "count" in scale else scheduled
-    slots = Slots(
+    state = make_state(
+        arrays,
+        keys,
+        str(path),
         format="optax",
-        names=list(keys),
-        keys=list(keys.values()),
         named=not all(name.isdigit() for name in keys),
         step=int(np.asarray(counted["count"])) if "count" in counted else None,
-        numbers=_read_numbers(place),
+        numbers=read_numbers(injected[-1], _NUMBERS) if injected else {},
         bias_correction="count" in scale,
-        momentum_sign=-1,
     )
-    return slots, arrays, states
+    return state, chain
 
 
 def _list_chain(place: Place) -> list[Any]:
-    """Return the states of the scaling, of the schedule and of the trace; {} for those that are missing."""
+    """Return the nodes of the scaling, of the schedule and of the trace; {} for those that are missing."""
     parent = None if place.parent is None else place.parent.node
     if parent is None or not str(place.key).isdigit():
         return [place.node, {}, {}]
@@ -190,7 +180,7 @@ def _list_chain(place: Place) -> list[Any]:
 
 def _check_chain(scale: Mapping[str, Any], scheduled: Mapping[str, Any], path: Path, options: Options) -> None:
     names = {"count", "mu", "nu"}
-    if {"count", "mu"} <= set(scale) and set(options.slots or ()) != names:
+    if {"count", "mu"} <= set(scale) and set(options.pop("slots", ())) != names:
         both = "Adam's, or those of RMSprop with centered and bias_correction"
         raise StateError(f"{path}: count, mu and nu are {both}: for the latter give --slots count,mu,nu")
     extra = sorted(map(str, set(scale) - names))
@@ -200,14 +190,6 @@ def _check_chain(scale: Mapping[str, Any], scheduled: Mapping[str, Any], path: P
         raise StateError(f"{path}: the trace comes before lr, unlike in optax.rmsprop, which has lr before the trace")
 
 
-def _read_numbers(place: Place) -> dict[str, float]:
-    """Return the hyperparameters of the outermost optax.inject_hyperparams around the state."""
-    nodes = [ancestor.node for ancestor in place.ancestors() if isinstance(ancestor.node, Mapping)]
-    injected = [node["hyperparams"] for node in nodes if isinstance(node.get("hyperparams"), Mapping)]
-    found = injected[-1] if injected else {}
-    return {ours: float(found[name]) for ours, name in _NUMBERS.items() if found.get(name) is not None}
-
-
 def _count(snapshot: Snapshot, what: str) -> Any:
     if snapshot.step is None:
         raise StateError(f"step: {what} counts steps, and the source has no count: give --step")
@@ -215,28 +197,22 @@ def _count(snapshot: Snapshot, what: str) -> Any:
 
 
 def _make_tree(snapshot: Snapshot, *, with_count: bool, flax: bool) -> Any:
-    scale: dict[str, Any] = {"nu": {}} | ({"mu": {}} if snapshot.centered else {})
-    trace: dict[str, Any] = {"trace": {}} if snapshot.buffer != "none" else {}
-    for state in (scale, trace):
-        for name in state:
-            for parameter in snapshot.parameters:
-                array = parameter.arrays[_STATISTICS[name]]
-                node = state[name]
-                *folders, last = parameter.name.split("/")
-                for folder in folders:
-                    node = node.setdefault(folder, {})
-                node[last] = np.asarray(-array if name == "trace" else array)
-    empty: Any = {} if flax else None
-    states = [scale, {"count": _count(snapshot, "a schedule")} if with_count else empty, trace or empty]
-    return {str(i): state for i, state in enumerate(states)} if flax else states
+    """Return the state of optax.rmsprop as Orbax (a list, None) or flax (dicts) stores it."""
+    chain: list[dict[str, Any]] = [{}, {"count": _count(snapshot, "a schedule")} if with_count else {}, {}]
+    for parameter in snapshot.parameters:
+        for name, statistic in _STATISTICS.items():
+            if statistic in parameter.arrays:
+                _put(chain, name, parameter.name.split("/"), parameter.arrays[statistic])
+    return {str(i): node for i, node in enumerate(chain)} if flax else [node or None for node in chain]
 
 
-def _fill(tree: Any, name: str, arrays: Mapping[Any, Any], path: tuple[Any, ...] = ()) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _fill(child, name, arrays, (*path, key)) for key, child in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_fill(child, name, arrays, (*path, i)) for i, child in enumerate(tree)]
-    return None if tree is None else arrays[name, path]
+def _put(chain: list[Any], name: str, parts: Sequence[Any], array: Array) -> None:
+    """Put a statistic into the states of a chain; optax's trace is negative."""
+    *folders, last = (name, *parts)
+    node = chain[_PLACES[name]]
+    for folder in folders:
+        node = node.setdefault(folder, {}) if isinstance(node, dict) else node[folder]
+    node[last] = -array if name == "trace" else array
 
 
 def _make_plain(tree: Any) -> Any:

@@ -19,13 +19,12 @@ import numpy as np
 
 from rmsprop.checkpoints._bounds import check_types, read_bytes, shorten
 from rmsprop.checkpoints._pickles import is_pickle, load_pickle
-from rmsprop.checkpoints._shared import ROOM, Options, Slots, make_snapshot
+from rmsprop.checkpoints._shared import Options, make_state, raise_other
 from rmsprop.checkpoints._snapshot import Snapshot
-from rmsprop.errors import FileError, StateError
+from rmsprop.errors import FileError
 
-__all__ = ["LIBRARY", "ROOM", "read", "recognize", "write"]
+__all__ = ["read", "recognize", "write"]
 
-LIBRARY = ""
 _NAME = re.compile(r"^(?P<parameter>.+)_(?P<slot>mean_square|mean_grad|momentum)_0$")
 _SLOTS = {"mean_square": "mean_sq", "mean_grad": "mean_grad", "momentum": "momentum_buf"}
 _STRUCTURED = "StructuredToParameterName@@"
@@ -46,7 +45,7 @@ def read(path: Path, options: Options) -> Snapshot:
             keys.setdefault(match["parameter"], {})[_SLOTS[match["slot"]]] = key
     if not keys or not all("mean_sq" in entry for entry in keys.values()):
         if any("moment1" in str(key) for key in tree):
-            raise StateError(f"{path}: the state of Adam (moment1, moment2), not of RMSProp: nothing was converted")
+            raise_other(path, "Adam", "moment1, moment2")
         raise FileError(f"{path}: no mean_square in it, so no RMSProp state")
     # mean_grad is always there, but only a centered run writes to it.
     if not any(tree[entry["mean_grad"]].any() for entry in keys.values() if "mean_grad" in entry):
@@ -54,8 +53,7 @@ def read(path: Path, options: Options) -> Snapshot:
     notes = [] if isinstance(tree.get("LR_Scheduler"), Mapping) else ["PaddlePaddle stores no step"]
     if "master_weights" in tree:
         notes.append("master_weights belong to the weights: left out")
-    slots = Slots(format="paddle", names=list(keys), keys=list(keys.values()), notes=tuple(notes))
-    return make_snapshot(slots, tree, str(path))
+    return make_state(tree, keys, str(path), format="paddle", notes=tuple(notes)).snapshot
 
 
 def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:

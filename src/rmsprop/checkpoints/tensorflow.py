@@ -24,13 +24,12 @@ import numpy as np
 from rmsprop._files import check_regular
 from rmsprop.checkpoints._bounds import check_size, import_package, raise_file_errors
 from rmsprop.checkpoints._positions import assign_positions
-from rmsprop.checkpoints._shared import STACKS, Options, Slots, choose, make_snapshot, replace_statistics
+from rmsprop.checkpoints._shared import Options, State, choose, make_state, raise_other
 from rmsprop.checkpoints._snapshot import Snapshot
 from rmsprop.errors import FileError, StateError
 
-__all__ = ["LIBRARY", "ROOM", "SUFFIXES", "get_files", "get_prefix", "read", "recognize", "write"]
+__all__ = ["SUFFIXES", "get_files", "get_prefix", "read", "recognize", "write"]
 
-LIBRARY, ROOM = "tensorflow", 2**31 + STACKS
 SUFFIXES = (".data-00000-of-00001", ".index")
 """The index last: without it there is no checkpoint."""
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -39,7 +38,8 @@ _POSITION = re.compile(r"^(?P<optimizer>.+)/_variables/(?P<number>\d+)$")
 _NUMBERED = re.compile(r"^(?P<variable>.+)/RMSProp(?:_(?P<number>\d+))?$")
 _OTHERS = re.compile(r"/(Adam|Adagrad|Adadelta|Momentum|Ftrl|Nadam|AMSGrad|LAMB)(?:_\d+)?$|/\.OPTIMIZER_SLOT/.+/(m|v)$")
 _STATISTICS = {"rms": "mean_sq", "mg": "mean_grad", "momentum": "momentum_buf"}
-_NUMBERS = {"lr": "learning_rate", "rho": "rho", "momentum": "momentum"}
+_NUMBERS = {"_current_learning_rate": "lr", "_learning_rate": "lr", "learning_rate": "lr"}
+_NUMBERS |= {"rho": "rho", "momentum": "momentum"}
 _TF1 = {2: ("mean_sq", "momentum_buf"), 3: ("mean_sq", "mean_grad", "momentum_buf")}
 
 
@@ -70,9 +70,7 @@ def recognize(path: Path, head: bytes) -> bool:
 
 def read(path: Path, options: Options) -> Snapshot:
     """Read a TensorFlow checkpoint, given its prefix or one of its files."""
-    prefix = get_prefix(path)
-    arrays = _load(prefix)
-    return make_snapshot(_find_slots(arrays, str(prefix), options)[0], arrays, str(prefix))
+    return _find_state(_load(path), str(get_prefix(path)), options).snapshot
 
 
 def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, options: Options) -> None:
@@ -81,14 +79,18 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
     Without `like` it is a TensorFlow 1 checkpoint with the slots and global_step alone, for a
     tf.compat.v1.train.Saver of these variables.
     """
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any]
     if like is None:
-        names, step_key = [parameter.name for parameter in snapshot.parameters], "global_step"
-        slots = Slots(format="tensorflow1", names=names, keys=[_name_slots(name, snapshot.centered) for name in names])
+        arrays, step_key = {}, "global_step"
+        for parameter in snapshot.parameters:
+            found = {"momentum_buf": np.zeros_like(parameter.arrays["mean_sq"]), **parameter.arrays}
+            for i, statistic in enumerate(_TF1[3 if snapshot.centered else 2]):
+                arrays[f"{parameter.name}/RMSProp{f'_{i}' if i else ''}"] = found[statistic]
     else:
-        arrays = _load(get_prefix(like))
-        slots, step_key = _find_slots(arrays, str(like), options)
-    replace_statistics(arrays, slots, snapshot)
+        arrays = _load(like)
+        state = _find_state(arrays, str(like), options)
+        state.replace_statistics(snapshot)
+        step_key = state.step_key
     if step_key and snapshot.step is not None:
         arrays[step_key] = np.asarray(snapshot.step, np.int64)
     names = sorted(arrays)
@@ -100,12 +102,8 @@ def write(path: Path, snapshot: Snapshot, format: str, like: Path | None, option
     )
 
 
-def _name_slots(name: str, centered: bool | None) -> dict[str, str]:
-    order = _TF1[3 if centered else 2]
-    return {statistic: f"{name}/RMSProp{f'_{i}' if i else ''}" for i, statistic in enumerate(order)}
-
-
-def _load(prefix: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
+    prefix = get_prefix(path)
     with raise_file_errors(prefix, "TensorFlow checkpoint"):
         reader = import_package("tensorflow").train.load_checkpoint(str(prefix))
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
@@ -114,49 +112,43 @@ def _load(prefix: Path) -> dict[str, Any]:
         return {name: reader.get_tensor(name) for name in shapes}
 
 
-def _find_slots(arrays: Mapping[str, Any], where: str, options: Options) -> tuple[Slots, str]:
-    """Return where the statistics are, and the key of the step ("" if there is none)."""
-    objects = {name.removesuffix(_VALUE): name for name in arrays if name.endswith(_VALUE)}
-    for names, pattern in ((objects, _SLOT), (objects, _POSITION), ({name: name for name in arrays}, _NUMBERED)):
-        hits = {names[name]: match for name in sorted(names) if (match := pattern.match(name))}
-        if not hits:
-            continue
-        if pattern is _NUMBERED:
-            return _find_tf1_slots(hits, arrays, where)
-        optimizers = sorted({match["optimizer"] for match in hits.values()})
-        optimizer = optimizers[choose(optimizers, options.at, where)]
-        hits = {key: match for key, match in hits.items() if match["optimizer"] == optimizer}
-        own = {name for name in objects if name.startswith(f"{optimizer}/")}
-        values = {name.removeprefix(f"{optimizer}/"): objects[name] for name in own}
-        if pattern is _SLOT:
-            return _find_legacy_slots(hits, values, arrays, where)
-        weights = [np.shape(arrays[objects[name]]) for name in objects.keys() - own if "/" in name]
-        return _find_positions(hits, values, arrays, where, options, weights)
+def _find_state(arrays: dict[str, Any], where: str, options: Options) -> State:
+    objects = {name.removesuffix(_VALUE): name for name in sorted(arrays) if name.endswith(_VALUE)}
+    for pattern in (_SLOT, _POSITION):
+        matches = [match for name in objects if (match := pattern.match(name))]
+        if matches:
+            optimizers = sorted({match["optimizer"] for match in matches})
+            optimizer = optimizers[choose(optimizers, options, where)]
+            hits = {objects[match.string]: match for match in matches if match["optimizer"] == optimizer}
+            return _find_tf_keras(hits, f"{optimizer}/", objects, arrays, where, options)
+    numbered = {name: match for name in sorted(arrays) if (match := _NUMBERED.match(name))}
+    if numbered:
+        return _find_tf1(numbered, arrays, where)
     other = next((match for name in sorted(arrays) if (match := _OTHERS.search(name.removesuffix(_VALUE)))), None)
     if other is not None:
-        raise StateError(f"{where}: the state of {other.group(1) or 'Adam'}, not of RMSprop: nothing was converted")
+        raise_other(where, other.group(1) or "Adam")
     raise FileError(f"{where}: no optimizer state in it: no .../RMSProp, no .OPTIMIZER_SLOT, no _variables")
 
 
 Hits = Mapping[str, re.Match[str]]
 
 
-def _find_tf1_slots(hits: Hits, arrays: Mapping[str, Any], where: str) -> tuple[Slots, str]:
+def _find_tf1(hits: Hits, arrays: dict[str, Any], where: str) -> State:
     numbered: dict[str, dict[int, str]] = {}
     for key, match in hits.items():
         numbered.setdefault(match["variable"], {})[int(match["number"] or 0)] = key
     counts = {len(entry) for entry in numbered.values()}
-    if counts not in ({2}, {3}) or any(sorted(entry) != list(range(len(entry))) for entry in numbered.values()):
+    keys = {
+        _find_variable(name, arrays): dict(zip(_TF1.get(len(entry), ()), map(entry.get, range(len(entry)))))
+        for name, entry in numbered.items()
+    }
+    complete = all(None not in entry.values() for entry in keys.values()) and len(keys) == len(numbered)
+    if counts not in ({2}, {3}) or not complete:
         found = f"{' or '.join(map(str, sorted(counts)))} slots RMSProp, RMSProp_1, ... for a variable"
         raise StateError(f"{where}: {found}, expected 2 or (centered) 3 for all: several optimizers share them?")
-    slots = Slots(
-        format="tensorflow1",
-        names=[_find_variable(name, arrays) for name in numbered],
-        keys=[{statistic: entry[i] for i, statistic in enumerate(_TF1[len(entry)])} for entry in numbered.values()],
-        step=int(arrays["global_step"]) if "global_step" in arrays else None,
-        init=1.0,
-    )
-    return slots, "global_step" if "global_step" in arrays else ""
+    step_key = "global_step" if "global_step" in arrays else ""
+    step = int(arrays[step_key]) if step_key else None
+    return make_state(arrays, keys, where, format="tensorflow1", step=step, step_key=step_key)
 
 
 def _find_variable(name: str, arrays: Mapping[str, Any]) -> str:
@@ -165,46 +157,35 @@ def _find_variable(name: str, arrays: Mapping[str, Any]) -> str:
     return next((tail for i in range(len(parts)) if (tail := "/".join(parts[i:])) in arrays), name)
 
 
-def _find_legacy_slots(
-    hits: Hits, values: Mapping[str, str], arrays: Mapping[str, Any], where: str
-) -> tuple[Slots, str]:
+def _find_tf_keras(
+    hits: Hits, own: str, objects: Mapping[str, str], arrays: dict[str, Any], where: str, options: Options
+) -> State:
+    """Return the state of the optimizer whose names start with `own`: its slots, or its positions."""
+    values = {name.removeprefix(own): key for name, key in objects.items() if name.startswith(own)}
+    step_key = next((values[name] for name in ("iter", "_iterations", "iterations") if name in values), "")
     keys: dict[str, dict[str, str]] = {}
-    for key, match in hits.items():
-        keys.setdefault(match["variable"], {})[_STATISTICS[match["slot"]]] = key
-    if not any("mean_sq" in entry for entry in keys.values()):
-        raise StateError(f"{where}: slots named momentum and no rms: the state of SGD, not of RMSprop")
-    slots = Slots(
-        format="tf-keras-legacy",
-        names=list(keys),
-        keys=list(keys.values()),
-        step=int(arrays[values["iter"]]) if "iter" in values else None,
-        numbers={ours: float(arrays[values[name]]) for ours, name in _NUMBERS.items() if name in values},
-    )
-    return slots, values.get("iter", "")
-
-
-def _find_positions(
-    hits: Hits,
-    values: Mapping[str, str],
-    arrays: Mapping[str, Any],
-    where: str,
-    options: Options,
-    weights: list[tuple[int, ...]],
-) -> tuple[Slots, str]:
-    by_number = {int(match["number"]): key for key, match in hits.items()}
-    # Position 0, the step, has a name of its own, and no learning rate follows it.
-    step_key = next((values[name] for name in ("_iterations", "iterations") if name in values), "")
-    keys = [step_key, *(by_number[number] for number in sorted(by_number))]
-    shapes = [(), *(np.shape(arrays[key]) for key in keys[1:])]
-    _, blocks = assign_positions(keys, shapes, where, slots=options.slots, schedule=True, weights=weights)
-    rate = next((values[name] for name in ("_learning_rate", "_current_learning_rate") if name in values), None)
-    slots = Slots(
-        format="tf-keras",
-        names=[str(i) for i in range(len(blocks))],
-        keys=blocks,
-        named=False,
-        ordered=True,
+    legacy = any("slot" in match.groupdict() for match in hits.values())
+    if legacy:
+        for key, match in hits.items():
+            keys.setdefault(match["variable"], {})[_STATISTICS[match["slot"]]] = key
+        if not any("mean_sq" in entry for entry in keys.values()):
+            raise_other(where, "SGD", "slots named momentum, none named rms")
+    else:
+        # Position 0, the step, has a name of its own, and no learning rate follows it.
+        positions = [step_key, *sorted(hits, key=lambda key: int(hits[key]["number"]))]
+        shapes = [(), *(np.shape(arrays[key]) for key in positions[1:])]
+        weights = [np.shape(arrays[objects[name]]) for name in objects if "/" in name and not name.startswith(own)]
+        slots = options.pop("slots", None)
+        _, found = assign_positions(positions, shapes, where, slots=slots, schedule=True, weights=weights)
+        keys = {str(i): entry for i, entry in enumerate(found)}
+    return make_state(
+        arrays,
+        keys,
+        where,
+        format="tf-keras-legacy" if legacy else "tf-keras",
+        named=legacy,
+        ordered=not legacy,
         step=int(arrays[step_key]) if step_key else None,
-        numbers={} if rate is None else {"lr": float(arrays[rate])},
+        step_key=step_key,
+        numbers={ours: float(arrays[values[name]]) for name, ours in _NUMBERS.items() if name in values},
     )
-    return slots, step_key

@@ -23,22 +23,14 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Optimizer:
-    """Return the optimizer called `name`.
-
-    Raises:
-        InputError: No such optimizer; the message suggests the nearest name.
-    """
+    """Return the optimizer called `name`; for an unknown one the error suggests the nearest name."""
     if name not in _ALL:
         raise InputError(f"unknown optimizer {name!r}{nearest(name, _ALL)}")
     return _ALL[name]
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Read a list such as "sgd,adam,rmsprop": known names, in the order given, without duplicates.
-
-    Raises:
-        InputError: An unknown name, or no name at all.
-    """
+    """Read a list such as "sgd,adam,rmsprop": known names, in the order given, without duplicates."""
     found = tuple(dict.fromkeys(get(part.strip().lower()).short for part in text.split(",") if part.strip()))
     if not found:
         raise InputError(f"--with names no optimizer; known: {', '.join(_ALL)}")
@@ -46,12 +38,7 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def make_stepper(name: str, framework: Framework, params: Any, *, lr: float, sparse: bool = False) -> Stepper:
-    """Make the optimizer called `name` for `params`, in the form for sparse gradients if some are sparse.
-
-    Raises:
-        InputError: It does not exist in that framework.
-        MissingDependency: The framework is not installed.
-    """
+    """Make the optimizer called `name` for `params`, in the form for sparse gradients if some are `sparse`."""
     build = get(name).build(framework)
     module, _, target = build.target.partition(":")
     options = build.sparse if sparse and build.sparse is not None else build.options

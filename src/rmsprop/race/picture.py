@@ -115,8 +115,7 @@ def draw_train_loss(ax: Axes, task: Task, results: Results, table: Sequence[Row]
 
 def _list_finals(results: Results, row: Row) -> list[Trial]:
     """Return the reported trials of a row that did not diverge."""
-    trials = (results.trials.get(("final", row.optimizer, row.lr, seed)) for seed in results.settings.seeds)
-    return [trial for trial in trials if trial is not None and trial.diverged is None]
+    return [trial for trial in results.list_trials("final", row.optimizer, row.lr) if trial and trial.diverged is None]
 
 
 def _plot_mean(ax: Axes, row: Row, curves: Sequence[Sequence[float]], *, first_epoch: int) -> list[float]:
@@ -171,8 +170,8 @@ def draw_rates(ax: Axes, task: Task, results: Results, table: Sequence[Row]) -> 
     for optimizer in settings.optimizers:
         means = {}
         for lr in settings.grid:
-            trials = [results.trials.get(("tuning", optimizer, lr, seed)) for seed in settings.tuning_seeds]
-            scores = [trial.late_score for trial in trials if trial is not None and trial.diverged is None]
+            trials = results.list_trials("tuning", optimizer, lr)
+            scores = [trial.late_score for trial in trials if trial and trial.diverged is None]
             if len(scores) == len(settings.tuning_seeds):
                 means[lr] = statistics.fmean(scores)
         ax.plot(list(means), list(means.values()), **line_style(optimizer))

@@ -7,6 +7,7 @@ table and the verdict in that file follow from the trials and are there for read
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import statistics
@@ -78,9 +79,9 @@ class Settings:
             tuning_seeds=tuple(FIRST_TUNING_SEED + i for i in range(budget.tuning_seeds)),
             epochs=budget.epochs if epochs is None else epochs,
             grid=budget.grid if grid is None else grid,
-            device=getattr(task, "device", "cpu"),
-            short=getattr(task, "short", False),
-            threads=getattr(task, "asked_threads", None),
+            device=task.device,
+            short=task.short,
+            threads=task.asked_threads,
         )
 
     def check_joinable(self, earlier: Settings, *, where: object) -> None:
@@ -134,18 +135,11 @@ class Trial(Job):
     seconds: float  # data, model, steps and scoring
     diverged: Diverged | None = None
     train_seconds: float | None = None  # batches, gradients and steps; None in files that lack it
-    effective_lr: tuple[
-        tuple[float, ...], ...
-    ] = ()  # steps, each with the quantiles of `rmsprop.race.stepper` after it
+    effective_lr: tuple[tuple[float, ...], ...] = ()  # steps, each with `rmsprop.race.stepper.QUANTILES` after it
 
     def __post_init__(self) -> None:
-        numbers = [
-            *self.score,
-            *self.loss,
-            *self.train_loss,
-            *(value for point in self.effective_lr for value in point),
-        ]
-        numbers += [self.lr, self.step_seconds, self.seconds, self.train_seconds or 0.0]
+        numbers = [self.lr, self.step_seconds, self.seconds, self.train_seconds or 0.0]
+        numbers += itertools.chain(self.score, self.loss, self.train_loss, *self.effective_lr)
         if not self.score or not len(self.score) == len(self.loss) == len(self.train_loss) + 1:
             raise ValueError("curves of different lengths")
         if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
@@ -232,6 +226,11 @@ class Results:
         """All environments that trials ran in, in order."""
         return [self.environment, *self.later]
 
+    def list_trials(self, phase: Phase, optimizer: str, lr: float) -> list[Trial | None]:
+        """Return the trials of an optimizer at a learning rate in the order of the seeds; None for a missing one."""
+        seeds = self.settings.tuning_seeds if phase == "tuning" else self.settings.seeds
+        return [self.trials.get((phase, optimizer, lr, seed)) for seed in seeds]
+
     def add(self, trial: Trial, environment: dict[str, str]) -> None:
         """Add a finished trial, and where it ran."""
         self.trials[trial.key] = trial
@@ -294,7 +293,5 @@ class Outcome:
 
     task: Task  # with its device, threads and length
     results: Results | None  # None if it could not begin
-    complete: bool  # all trials were run
+    status: Literal["complete", "interrupted", "absent", "failed"]  # "absent": its data or a package are missing
     reason: str = ""  # why it could not begin
-    absent: bool = False  # ... because its data or a package is missing
-    interrupted: bool = False  # by Ctrl-C

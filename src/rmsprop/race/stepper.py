@@ -62,9 +62,7 @@ class NumpyStepper:
 class TorchStepper:
     """Runs a torch optimizer, which finds the gradients in `.grad`.
 
-    Args:
-        optimizer: The optimizer.
-        wait: Called after each step: waits until an asynchronous device has finished, so that the step can be timed.
+    `wait` is called after each step: it waits until an asynchronous device has finished, so that the step can be timed.
     """
 
     def __init__(self, optimizer: Any, *, wait: Callable[[], Any] | None = None) -> None:

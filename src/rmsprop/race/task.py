@@ -21,19 +21,9 @@ from typing import Any, Literal, Protocol
 from rmsprop.errors import InputError, MissingDependency
 
 __all__ = [
-    "Budget",
-    "Data",
-    "Framework",
-    "Learner",
-    "Metric",
-    "Split",
-    "Task",
-    "TorchTask",
-    "get",
-    "make_data",
-    "names",
-    "nearest",
-]
+    "Budget", "Data", "Framework", "Learner", "Metric", "Split", "Task", "TorchTask", "get", "import_package",
+    "make_data", "names", "nearest",
+]  # fmt: skip
 
 Framework = Literal["numpy", "torch"]
 Split = Literal["valid", "test"]
@@ -43,21 +33,15 @@ Split = Literal["valid", "test"]
 class Metric:
     """What a task is judged by.
 
-    Attributes:
-        name: The usual term, such as "accuracy".
-        better: Whether higher or lower values are better.
-        percent: Stored as a fraction and shown in percent.
-        target: What RMSprop is expected to reach with the default budget, as a mean over seeds.
-
     Example:
         >>> Metric(name="accuracy", better="higher", percent=True, target=0.96).text(0.9737)
         '97.37 %'
     """
 
-    name: str
+    name: str  # the usual term, such as "accuracy"
     better: Literal["higher", "lower"]
-    percent: bool = False
-    target: float
+    percent: bool = False  # stored as a fraction and shown in percent
+    target: float  # what RMSprop is expected to reach with the default budget, as a mean over seeds
 
     def text(self, value: float) -> str:
         """Format a value."""
@@ -69,43 +53,28 @@ class Metric:
 
     def goodness(self, value: float) -> float:
         """Return the value with its sign set so that larger is better; NaN is the worst."""
-        if math.isnan(value):
-            return float("-inf")
-        return value if self.better == "higher" else -value
+        sign = 1 if self.better == "higher" else -1
+        return -math.inf if math.isnan(value) else sign * value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What every optimizer may spend.
+    """What every optimizer may spend."""
 
-    Attributes:
-        epochs: Per trial.
-        seeds: Reported trials per optimizer.
-        tuning_seeds: Trials per optimizer and learning rate, on other seeds, judged on the validation split.
-        grid: The learning rates tried, ascending.
-    """
-
-    epochs: int
-    seeds: int
-    tuning_seeds: int
-    grid: tuple[float, ...]
+    epochs: int  # per trial
+    seeds: int  # reported trials per optimizer
+    tuning_seeds: int  # trials per optimizer and learning rate, on other seeds, judged on the validation split
+    grid: tuple[float, ...]  # the learning rates tried, ascending
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """What `Task.load` returns.
+    """What `Task.load` returns."""
 
-    Attributes:
-        content: What the task's own learner reads; no other code uses it.
-        sizes: Split -> number of examples.
-        versions: Package -> version, of what the data and the model depend on.
-        fingerprint: A digest of the examples and their split. Results of another fingerprint cannot be resumed.
-    """
-
-    content: Any
-    sizes: Mapping[str, int]
-    versions: Mapping[str, str]
-    fingerprint: str
+    content: Any  # what the task's own learner reads; no other code uses it
+    sizes: Mapping[str, int]  # number of examples of each split
+    versions: Mapping[str, str]  # of the packages that the data and the model depend on
+    fingerprint: str  # a digest of the examples and their split; results of another one cannot be resumed
 
 
 def make_data(content: Any, sizes: Mapping[str, int], digest_of: Iterable[bytes], **versions: str) -> Data:
@@ -114,6 +83,14 @@ def make_data(content: Any, sizes: Mapping[str, int], digest_of: Iterable[bytes]
     for piece in digest_of:
         digest.update(piece)
     return Data(content=content, sizes=sizes, versions=versions, fingerprint=digest.hexdigest()[:16])
+
+
+def import_package(module: str, *, extra: str, purpose: str, package: str | None = None) -> Any:
+    """Import an optional package; without it MissingDependency names the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependency.of(package or module, extra=extra, purpose=purpose) from error
 
 
 class Learner(Protocol):
@@ -146,32 +123,40 @@ class Task:
 
     The data and the model are in a module of that package with `load(task) -> Data` and a class `Learner(task, content,
     seed)`, imported when they are needed.
-
-    Attributes:
-        name: What the user calls it.
-        title: What is learned.
-        model: The network, its number of parameters, and the batch size.
-        source: Where the data come from.
-        license: Of the data.
-        metric: What it is judged by.
-        budget: The default budget.
-        quick: The budget of `--quick`.
-        notes: Remarks for the report.
-        module: The name of the module, if it is not `name`.
-        framework: "numpy" or "torch".
     """
 
-    name: str
-    title: str
-    model: str
-    source: str
-    license: str
+    name: str  # what the user calls it
+    title: str  # what is learned
+    model: str  # the network, its number of parameters, and the batch size
+    source: str  # where the data come from
+    license: str  # of the data
     metric: Metric
     budget: Budget
-    quick: Budget
-    notes: tuple[str, ...] = ()
-    module: str = ""
+    quick: Budget  # the budget of --quick
+    notes: tuple[str, ...] = ()  # remarks for the report
+    module: str = ""  # the name of the module, if it is not `name`
     framework: Framework = "numpy"
+    needs: tuple[str, ...] = ()  # what `load` reads of `rmsprop.race.sources`, and --fetch downloads
+    device: str = "cpu"  # any torch device
+    asked_threads: int | None = None  # the number of --threads; None: the task's own
+    short: bool = False  # load a part of the data, so that a trial takes about a second, as --quick does
+
+    def configure(self, *, device: str | None = None, threads: int | None = None, short: bool | None = None) -> Task:
+        """Return the task with these options; None keeps what it has, and `short` is for torch tasks alone.
+
+        Raises:
+            InputError: A device or threads for a task in NumPy, or an empty name of a device.
+        """
+        if device not in (None, "cpu"):
+            raise InputError(f"{self.name} runs in NumPy, on the CPU: --device {device} is for torch tasks")
+        if threads is not None:
+            raise InputError(f"{self.name} runs in NumPy, on one thread: --threads is for torch tasks")
+        return self
+
+    @property
+    def used_threads(self) -> int | None:
+        """CPU threads of torch; None for a task in NumPy."""
+        return None
 
     def load(self) -> Data:
         """Read the data and split them, or raise MissingDependency with the package and how to get it."""
@@ -193,23 +178,19 @@ class Task:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TorchTask(Task):
-    """A task in PyTorch.
-
-    Attributes:
-        needs: Names of the sources in `rmsprop.race.sources` that `load` reads: what `--fetch` downloads.
-        device: Any torch device.
-        threads: CPU threads while trials run. The last bits of sums depend on it.
-        asked_threads: The number that `--threads` asks for; None: `threads`, or 1 where `short`.
-        short: Load a part of the data, so that a trial takes about a second: what `--quick` does.
-    """
+    """A task in PyTorch."""
 
     framework: Framework = "torch"
-    needs: tuple[str, ...] = ()
-    device: str = "cpu"
-    # Most of the matrices are too small to share: a second thread would spend its time waiting.
+    # CPU threads while trials run; the last bits of sums depend on it. Most of the matrices are too small to share: a
+    # second thread would spend its time waiting.
     threads: int = 1
-    asked_threads: int | None = None
-    short: bool = False
+
+    def configure(self, *, device: str | None = None, threads: int | None = None, short: bool | None = None) -> Task:
+        """Return the task with these options; None keeps what it has."""
+        if device is not None and not device.strip():
+            raise InputError(f"--device {device!r}, expected a torch device such as cpu or cuda")
+        changes: dict[str, Any] = {"device": device, "asked_threads": threads, "short": short}
+        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     @property
     def used_threads(self) -> int:
@@ -218,13 +199,7 @@ class TorchTask(Task):
         return max(1, min(self.asked_threads or default, os.cpu_count() or 1))
 
     def load(self) -> Data:
-        """Read the data and split them.
-
-        Raises:
-            MissingDependency: The data, torch or another package are not installed.
-            InputError: `device` is unknown or not available.
-            FileError: A file is damaged.
-        """
+        """Check torch and the device, then read the data, which may take long, and split them."""
         self._check_device()
         return super().load()
 
@@ -245,10 +220,7 @@ class TorchTask(Task):
             yield
 
     def _check_device(self) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingDependency.of("torch", extra="torch", purpose=f"the task {self.name}") from error
+        torch = import_package("torch", extra="torch", purpose=f"the task {self.name}")
         try:
             torch.ones(1, device=self.device).sum().item()
         # An unknown name, a build without CUDA, a device index that does not exist: each raises another class.
@@ -265,11 +237,8 @@ def _make_cuda_reproducible(stack: contextlib.ExitStack) -> None:
 
     # cuBLAS needs this before its first use, says the documentation of torch.use_deterministic_algorithms.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    was_on, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    stack.callback(torch.use_deterministic_algorithms, was_on, warn_only=warn_only)
+    was_on, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    stack.callback(torch.use_deterministic_algorithms, was_on, warn_only=warned)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh memory helps to find errors, and costs time in every step.
     for owner, name in ((torch.backends.cudnn, "benchmark"), (torch.utils.deterministic, "fill_uninitialized_memory")):

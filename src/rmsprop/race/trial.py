@@ -39,10 +39,9 @@ class Progress:
 class Training:
     """What `fit` measured."""
 
-    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)  # score and loss after each epoch
-    train_loss: list[float] = dataclasses.field(
-        default_factory=list
-    )  # mean over each epoch's batches, before the steps
+    # Score and loss after each epoch; the mean over its batches, each before its step.
+    scores: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    train_loss: list[float] = dataclasses.field(default_factory=list)
     steps: int = 0
     step_seconds: float = 0.0  # all steps together
     excluded_seconds: float = 0.0  # scoring and the two callbacks

@@ -171,28 +171,32 @@ def describe_verdict(table: Sequence[Row], metric: Metric) -> str:
     """Return who won, in a sentence or two."""
     if not table:
         return "No winner: no seed was finished by all optimizers."
-    first, others = table[0], table[1:]
+    first = table[0]
     if first.diverged:
         return "No winner: all optimizers diverged on some seed."
-    if not others:
-        return f"No winner: {first.label} ran alone and reached {first.text(metric)} {_count_seeds(first)}."
+    seeds = f"over {first.seeds} seeds" if first.seeds > 1 else "on one seed"
+    if len(table) == 1:
+        return f"No winner: {first.label} ran alone and reached {first.text(metric)} {seeds}."
     if first.seeds == 1:
         listing = ", ".join(f"{row.label} {row.text(metric)}" for row in table)
         return f"No winner: differences on one seed cannot be tested. {listing}."
-    ours = find_rmsprop(table)
     best = [row for row in table if not row.worse_than]
-    worse = [row for row in table if row.worse_than and row is not ours]
+    worse = [row for row in table if row.worse_than and row.optimizer != RMSPROP]
     if len(best) == 1:
-        verdict = f"{first.label} won with {first.text(metric)} {_count_seeds(first)}."
+        verdict = f"{first.label} won with {first.text(metric)} {seeds}."
     else:
-        names = _list([f"{row.label} ({row.text(metric)})" for row in best])
-        verdict = f"No winner: {names} are not significantly different {_count_seeds(first)}."
-    verdict += _describe_worse(worse)
+        names = _join([f"{row.label} ({row.text(metric)})" for row in best])
+        verdict = f"No winner: {names} are not significantly different {seeds}."
+    if tested := [row.label for row in worse if not row.diverged]:
+        verdict += f" Significantly worse: {_join(tested)}."
+    if diverged := [row.label for row in worse if row.diverged]:
+        verdict += f" Diverged on some seed: {_join(diverged)}."
+    ours = find_rmsprop(table)
     if ours is None or not ours.worse_than:
         return verdict
     if ours.diverged:
         return f"{verdict} RMSprop lost: it diverged on {ours.diverged} of {ours.seeds} seeds."
-    better = _list_names([row for row in table if row.optimizer in ours.worse_than])
+    better = _join([row.label for row in table if row.optimizer in ours.worse_than])
     return f"{verdict} RMSprop lost with {ours.text(metric)}: significantly worse than {better}."
 
 
@@ -207,10 +211,10 @@ def describe_rmsprop(table: Sequence[Row]) -> str:
         return "no winner: one seed"
     if ours.diverged:
         return "lost: diverged"
-    others = [row for row in table if row is not ours]
     if ours.worse_than:
-        return f"lost to {len(ours.worse_than)} of {len(others)}"
-    return "won" if all(row.worse_than for row in others) else "not significantly different"
+        return f"lost to {len(ours.worse_than)} of {len(table) - 1}"
+    has_won = all(row.worse_than for row in table if row is not ours)
+    return "won" if has_won else "not significantly different"
 
 
 def find_rmsprop(table: Sequence[Row]) -> Row | None:
@@ -228,22 +232,9 @@ def format_number(value: float, form: str = ".3g", unit: str = "") -> str:
     return f"{value:{form}}{unit}" if math.isfinite(value) else "–"
 
 
-def _count_seeds(row: Row) -> str:
-    return f"over {row.seeds} seeds" if row.seeds > 1 else "on one seed"
-
-
-def _describe_worse(rows: Sequence[Row]) -> str:
-    tested, diverged = ([row for row in rows if bool(row.diverged) is wanted] for wanted in (False, True))
-    text = f" Significantly worse: {_list_names(tested)}." if tested else ""
-    return text + (f" Diverged on some seed: {_list_names(diverged)}." if diverged else "")
-
-
-def _list_names(rows: Sequence[Row]) -> str:
-    return _list([row.label for row in rows])
-
-
-def _list(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _join(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def explain_step_time(results: Results, framework: Framework) -> str:

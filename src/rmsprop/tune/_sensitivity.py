@@ -19,8 +19,8 @@ from typing import Any
 from rmsprop.errors import FileError, InputError, StateError
 from rmsprop.race import choice
 from rmsprop.race.record import FIRST_TUNING_SEED, Job, rename_old_keys
-from rmsprop.race.run import train
 from rmsprop.race.task import Task
+from rmsprop.race.trial import train
 from rmsprop.tune._plateau import Plateau, find_plateau
 
 __all__ = ["Point", "Row", "Sensitivity", "Settings", "measure"]
@@ -70,7 +70,7 @@ class Settings:
         first = middle - per_decade * DECADES // 2
         return cls(
             task=task.name, optimizers=optimizers or choice.DEFAULT, seeds=seeds, epochs=epochs, first=first,
-            last=first + per_decade * DECADES, per_decade=per_decade, device=getattr(task, "device", "cpu"),
+            last=first + per_decade * DECADES, per_decade=per_decade, device=task.device,
         )  # fmt: skip
 
     def extend(self, earlier: Settings) -> Settings:

@@ -30,11 +30,11 @@ __all__ = ["TaskObjective", "build_space", "build_step", "prepare_task", "tune_t
 
 def prepare_task(task: Task, *, quick: bool = False, device: str | None = None, threads: int | None = None) -> Task:
     """Return the task on a device, with part of its data if `quick`, where the task has these options."""
-    if device not in (None, "cpu") and not hasattr(task, "device"):
+    if task.framework == "torch":
+        return task.configure(device=device, threads=threads, short=quick or None)
+    if device not in (None, "cpu"):
         raise InputError(f"device={device!r}: {task.name} runs in NumPy, on the CPU")
-    options: dict[str, Any] = {"short": quick or None, "device": device, "threads": threads}
-    changes = {name: value for name, value in options.items() if value is not None and hasattr(task, name)}
-    return dataclasses.replace(task, **changes) if changes else task
+    return task
 
 
 def build_space(task: Task) -> Space:
@@ -143,8 +143,7 @@ def tune_task(
         workers = most
     with task.session():
         data = task.load()
-        device = getattr(task, "device", "cpu")
-        protocol = {"task": task.name, "epochs": budget.epochs, "seeds": seeds, "device": device}
+        protocol = {"task": task.name, "epochs": budget.epochs, "seeds": seeds, "device": task.device}
         options = dataclasses.replace(options, protocol={"data": data.fingerprint, **protocol})
         if workers == 1:
             result = search(TaskObjective(task, data, budget.epochs, seeds), options, listener=listener)

@@ -1,29 +1,32 @@
-"""What the torch tasks share: a learner over splits of examples, and a GRU over sequences of several lengths."""
+"""What the torch tasks share: their data, a learner over splits of examples, and sequences of several lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rmsprop.race.task import Data, Split, TorchTask, make_data
 
-__all__ = ["Classifier", "Content", "TorchLearner", "make_torch_data", "run_gru"]
+__all__ = ["Classifier", "Content", "TorchLearner", "make_torch_data", "pad", "run_gru", "split_arrays", "trim"]
 
 
 class Content(NamedTuple):
-    """The content of a torch task's data.
+    """The content of a torch task's data."""
 
-    Attributes:
-        splits: "train", "valid" and "test", each a named tuple of tensors with an entry per example.
-        spec: What `build` needs besides, such as the number of words or a pretrained model; else None.
-    """
+    splits: dict[str, Any]  # "train", "valid" and "test", each a named tuple of tensors with an entry per example
+    spec: Any = None  # what `build` needs besides, such as the number of words or a pretrained model
 
-    splits: dict[str, Any]
-    spec: Any = None
+
+def split_arrays(
+    kind: Callable[..., Any], arrays: Iterable[NDArray[Any]], parts: Mapping[str, NDArray[np.intp]]
+) -> dict[str, Any]:
+    """Return for each split the rows of the arrays at its positions, as tensors in a `kind`."""
+    return {name: kind(*(torch.from_numpy(array[part]) for array in arrays)) for name, part in parts.items()}
 
 
 def make_torch_data(splits: dict[str, Any], digest_of: Iterable[bytes], *, spec: Any = None, **versions: str) -> Data:
@@ -35,19 +38,11 @@ def make_torch_data(splits: dict[str, Any], digest_of: Iterable[bytes], *, spec:
 class TorchLearner:
     """A learner (see `rmsprop.race.task`) over a torch model; a subclass adds `build`, `loss` and `evaluate`.
 
-    Args:
-        task: Its device is where the model trains.
-        content: Read.
-        seed: Of the initial weights and of the order of the batches.
-
-    Attributes:
-        params: The trainable parameters, in the order of `model.parameters()`.
-        batch: Examples per step.
-        max_norm: Clip the gradients of all parameters to this global norm, for every optimizer; None: no clipping.
+    The seed decides the initial weights and the order of the batches.
     """
 
-    batch: ClassVar[int]
-    max_norm: ClassVar[float | None] = None
+    batch: ClassVar[int]  # examples per step
+    max_norm: ClassVar[float | None] = None  # clip all gradients to this global norm, for every optimizer
 
     def __init__(self, task: TorchTask, content: Content, seed: int) -> None:
         self.task = task
@@ -145,12 +140,9 @@ class Classifier(TorchLearner):
     """A learner of classes, the last tensor of each split; a subclass adds `build` and `predict`.
 
     The loss is the cross-entropy in nats, the metric is the accuracy.
-
-    Attributes:
-        eval_batch: Examples per forward pass of an evaluation, a matter of memory.
     """
 
-    eval_batch: ClassVar[int] = 1000
+    eval_batch: ClassVar[int] = 1000  # examples per forward pass of an evaluation, a matter of memory
 
     def predict(self, batch: Any) -> Tensor:
         """Return logits, shape (n, classes)."""
@@ -168,6 +160,19 @@ class Classifier(TorchLearner):
             correct += int((logits.argmax(1) == tensors[-1]).sum())
             loss += float(nn.functional.cross_entropy(logits, tensors[-1], reduction="sum"))
         return correct / len(part[-1]), loss / len(part[-1])
+
+
+def pad(sequences: Sequence[Sequence[int]], length: int) -> NDArray[np.int64]:
+    """Return the sequences as rows of `length` numbers, with 0 after each end."""
+    padded = np.zeros((len(sequences), length), np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return padded
+
+
+def trim(tokens: Tensor) -> Tensor:
+    """Cut off the columns in which every sequence has ended."""
+    return tokens[:, : int((tokens != 0).sum(dim=1).max())]
 
 
 def run_gru(gru: nn.GRU, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

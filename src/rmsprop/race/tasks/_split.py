@@ -16,31 +16,19 @@ Parts = dict[str, NDArray[np.intp]]
 def split_evenly(labels: NDArray[Any], shares: tuple[float, ...], *, seed: int) -> Parts:
     """Return sorted positions for each split, every label in proportion.
 
-    Args:
-        labels: Shape (n,), integers. Read.
-        shares: Fractions that add up to 1: of "train", "valid" and, if there is a third, "test".
-        seed: Of the random split.
+    `shares` are fractions that add up to 1: of "train", "valid" and, if there is a third, "test".
 
     Example:
         >>> [len(part) for part in split_evenly(np.repeat([0, 1], 10), (0.6, 0.2, 0.2), seed=0).values()]
         [12, 4, 4]
     """
     rng = np.random.default_rng(seed)
-    pieces = []
-    for label in np.unique(labels):
-        positions = rng.permutation(np.flatnonzero(labels == label))
-        pieces.append(_cut(positions, shares))
+    pieces = [_cut(rng.permutation(np.flatnonzero(labels == label)), shares) for label in np.unique(labels)]
     return dict(zip(NAMES, (np.sort(np.concatenate(parts)) for parts in zip(*pieces, strict=True))))
 
 
 def split_at_random(count: int, shares: tuple[float, ...], *, seed: int, keep: int | None = None) -> Parts:
-    """Return positions for each split, in random order.
-
-    Args:
-        count: How many examples there are.
-        shares: As for `split_evenly`.
-        seed: Of the random split.
-        keep: Use only so many of the examples.
+    """Return positions among `count` examples for each split, in random order; `keep` uses only so many of them.
 
     Example:
         >>> [len(part) for part in split_at_random(20, (0.6, 0.2, 0.2), seed=0, keep=10).values()]

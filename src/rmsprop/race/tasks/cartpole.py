@@ -23,8 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rmsprop.errors import MissingDependency
-from rmsprop.race.task import Data, Split, TorchTask, make_data
+from rmsprop.race.task import Data, Split, TorchTask, import_package, make_data
 from rmsprop.race.tasks._learner import Content, TorchLearner
 
 GAME = "CartPole-v1"
@@ -131,11 +130,8 @@ def compute_returns(
 ) -> NDArray[np.float32]:
     """Return R of the module's first lines, float32 of shape (STEPS, GAMES).
 
-    Args:
-        rewards: r. Read.
-        next_values: V(s[t+1]), of the state before any restart. Read.
-        fell: The pole fell: nothing follows. Read.
-        ended: It fell, or the game was cut off. Read.
+    `next_values` are V(s[t+1]), of the state before any restart. Nothing follows where the pole `fell`; where a game
+    `ended`, it fell or the game was cut off.
 
     Example:
         >>> column = lambda *numbers: np.array(numbers)[:, None]
@@ -152,10 +148,7 @@ def compute_returns(
 
 def load(task: TorchTask) -> Data:
     """Check that the game is installed."""
-    try:
-        import gymnasium
-    except ImportError as error:
-        raise MissingDependency.of("gymnasium", extra="race", purpose="the game of the task cartpole") from error
+    gymnasium = import_package("gymnasium", extra="race", purpose="the game of the task cartpole")
     rules = f"{GAME} {GAMES} {STEPS} {BATCHES} {GAMMA} {sorted(SEEDS.items())} {sorted(SCORED.items())}"
     versions = {"torch": str(torch.__version__), "gymnasium": gymnasium.__version__}
     return make_data(Content({}), dict(SCORED), [rules.encode()], **versions)

@@ -13,13 +13,12 @@ import io
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rmsprop.race import data
 from rmsprop.race.task import Data, Split, TorchTask
-from rmsprop.race.tasks._learner import TorchLearner, make_torch_data
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, split_arrays
 from rmsprop.race.tasks._split import split_at_random
 
 SPLIT_SEED = 2016
@@ -62,21 +61,17 @@ def load(task: TorchTask) -> Data:
     raw = data.read("diamonds", "diamonds.csv")
     x, y = make_features(raw.decode())
     parts = split_at_random(len(y), (0.7, 0.15, 0.15), seed=SPLIT_SEED, keep=SHORT if task.short else None)
-    x, y = (_standardize(array, parts["train"]) for array in (x, y))
-    splits = {
-        name: Diamonds(*(torch.from_numpy(array[part].astype(np.float32)) for array in (x, y)))
-        for name, part in parts.items()
-    }
-    return make_torch_data(splits, [raw, *(part.astype("<i8").tobytes() for part in parts.values())])
+    arrays = [_standardize(array, parts["train"]).astype(np.float32) for array in (x, y)]
+    return make_torch_data(
+        split_arrays(Diamonds, arrays, parts), [raw, *(part.astype("<i8").tobytes() for part in parts.values())]
+    )
 
 
 def make_features(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Return the features and the logarithms of the prices, float64 of shapes (n, 27) and (n,).
 
-    Six measures, the logarithm of the weight, and one column for each grade of cut, color and clarity.
-
-    Args:
-        text: The table as comma-separated values with a heading.
+    Six measures, the logarithm of the weight, and one column for each grade of cut, color and clarity. `text` is the
+    table as comma-separated values with a heading.
 
     Example:
         >>> x, y = make_features("carat,cut,color,clarity,depth,table,price,x,y,z\n1,Fair,D,I1,61,55,100,4,4,2\n")

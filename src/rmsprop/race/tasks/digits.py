@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmsprop.errors import MissingDependency
-from rmsprop.race.task import Data, Split, Task, make_data
+from rmsprop.race.task import Data, Split, Task, import_package, make_data
 from rmsprop.race.tasks._split import split_evenly
 
 F32 = NDArray[np.float32]
@@ -38,13 +37,7 @@ class Examples(NamedTuple):
 
 
 class Learner:
-    """A learner (see `rmsprop.race.task`) over the digits.
-
-    Args:
-        task: Unused.
-        splits: "train", "valid" and "test" examples. Read.
-        seed: Of the initial weights and of the order of the batches.
-    """
+    """A learner (see `rmsprop.race.task`); the seed decides the initial weights and the order of the batches."""
 
     def __init__(self, task: Task, splits: dict[str, Examples], seed: int) -> None:
         self._splits = splits
@@ -106,11 +99,9 @@ class Learner:
 
 def load(task: Task) -> Data:
     """Read scikit-learn's digits and split them 70 : 15 : 15, each digit in proportion."""
-    try:
-        import sklearn
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingDependency.of("scikit-learn", extra="lab", purpose="the digits' images") from error
+    sklearn = import_package("sklearn", extra="lab", purpose="the digits' images", package="scikit-learn")
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
     parts = split_evenly(labels, (0.7, 0.15, 0.15), seed=SPLIT_SEED)

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmsprop.errors import MissingDependency
 from rmsprop.race import data
-from rmsprop.race.task import Data, TorchTask
+from rmsprop.race.task import Data, TorchTask, import_package
 from rmsprop.race.tasks._learner import Classifier, make_torch_data
 from rmsprop.race.tasks._split import split_evenly
 from rmsprop.race.tasks.sentiment import read_sentences
@@ -70,10 +69,7 @@ class Learner(Classifier):
 
 def load(task: TorchTask) -> Data:
     """Read sentences and transformer from this machine, without a request to the Hugging Face Hub."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependency.of("transformers", extra="race", purpose="the task finetune") from error
+    transformers = import_package("transformers", extra="race", purpose="the task finetune")
     folder = str(data.find_folder("minilm"))
     texts, positive = read_sentences()
     with _silence(transformers.utils.logging):

@@ -60,11 +60,11 @@ def load(task: TorchTask) -> Data:
         arrays[kind] = images.reshape(-1, 28, 28), labels
     parts = split_evenly(arrays["train"][1], (0.9, 0.1), seed=SPLIT_SEED) | {"test": np.arange(len(arrays["t10k"][1]))}
     splits, digest_of = {}, []
-    for name, chosen in parts.items():
-        images, labels = arrays["t10k" if name == "test" else "train"]
+    for name, part in parts.items():
+        images, labels = (array[part] for array in arrays["t10k" if name == "test" else "train"])
         if task.short:
-            few = split_evenly(labels[chosen], (SHORT, 1 - SHORT), seed=SPLIT_SEED)["train"]
-            chosen = chosen[few]  # noqa: PLW2901
-        digest_of += [images[chosen].tobytes(), labels[chosen].tobytes()]
-        splits[name] = Images(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen].astype(np.int64)))
+            few = split_evenly(labels, (SHORT, 1 - SHORT), seed=SPLIT_SEED)["train"]
+            images, labels = images[few], labels[few]
+        digest_of += [images.tobytes(), labels.tobytes()]
+        splits[name] = Images(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
     return make_torch_data(splits, digest_of)

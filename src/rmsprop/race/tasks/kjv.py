@@ -38,21 +38,6 @@ class Text(NamedTuple):
     characters: Tensor
 
 
-class CharacterModel(nn.Module):
-    """Embedding, LSTM, and a distribution over the next character."""
-
-    def __init__(self, characters: int, *, embedded: int, hidden: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(characters, embedded)
-        self.lstm = nn.LSTM(embedded, hidden)
-        self.output = nn.Linear(hidden, characters)
-
-    def forward(self, text: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return logits, shape (time, streams, characters), and the LSTM's state; `text` is (time, streams)."""
-        hidden, state = self.lstm(self.embedding(text), state)
-        return self.output(hidden), state
-
-
 class Learner(TorchLearner):
     """A learner of the next character; the seed also draws where in the text the streams begin."""
 
@@ -66,7 +51,13 @@ class Learner(TorchLearner):
         self._state: Any = None
 
     def build(self, spec: str) -> nn.Module:
-        return CharacterModel(len(spec), embedded=EMBEDDED, hidden=HIDDEN)
+        embedding, lstm = nn.Embedding(len(spec), EMBEDDED), nn.LSTM(EMBEDDED, HIDDEN)
+        return nn.ModuleDict({"embedding": embedding, "lstm": lstm, "output": nn.Linear(HIDDEN, len(spec))})
+
+    def predict(self, text: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Return logits, shape (time, streams, characters), and the LSTM's state; `text` is (time, streams)."""
+        hidden, state = self.model["lstm"](self.model["embedding"](text), state)
+        return self.model["output"](hidden), state
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield characters, int64, shape (LENGTH + 1, STREAMS): each stream goes on where it ended."""
@@ -77,7 +68,7 @@ class Learner(TorchLearner):
             yield text[(begins + step * LENGTH + window) % len(text)]
 
     def loss(self, batch: Tensor) -> Tensor:
-        logits, state = self.model(batch[:-1], self._state)
+        logits, state = self.predict(batch[:-1], self._state)
         self._state = tuple(part.detach() for part in state)
         return nn.functional.cross_entropy(logits.flatten(0, 1), batch[1:].flatten())
 
@@ -90,7 +81,7 @@ class Learner(TorchLearner):
         total, state = 0.0, None
         for begin in range(0, length, 256):
             end = min(begin + 256, length)
-            logits, state = self.model(block[begin:end], state)
+            logits, state = self.predict(block[begin:end], state)
             following = block[begin + 1 : end + 1].flatten()
             total += float(nn.functional.cross_entropy(logits.flatten(0, 1), following, reduction="sum"))
         loss = total / (length * STREAMS)
@@ -103,7 +94,7 @@ class Learner(TorchLearner):
         generator = torch.Generator().manual_seed(0)
         last, state, text = self._alphabet.index("\n"), None, ""
         for _ in range(characters):
-            logits, state = self.model(torch.full((1, 1), last, device=self.device), state)
+            logits, state = self.predict(torch.full((1, 1), last, device=self.device), state)
             weights = torch.softmax(logits[0, 0].float().cpu() / temperature, dim=0)
             last = int(torch.multinomial(weights, 1, generator=generator))
             text += self._alphabet[last]
@@ -125,9 +116,7 @@ def load(task: TorchTask) -> Data:
 def read_bible() -> dict[str, str]:
     """Return "train", "valid" and "test": verses without their references, one per line.
 
-    Raises:
-        MissingDependency: The text or the program that reads it is not installed.
-        FileError: The program fails, or prints another text.
+    FileError is raised if the program that reads the text fails, or prints another text.
     """
     program, folder = data.find_program("kjv"), data.find_folder("kjv")
     # The program wraps its lines to the width of a terminal if COLUMNS is set.
@@ -149,9 +138,6 @@ def read_bible() -> dict[str, str]:
 
 def split_chapters(lines: list[str]) -> dict[str, str]:
     r"""Split chapters 18 : 1 : 1 and drop the references.
-
-    Args:
-        lines: "Ge1:1 In the beginning ...", in order. Read.
 
     Example:
         >>> split_chapters(["Ge1:1 In the beginning", "Ge1:2 And the earth", "Ge2:1 Thus the heavens"])["train"]

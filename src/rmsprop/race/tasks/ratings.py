@@ -15,13 +15,11 @@ import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from rmsprop.errors import MissingDependency
 from rmsprop.race import data
-from rmsprop.race.task import Data, Split, TorchTask
-from rmsprop.race.tasks._learner import TorchLearner, make_torch_data
+from rmsprop.race.task import Data, Split, TorchTask, import_package
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, split_arrays
 from rmsprop.race.tasks._split import split_at_random
 
 FACTORS = 16
@@ -39,14 +37,10 @@ class Ratings(NamedTuple):
 
 
 class Learner(TorchLearner):
-    """A learner of ratings.
-
-    Attributes:
-        sparse: Whether the embeddings' gradients are.
-    """
+    """A learner of ratings."""
 
     batch = 512
-    sparse = True
+    sparse = True  # the embeddings' gradients
 
     def build(self, spec: tuple[int, int]) -> nn.Module:
         users, films = (nn.Embedding(rows, FACTORS + 1, sparse=True) for rows in spec)
@@ -84,10 +78,7 @@ def load(task: TorchTask) -> Data:
     ratings = np.asarray(table["rating"], np.float32)
     parts = split_at_random(len(ratings), (0.8, 0.1, 0.1), seed=SPLIT_SEED, keep=SHORT if task.short else None)
     centered = ratings - ratings[parts["train"]].mean()
-    splits = {
-        name: Ratings(*(torch.from_numpy(column[part]) for column in (users, films, centered)))
-        for name, part in parts.items()
-    }
+    splits = split_arrays(Ratings, (users, films, centered), parts)
     arrays: list[Any] = [users, films, ratings, *parts.values()]
     digest_of = [array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays]
     return make_torch_data(splits, digest_of, spec=(len(user_ids), len(film_ids)))
@@ -95,10 +86,7 @@ def load(task: TorchTask) -> Data:
 
 def read_movielens() -> Any:
     """Return the data frame `movielens` of R's lazy-load database."""
-    try:
-        import rdata
-    except ImportError as error:
-        raise MissingDependency.of("rdata", extra="race", purpose="the ratings, an R data file") from error
+    rdata = import_package("rdata", extra="race", purpose="the ratings, an R data file")
 
     def parse(raw: bytes) -> Any:
         return rdata.conversion.convert(rdata.parser.parse_data(raw, extension=".rds"))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rmsprop.race import data
 from rmsprop.race.task import Data, Split, TorchTask
-from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, run_gru
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, pad, run_gru, split_arrays, trim
 from rmsprop.race.tasks._split import split_evenly
 
 EMBEDDED, HIDDEN, LONGEST = 32, 32, 48
@@ -39,35 +39,26 @@ class Sentences(NamedTuple):
     positive: Tensor
 
 
-class SentimentModel(nn.Module):
-    """One logit per sentence, from the mean of its embeddings and the mean of a GRU over them in both directions."""
-
-    def __init__(self, words: int, *, embedded: int, hidden: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(words, embedded, padding_idx=PAD)
-        # With embeddings of unit size most of a sentence's mean would be noise for many epochs.
-        with torch.no_grad():
-            self.embedding.weight.mul_(0.1)
-        self.gru = nn.GRU(embedded, hidden, batch_first=True, bidirectional=True)
-        self.output = nn.Linear(embedded + 2 * hidden, 1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return logits, shape (n,); `tokens` is (n, time)."""
-        is_word = (tokens > PAD).unsqueeze(-1)
-        embedded = self.embedding(tokens)
-        length = is_word.sum(dim=1).clamp(min=1)
-        hidden, _ = run_gru(self.gru, embedded, length.squeeze(-1))
-        means = [(part * is_word).sum(dim=1) / length for part in (embedded, hidden)]
-        return self.output(torch.cat(means, dim=1)).squeeze(-1)
-
-
 class Learner(TorchLearner):
     """A learner of the sentiment."""
 
     batch = 64
 
     def build(self, spec: int) -> nn.Module:
-        return SentimentModel(spec, embedded=EMBEDDED, hidden=HIDDEN)
+        embedding = nn.Embedding(spec, EMBEDDED, padding_idx=PAD)
+        # With embeddings of unit size most of a sentence's mean would be noise for many epochs.
+        embedding.weight.data.mul_(0.1)
+        gru = nn.GRU(EMBEDDED, HIDDEN, batch_first=True, bidirectional=True)
+        return nn.ModuleDict({"embedding": embedding, "gru": gru, "output": nn.Linear(EMBEDDED + 2 * HIDDEN, 1)})
+
+    def predict(self, tokens: Tensor) -> Tensor:
+        """Return logits, shape (n,), from the means of the embeddings and of the GRU's outputs over each sentence."""
+        is_word = (tokens > PAD).unsqueeze(-1)
+        embedded = self.model["embedding"](tokens)
+        length = is_word.sum(dim=1).clamp(min=1)
+        hidden, _ = run_gru(self.model["gru"], embedded, length.squeeze(-1))
+        means = [(part * is_word).sum(dim=1) / length for part in (embedded, hidden)]
+        return self.model["output"](torch.cat(means, dim=1)).squeeze(-1)
 
     def batches(self, epoch: int) -> Iterator[Sentences]:
         """Yield every training sentence once; the order and the hidden words depend on seed and epoch."""
@@ -75,15 +66,15 @@ class Learner(TorchLearner):
         random = np.random.default_rng([self._seed, epoch, 1]).random(tokens.shape, dtype=np.float32)
         hide = torch.from_numpy(random < HIDE).to(self.device) & (tokens > PAD)
         for chosen in self.shuffle(epoch).split(self.batch):
-            yield Sentences(_trim(tokens[chosen].masked_fill(hide[chosen], RARE)), positive[chosen])
+            yield Sentences(trim(tokens[chosen].masked_fill(hide[chosen], RARE)), positive[chosen])
 
     def loss(self, batch: Sentences) -> Tensor:
-        return nn.functional.binary_cross_entropy_with_logits(self.model(batch.tokens), batch.positive)
+        return nn.functional.binary_cross_entropy_with_logits(self.predict(batch.tokens), batch.positive)
 
     def evaluate(self, split: Split) -> tuple[float, float]:
         """Return the accuracy and the mean loss."""
         tokens, positive = self._splits[split]
-        logits = torch.cat([self.model(_trim(part)) for part in tokens.split(512)])
+        logits = torch.cat([self.predict(trim(part)) for part in tokens.split(512)])
         loss = float(nn.functional.binary_cross_entropy_with_logits(logits, positive))
         return float(((logits > 0) == (positive > 0.5)).float().mean()), loss
 
@@ -97,14 +88,8 @@ def load(task: TorchTask) -> Data:
     counts = Counter(word for k in parts["train"] for word in split_words(texts[k]))
     known = sorted(word for word in counts if counts[word] >= MIN_COUNT)
     number = {word: k for k, word in enumerate(known, start=2)}
-    tokens = np.full((len(texts), LONGEST), PAD, np.int64)
-    for row, text in zip(tokens, texts, strict=True):
-        words = [number.get(word, RARE) for word in split_words(text)[:LONGEST]]
-        row[: len(words)] = words
-    splits = {
-        name: Sentences(torch.from_numpy(tokens[part]), torch.from_numpy(positive[part].astype(np.float32)))
-        for name, part in parts.items()
-    }
+    tokens = pad([[number.get(word, RARE) for word in split_words(text)[:LONGEST]] for text in texts], LONGEST)
+    splits = split_arrays(Sentences, (tokens, positive.astype(np.float32)), parts)
     digest_of = ["\n".join(texts).encode(), *(part.astype(np.int64).tobytes() for part in parts.values())]
     return make_torch_data(splits, digest_of, spec=len(number) + 2)
 
@@ -124,8 +109,3 @@ def split_words(text: str) -> list[str]:
         ["it's", '(', 'almost', ')', 'great', '!']
     """
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?|[^\sa-z0-9]", text.lower())
-
-
-def _trim(tokens: Tensor) -> Tensor:
-    """Cut off the columns in which every sentence has ended."""
-    return tokens[:, : int((tokens > PAD).sum(dim=1).max())]

@@ -32,30 +32,18 @@ class Utterances(NamedTuple):
     speakers: Tensor
 
 
-class SpeakerModel(nn.Module):
-    """A GRU in both directions over frames of `width` numbers, averaged over time, and a class."""
-
-    def __init__(self, width: int, hidden: int, classes: int) -> None:
-        super().__init__()
-        self.gru = nn.GRU(width, hidden, batch_first=True, bidirectional=True)
-        self.output = nn.Linear(2 * hidden, classes)
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits, shape (n, classes)."""
-        hidden, _ = run_gru(self.gru, frames, lengths)
-        return self.output(hidden.sum(dim=1) / lengths.unsqueeze(1))
-
-
 class Learner(Classifier):
     """A learner of who speaks."""
 
     batch = 16
 
     def build(self, spec: None) -> nn.Module:
-        return SpeakerModel(COEFFICIENTS, HIDDEN, SPEAKERS)
+        gru = nn.GRU(COEFFICIENTS, HIDDEN, batch_first=True, bidirectional=True)
+        return nn.ModuleDict({"gru": gru, "output": nn.Linear(2 * HIDDEN, SPEAKERS)})
 
     def predict(self, batch: Utterances) -> Tensor:
-        return self.model(batch.frames, batch.lengths)
+        hidden, _ = run_gru(self.model["gru"], batch.frames, batch.lengths)
+        return self.model["output"](hidden.sum(dim=1) / batch.lengths.unsqueeze(1))
 
 
 def load(task: TorchTask) -> Data:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rmsprop.race import data
 from rmsprop.race.task import Data, Split, TorchTask
-from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, run_gru
+from rmsprop.race.tasks._learner import TorchLearner, make_torch_data, pad, run_gru, split_arrays, trim
 
 EMBEDDED, HIDDEN = 48, 96
 STEPS, SHORT_STEPS = 300, 25
@@ -40,53 +40,6 @@ class Words(NamedTuple):
     phonemes: Tensor
 
 
-class AttentionModel(nn.Module):
-    """Letters to phonemes: a GRU that reads both ways, a GRU of twice the width that writes, and attention."""
-
-    def __init__(self, letters: int, phonemes: int, *, embedded: int, hidden: int) -> None:
-        super().__init__()
-        width = 2 * hidden
-        self.letters = nn.Embedding(letters, embedded, padding_idx=PAD)
-        self.phonemes = nn.Embedding(phonemes, embedded)
-        self.encoder = nn.GRU(embedded, hidden, batch_first=True, bidirectional=True)
-        self.decoder = nn.GRU(embedded, width, batch_first=True)
-        self.combine = nn.Linear(2 * width, width)
-        self.output = nn.Linear(width, phonemes)
-
-    def forward(self, letters: Tensor, phonemes: Tensor) -> Tensor:
-        """Return logits, shape (n, time, phonemes), of each phoneme given those before it."""
-        keys, is_letter, state = self._encode(letters)
-        # The symbol before the first phoneme is END.
-        before = torch.cat([torch.full_like(phonemes[:, :1], END), phonemes[:, :-1]], dim=1)
-        return self._decode(before, keys, is_letter, state)[0]
-
-    def generate(self, letters: Tensor, *, limit: int) -> Tensor:
-        """Return the most likely phonemes, one after the other, shape (n, at most limit)."""
-        keys, is_letter, state = self._encode(letters)
-        last = torch.full_like(letters[:, :1], END)
-        has_ended = torch.zeros_like(last, dtype=torch.bool)
-        phonemes = []
-        for _ in range(limit):
-            logits, state = self._decode(last, keys, is_letter, state)
-            last = logits.argmax(dim=-1)
-            phonemes.append(last)
-            has_ended |= last == END
-            if bool(has_ended.all()):
-                break
-        return torch.cat(phonemes, dim=1)
-
-    def _encode(self, letters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        is_letter = letters > PAD
-        keys, last = run_gru(self.encoder, self.letters(letters), is_letter.sum(dim=1))
-        return keys, is_letter, torch.cat([last[0], last[1]], dim=1).unsqueeze(0)
-
-    def _decode(self, before: Tensor, keys: Tensor, is_letter: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        queries, state = self.decoder(self.phonemes(before), state)
-        weights = queries @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
-        weights = weights.masked_fill(~is_letter.unsqueeze(1), float("-inf")).softmax(dim=-1)
-        return self.output(torch.tanh(self.combine(torch.cat([queries, weights @ keys], dim=-1)))), state
-
-
 class Learner(TorchLearner):
     """A learner of pronunciation."""
 
@@ -94,17 +47,58 @@ class Learner(TorchLearner):
     max_norm: ClassVar[float | None] = 1.0
 
     def build(self, spec: tuple[int, int]) -> nn.Module:
-        return AttentionModel(*spec, embedded=EMBEDDED, hidden=HIDDEN)
+        letters, phonemes = spec
+        width = 2 * HIDDEN
+        layers = {
+            "letters": nn.Embedding(letters, EMBEDDED, padding_idx=PAD),
+            "phonemes": nn.Embedding(phonemes, EMBEDDED),
+            "encoder": nn.GRU(EMBEDDED, HIDDEN, batch_first=True, bidirectional=True),
+            "decoder": nn.GRU(EMBEDDED, width, batch_first=True),
+            "combine": nn.Linear(2 * width, width),
+            "output": nn.Linear(width, phonemes),
+        }
+        return nn.ModuleDict(layers)
 
     def batches(self, epoch: int) -> Iterator[Words]:
         """Yield random words, none twice in an epoch."""
         letters, phonemes = self._splits["train"]
         steps = SHORT_STEPS if self.task.short else STEPS
         for chosen in self.shuffle(epoch)[: steps * self.batch].split(self.batch):
-            yield Words(_trim(letters[chosen]), _trim(phonemes[chosen]))
+            yield Words(trim(letters[chosen]), trim(phonemes[chosen]))
+
+    def predict(self, batch: Words) -> Tensor:
+        """Return logits, shape (n, time, phonemes), of each phoneme given those before it."""
+        # The symbol before the first phoneme is END.
+        before = torch.cat([torch.full_like(batch.phonemes[:, :1], END), batch.phonemes[:, :-1]], dim=1)
+        return self._decode(before, *self._encode(batch.letters))[0]
+
+    def generate(self, letters: Tensor, *, limit: int) -> Tensor:
+        """Return the most likely phonemes, one after the other, shape (n, at most limit)."""
+        keys, is_letter, state = self._encode(letters)
+        last = torch.full_like(letters[:, :1], END)
+        has_ended = torch.zeros_like(last, dtype=torch.bool)
+        phonemes: list[Tensor] = []
+        while len(phonemes) < limit and not has_ended.all():
+            logits, state = self._decode(last, keys, is_letter, state)
+            last = logits.argmax(dim=-1)
+            phonemes.append(last)
+            has_ended |= last == END
+        return torch.cat(phonemes, dim=1)
+
+    def _encode(self, letters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        is_letter = letters > PAD
+        keys, last = run_gru(self.model["encoder"], self.model["letters"](letters), is_letter.sum(dim=1))
+        return keys, is_letter, torch.cat([last[0], last[1]], dim=1).unsqueeze(0)
+
+    def _decode(self, before: Tensor, keys: Tensor, is_letter: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        queries, state = self.model["decoder"](self.model["phonemes"](before), state)
+        weights = queries @ keys.transpose(1, 2) / keys.shape[-1] ** 0.5
+        weights = weights.masked_fill(~is_letter.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        combined = self.model["combine"](torch.cat([queries, weights @ keys], dim=-1))
+        return self.model["output"](torch.tanh(combined)), state
 
     def loss(self, batch: Words) -> Tensor:
-        logits = self.model(*batch)
+        logits = self.predict(batch)
         return nn.functional.cross_entropy(logits.flatten(0, 1), batch.phonemes.flatten(), ignore_index=PAD)
 
     def evaluate(self, split: Split) -> tuple[float, float]:
@@ -112,11 +106,11 @@ class Learner(TorchLearner):
         errors = true_phonemes = count = 0
         total = 0.0
         for parts in zip(*(tensor.split(500) for tensor in self._splits[split]), strict=True):
-            batch = Words(*map(_trim, parts))
+            batch = Words(*map(trim, parts))
             # The loss is a mean over all symbols but PAD.
             symbols = int((batch.phonemes != PAD).sum())
             total, count = total + symbols * float(self.loss(batch)), count + symbols
-            generated = self.model.generate(batch.letters, limit=LONGEST + 5)
+            generated = self.generate(batch.letters, limit=LONGEST + 5)
             for guess, truth in zip(generated.tolist(), batch.phonemes.tolist(), strict=True):
                 errors += compute_edit_distance(_cut_at_end(guess), _cut_at_end(truth))
                 true_phonemes += len(_cut_at_end(truth))
@@ -133,7 +127,7 @@ def load(task: TorchTask) -> Data:
     phonemes, phoneme_count = _number_symbols(sounds)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(words))
     parts = {"valid": order[:scored], "test": order[scored : 2 * scored], "train": order[2 * scored :]}
-    splits = {name: Words(torch.from_numpy(letters[p]), torch.from_numpy(phonemes[p])) for name, p in parts.items()}
+    splits = split_arrays(Words, (letters, phonemes), parts)
     digest_of = ["\n".join(words).encode(), phonemes.tobytes(), order.astype(np.int64).tobytes()]
     return make_torch_data(splits, digest_of, spec=(letter_count, phoneme_count))
 
@@ -171,15 +165,8 @@ def _number_symbols(sequences: Sequence[Sequence[str]]) -> tuple[NDArray[np.int6
     """Return symbol numbers, shape (n, LONGEST + 1), and how many symbols there are, with PAD and END."""
     alphabet = sorted({symbol for sequence in sequences for symbol in sequence})
     number = {symbol: k for k, symbol in enumerate(alphabet, start=2)}
-    padded = np.full((len(sequences), LONGEST + 1), PAD, np.int64)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence) + 1] = [*(number[symbol] for symbol in sequence), END]
+    padded = pad([[*(number[symbol] for symbol in sequence), END] for sequence in sequences], LONGEST + 1)
     return padded, len(number) + 2
-
-
-def _trim(tokens: Tensor) -> Tensor:
-    """Cut off the columns in which every word has ended."""
-    return tokens[:, : int((tokens != PAD).sum(dim=1).max())]
 
 
 def _cut_at_end(tokens: list[int]) -> list[int]:

@@ -123,6 +123,7 @@ $(VENV)/.docs: $(VENV)/.built requirements/docs.txt
 	$(PIP) -r requirements/docs.txt
 	@touch $@
 
+# atheris has wheels for Linux and Python 3.11 to 3.13.
 $(VENV)/.fuzz: $(VENV)/.test
 	$(PIP) "atheris==3.0.0"
 	@touch $@

@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import importlib
 import io
+import json
+import math
 import os
 import random
 import signal
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 NEW = ROOT / "build" / "fuzz"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 LIMITS = ["-timeout=60", "-rss_limit_mb=6000", "-max_len=100000", "-len_control=0", "-report_slow_units=60"]
+ODD = [None, True, "", "x", "\ud800", [], {}, [[1]], 0, -1, 0.5, 7, 2**63, 10**400, math.inf, math.nan]
 
 
 def prepare_expression() -> Callable[[bytes], Any]:
@@ -161,7 +164,7 @@ TARGETS: dict[str, Callable[[], Callable[[bytes], Any]]] = {
 
 
 def mutate(seeds: list[bytes], data: bytes, limit: int, seed: int) -> bytes:
-    """Change the bytes, or one member of a zip archive, whose checksum is then right.
+    """Change the bytes, one value of JSON, or one member of a zip archive, whose checksum is then right.
 
     A fork reports no coverage, so that libFuzzer keeps nothing: then, and sometimes, a seed is changed.
     """
@@ -181,7 +184,22 @@ def mutate(seeds: list[bytes], data: bytes, limit: int, seed: int) -> bytes:
                 for name, content in contents.items():
                     changed.writestr(name, content)
             return target.getvalue()
+    with contextlib.suppress(Exception):
+        first = min(data.index(bracket) for bracket in (b"[", b"{") if bracket in data)
+        places = list(list_places(tree := json.loads(data[first:])))
+        if rng.random() < 0.5:
+            container, key = rng.choice(places)
+            container[key] = rng.choice(ODD)
+            return data[:first] + json.dumps(tree).encode()
     return atheris.Mutate(data, limit)
+
+
+def list_places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every container in a tree of JSON with each of its keys."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield tree, key
+        if isinstance(value, (dict, list)):
+            yield from list_places(value)
 
 
 def run(name: str, seconds: float) -> None:

@@ -111,3 +111,12 @@ def test_every_switch_has_its_sentence():
 def test_a_change_that_one_side_cannot_take_is_refused():
     with pytest.raises(RuleError, match="dialect 'mlx'"):
         dialects.compare("torch", "mlx", momentum=0.9)
+
+
+def test_a_notebook_shows_a_table_and_the_prompt_the_sentences():
+    comparison = dialects.compare("torch", "tensorflow1")
+    html = comparison._repr_html_()
+    assert html.count("<tr>") == 1 + len(comparison.differences)
+    assert html.count("<li>") == len(comparison.consequences) + len(comparison.remarks)
+    assert repr(comparison) == str(comparison)
+    assert "<table>" not in dialects.compare("libtorch", "candle")._repr_html_()

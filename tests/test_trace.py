@@ -4,12 +4,13 @@ import csv
 import errno
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
 
 from rmsprop import Rule, baselines
-from rmsprop.errors import FileError, InputError
+from rmsprop.errors import FileError, InputError, MissingDependency
 from rmsprop.minimize import minimize
 from rmsprop.trace import Recorder, Trace
 
@@ -40,7 +41,7 @@ def are_equal(a, b):
         getattr(a, name).dtype == getattr(b, name).dtype
         and np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)
         for name in ARRAYS
-    ) and (a.optimizer, a.rule, a.shape) == (b.optimizer, b.rule, b.shape)
+    ) and (a.optimizer, a.rule, a.shape, a.function) == (b.optimizer, b.rule, b.shape, b.function)
 
 
 @pytest.mark.parametrize("rule", [Rule(), Rule(centered=True)], ids=["plain", "centered"])
@@ -159,6 +160,42 @@ def test_csv_of_many_starts_names_the_start(tmp_path):
     lines = read_csv(run, tmp_path)
     assert len(lines) == 3 * 7
     assert [float(line["x[1]"]) for line in lines if line["start"] == "2"] == run.x[:, 2, 1].tolist()
+
+
+@pytest.mark.parametrize("make", [run_bowl, run_many_starts])
+def test_a_dataframe_has_the_rows_and_columns_of_the_csv(make, tmp_path):
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    run = make()
+    run.to_csv(tmp_path / "run.csv")
+    # pandas reads numbers to within a few units in the last place.
+    pd.testing.assert_frame_equal(run.to_dataframe(), pd.read_csv(tmp_path / "run.csv"), rtol=1e-14, atol=0.0)
+
+
+def test_without_pandas_a_dataframe_raises_with_the_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingDependency, match="pip install pandas"):
+        run_bowl().to_dataframe()
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+def test_the_text_of_a_typed_function_is_stored(suffix, tmp_path):
+    run = minimize("x - x^3", -1.0, steps=3, trace=True).trace
+    assert run.function == "x - x^3"
+    assert run_bowl().function is None
+    getattr(run, f"to_{suffix}")(tmp_path / "run")
+    assert are_equal(getattr(Trace, f"from_{suffix}")(tmp_path / "run"), run)
+
+
+def test_a_file_without_a_function_is_read_and_one_of_another_format_is_not(tmp_path):
+    run, path = run_bowl(steps=2), tmp_path / "run.json"
+    content = run.to_dict()
+    del content["function"]
+    path.write_text(json.dumps(content))
+    assert are_equal(Trace.from_json(path), run)
+    for name, value in {"function": 1, "format": "another"}.items():
+        path.write_text(json.dumps(content | {name: value}))
+        with pytest.raises(FileError, match=name):
+            Trace.from_json(path)
 
 
 @pytest.mark.parametrize("writer", ["to_json", "to_npz", "to_csv"])

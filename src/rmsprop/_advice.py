@@ -1,17 +1,18 @@
-"""Harmful settings that can be seen when an optimizer is built: warned of once, and found again by the doctor.
+"""Harmful settings that can be seen when an optimizer is built: logged once, and found again by the doctor.
 
     largest of the first steps, in units of lr, under a constant gradient of size 1 (uncentered):
     10 at rho 0.99, 31.6 at 0.999; with momentum more
 
-Two settings are warned of; no default of any framework and no published recipe is:
+Two settings are logged; no default of any framework and no published recipe is:
 * "start": the first steps exceed 30 lr, and are at least twice as long as what they settle at. 30 lies between the
   longest start of a framework's default (29.9, Burn: rho 0.99, momentum 0.9) and the shortest that is known to have
-  ruined trainings (31.6, rho 0.999; then 38.9, rho 0.99 with momentum 0.937, in ultralytics#24516). It is warned of
+  ruined trainings (31.6, rho 0.999; then 38.9, rho 0.99 with momentum 0.937, in ultralytics#24516). It is logged
   only where that length reaches 0.01, the size of a weight whose layer has 10,000 inputs; a shorter step does no harm.
 * "rounding": 16-bit parameters are rounded to nearest, and a step of 3 * lr is below half a unit in the last place of
   most of them. Measured with bfloat16 weights near 1 at lr 1e-4: they moved by 0.0 in 1000 steps.
 
-RMSPROP_QUIET=1 in the environment, `rmsprop.doctor.quiet()` or a filter of Python's for `RMSpropWarning` silences both.
+They are logged and not warned of, because a program that turns warnings into errors may still choose such a setting.
+RMSPROP_QUIET=1 in the environment, `rmsprop.doctor.quiet()` or the level of the logger "rmsprop" silences both.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmsprop import formula
-from rmsprop.errors import RMSpropWarning
 from rmsprop.rule import Rule
 
 __all__ = [
@@ -37,11 +37,11 @@ __all__ = [
     "Start",
     "advise",
     "advise_rounding",
+    "log",
     "measure_start",
     "quiet",
     "recommend_rounding",
     "suppress_warnings",
-    "warn",
 ]
 
 LONGEST_PUBLISHED = 30.0
@@ -51,6 +51,7 @@ REACH = 3.0
 SIGNIFICANT_BITS = {"bfloat16": 8, "float16": 11}
 _STEPS = 1000
 
+logger = logging.getLogger("rmsprop")
 _issued: set[str] = set()
 _is_quiet = os.environ.get("RMSPROP_QUIET", "") not in ("", "0")
 
@@ -158,19 +159,19 @@ def recommend_rounding(dtype: str) -> str:
     return f'param_rounding="stochastic"{compensated} of rmsprop.torch.RMSprop, or float32 parameters'
 
 
-def warn(advice: Advice | None, *, stacklevel: int = 2) -> None:
-    """Warn, once in a process for each text; `stacklevel` as in `warnings.warn`, seen from the caller."""
+def log(advice: Advice | None, *, stacklevel: int = 2) -> None:
+    """Log a warning, once in a process for each text; `stacklevel` as in `warnings.warn`, seen from the caller."""
     if advice is not None and not _is_quiet and str(advice) not in _issued:
         _issued.add(str(advice))
-        warnings.warn(f"{advice} (RMSPROP_QUIET=1 silences this)", RMSpropWarning, stacklevel=stacklevel + 1)
+        logger.warning("%s (RMSPROP_QUIET=1 silences this)", advice, stacklevel=stacklevel + 1)
 
 
 def quiet(on: bool = True) -> None:
-    """Switch the warnings at construction off, or on again.
+    """Switch the advice at construction off, or on again.
 
     Example:
         >>> quiet()
-        >>> warn(advise(Rule(rho=0.9999), 1.0))
+        >>> log(advise(Rule(rho=0.9999), 1.0))
         >>> quiet(False)
     """
     global _is_quiet  # noqa: PLW0603 (one switch for the process)
@@ -179,7 +180,7 @@ def quiet(on: bool = True) -> None:
 
 @contextlib.contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Keep the warnings off within a `with`: for a search, which tries harmful settings on purpose."""
+    """Keep the advice off within a `with`: for a search, which tries harmful settings on purpose."""
     before = _is_quiet
     quiet()
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,12 +62,13 @@ def open_figure(
     """Yield an empty matplotlib figure of so many inches, with the theme's settings in place of the user's.
 
     `extra` and `purpose` are for the MissingDependency error without matplotlib; `points` is the font size of labels;
-    `options` go to `matplotlib.figure.Figure`.
+    `options` go to `matplotlib.figure.Figure`. A notebook shows the figure, with or without `%matplotlib inline`.
     """
     try:
         import matplotlib.style
         from cycler import cycler
-        from matplotlib.figure import Figure
+
+        figure_class = _get_figure_class()
     except ImportError as error:
         raise MissingDependency.of("matplotlib", extra=extra, purpose=purpose) from error
     settings = {
@@ -81,7 +83,18 @@ def open_figure(
     for axis in ("xtick", "ytick"):
         settings |= {f"{axis}.color": theme.muted, f"{axis}.labelsize": 0.9 * points}
     with matplotlib.style.context(["default", settings]):
-        yield Figure(figsize=(width, height), facecolor=theme.paper, **{"layout": "constrained", **options})
+        yield figure_class(figsize=(width, height), facecolor=theme.paper, **{"layout": "constrained", **options})
+
+
+@functools.cache
+def _get_figure_class() -> Any:
+    from matplotlib import figure
+
+    class Figure(figure.Figure):
+        def _repr_png_(self) -> bytes:
+            return save_png(self, dpi=self.dpi)
+
+    return Figure
 
 
 def save_figure(figure: Any, file: Path | IO[Any], *, format: str, **options: Any) -> None:

@@ -8,7 +8,7 @@
     │   └── FileError                   a file that cannot be read as what it claims to be
     ├── ExpressionError (ValueError)    a typed function that does not parse; carries the column
     └── MissingDependency (ImportError) an extra that is not installed; the message names it
-    RMSpropWarning (UserWarning)        settings that are known to do harm, and what the doctor could not write
+    RMSpropWarning (UserWarning)        another dialect's checkpoint, a complete study, a full disk
 
 Each class also derives from the builtin in parentheses, so code that catches `ValueError`, `TypeError` or
 `ImportError` keeps working. A message names the argument, what was expected, and what came:
@@ -35,7 +35,7 @@ class RMSpropError(Exception):
 
 
 class RMSpropWarning(UserWarning):
-    """Settings known to do harm, warned of once. `RMSPROP_QUIET=1` or `rmsprop.doctor.quiet()` switches this off."""
+    """A checkpoint of another dialect, a study that is complete already, and what the doctor could not write."""
 
 
 class RuleError(RMSpropError, ValueError):

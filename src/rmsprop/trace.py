@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmsprop._files import write_atomically
-from rmsprop.errors import FileError, InputError
+from rmsprop._theme import save_png
+from rmsprop.errors import FileError, InputError, MissingDependency, RMSpropError
 from rmsprop.rule import Rule
 
 __all__ = ["Recorder", "Trace"]
@@ -44,6 +45,7 @@ class Trace:
     """A run step by step; n is the number of parameters.
 
     A run from k starts has one axis more: (steps + 1, k, n) for (steps + 1, n), (steps + 1, k) for (steps + 1,).
+    A notebook shows it as the picture that `rmsprop.view.plot` draws, if matplotlib is installed.
 
     Attributes:
         x: The points, shape (steps + 1, n), each flattened.
@@ -56,6 +58,7 @@ class Trace:
         optimizer: Its name: "rmsprop" or one of `rmsprop.baselines.names()`.
         rule: RMSprop's rule; None for a baseline.
         shape: The shape that one point had before it was flattened.
+        function: The text of the function, if it was typed (`rmsprop.expression`); else None.
 
     Raises:
         InputError: Arrays whose shapes do not fit together.
@@ -79,6 +82,7 @@ class Trace:
     optimizer: str = "rmsprop"
     rule: Rule | None = None
     shape: tuple[int, ...] = ()
+    function: str | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim not in (2, 3) or not len(self.x):
@@ -104,6 +108,15 @@ class Trace:
         starts = f", {self.x.shape[1]} starts" if self.x.ndim == 3 else ""
         return f"Trace({self.optimizer}, {self.steps} steps, n={self.x.shape[-1]}{starts})"
 
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture for a notebook, or None where it cannot be drawn."""
+        from rmsprop import view
+
+        try:
+            return save_png(view.plot(self), dpi=100.0)
+        except RMSpropError:  # no matplotlib, or more starts than a picture holds
+            return None
+
     def start(self, index: int) -> Trace:
         """Return the run from one of many starts; its arrays are views."""
         if self.x.ndim != 3:
@@ -118,7 +131,7 @@ class Trace:
     def _get_metadata(self) -> dict[str, Any]:
         rule = None if self.rule is None else dataclasses.asdict(self.rule)
         about = {"format": _FORMAT, "optimizer": self.optimizer, "rule": rule, "shape": list(self.shape)}
-        return {**about, "dtype": self.x.dtype.name}
+        return {**about, "function": self.function, "dtype": self.x.dtype.name}
 
     def to_json(self, path: Path) -> None:
         """Write all arrays and the metadata, with all digits; NaN and infinities as text ("nan", "inf", "-inf").
@@ -146,20 +159,48 @@ class Trace:
         with write_atomically(os.fspath(path)) as temporary, open(temporary, "w", encoding="ascii", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(self._format_rows())
 
-    def _format_rows(self) -> Iterator[list[Any]]:
-        has_starts = self.x.ndim == 3
-        names = ("x", "grad", "mean_sq", "update", "effective_lr")
-        columns = [f"{name}[{i}]" for name in names for i in range(self.x.shape[-1])]
-        yield ["step", *(["start"] if has_starts else []), "f", "lr", *columns]
-        for start in range(self.x.shape[1]) if has_starts else (None,):
-            run = self if start is None else self.start(start)
-            for t in range(run.steps + 1):
-                is_last = t == run.steps
-                prefix = [t] if start is None else [t, start]
-                values = [_format(v) for v in run.x[t]]
-                for name in names[1:]:
-                    values += [""] * run.x.shape[1] if is_last else [_format(v) for v in getattr(run, name)[t]]
-                yield [*prefix, _format(run.f[t]), "" if is_last else _format(run.lr[t]), *values]
+    def _format_rows(self) -> Iterator[list[str]]:
+        columns = self._get_columns()
+        yield list(columns)
+        is_step = [name.partition("[")[0] in _STEP_ARRAYS for name in columns]
+        for t, *values in zip(*columns.values()):
+            yield ["" if skip and t == self.steps else _format(value) for skip, value in zip(is_step, [t, *values])]
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas DataFrame with the rows and columns of `to_csv`; NaN where those are empty.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+
+        Example:
+            >>> import rmsprop
+            >>> run = rmsprop.minimize("x^2", 1.0, lr=0.1, steps=2, trace=True)
+            >>> run.trace.to_dataframe()[["step", "x[0]", "grad[0]"]].round(3)
+               step   x[0]  grad[0]
+            0     0  1.000    2.000
+            1     1  0.684    1.368
+            2     2  0.499      NaN
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependency("pandas is needed for to_dataframe: pip install pandas") from error
+        return pd.DataFrame(self._get_columns())
+
+    def _get_columns(self) -> dict[str, Array]:
+        """Return the columns of a table with a row per point, start by start; NaN where a last point has no step."""
+        points, n = len(self.x), self.x.shape[-1]
+        starts = self.x.shape[1] if self.x.ndim == 3 else 1
+        columns = {"step": np.tile(np.arange(points), starts)}
+        if self.x.ndim == 3:
+            columns["start"] = np.repeat(np.arange(starts), points)
+        columns |= {"f": self.f.T.ravel(), "lr": np.tile(np.append(self.lr, np.nan), starts)}
+        for name in ("x", "grad", "mean_sq", "update", "effective_lr"):
+            array = getattr(self, name)
+            padded = np.concatenate([array, np.full_like(self.x[len(array) :], np.nan)])
+            rows = padded.reshape(points, starts, n).swapaxes(0, 1).reshape(-1, n)
+            columns |= {f"{name}[{i}]": column for i, column in enumerate(rows.T)}
+        return columns
 
     @classmethod
     def from_json(cls, path: Path) -> Trace:
@@ -208,7 +249,11 @@ class Trace:
             # A list without rows does not say how long its rows are.
             row = arrays["x"].shape[1:]
             arrays |= {name: arrays[name].reshape((0, *_get_row_shape(name, row))) for name in _STEP_ARRAYS}
-        return cls(**arrays, optimizer=str(about["optimizer"]), rule=rule, shape=tuple(map(int, about["shape"])))
+        function = about.get("function")
+        if not isinstance(function, str | None):
+            raise ValueError(f"function {function!r}, expected a text")
+        shape = tuple(map(int, about["shape"]))
+        return cls(**arrays, optimizer=str(about["optimizer"]), rule=rule, shape=shape, function=function)
 
 
 class Recorder:
@@ -255,12 +300,12 @@ class Recorder:
                 self._arrays[name] = array = np.concatenate([array, np.empty_like(array)])
             array[row] = value if np.ndim(value) == 0 else np.reshape(value, array.shape[1:])
 
-    def finish(self, *, optimizer: str, rule: Rule | None = None, shape: tuple[int, ...] | None = None) -> Trace:
-        """Return the trace of all points so far and of the steps between them."""
+    def finish(self, *, optimizer: str, shape: tuple[int, ...] | None = None, **metadata: Any) -> Trace:
+        """Return the trace of all points so far and of the steps between them; `metadata`: `rule`, `function`."""
         steps = self._points - 1
         arrays = {name: array[: steps + (name in _POINT_ARRAYS)].copy() for name, array in self._arrays.items()}
         shape = arrays["x"].shape[-1:] if shape is None else shape
-        return Trace(**arrays, update=np.diff(arrays["x"], axis=0), optimizer=optimizer, rule=rule, shape=shape)
+        return Trace(**arrays, update=np.diff(arrays["x"], axis=0), optimizer=optimizer, shape=shape, **metadata)
 
 
 _BROKEN = (ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error)
@@ -278,7 +323,7 @@ def _describe(error: Exception) -> str:
 
 def _format(value: Any) -> str:
     """Return the shortest text that reads back to this value in its own dtype."""
-    return str(value) if value.dtype == np.float32 else repr(float(value))
+    return repr(float(value)) if value.dtype == np.float64 else str(value)
 
 
 def _to_lists(array: Array) -> Any:

@@ -1,9 +1,11 @@
-"""Harmful settings are warned of once, where an optimizer is built; defaults and recipes never."""
+"""Harmful settings are logged once, where an optimizer is built; defaults and recipes never."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -11,7 +13,6 @@ import warnings
 import pytest
 
 from rmsprop import Rule, _advice, dialects, doctor, recipes
-from rmsprop.errors import RMSpropWarning
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -21,7 +22,7 @@ LONG_START = {"lr": 0.01, "alpha": 0.999}
 
 
 @pytest.fixture(autouse=True)
-def forget_warnings(monkeypatch):
+def forget_advice(monkeypatch):
     """As in a new process."""
     monkeypatch.setattr(_advice, "_issued", set())
 
@@ -31,15 +32,17 @@ def weights(value=1.0, dtype=None):
 
 
 @pytest.mark.parametrize("name", recipes.names())
-def test_recipes_are_not_warned_of(name):
+def test_recipes_are_not_logged(name, caplog):
     row = recipes.get(name)
     RMSprop(weights(), lr=row.lr, dialect=row.rule)
+    assert not caplog.records
     assert _advice.advise(row.rule) is None  # at any lr
 
 
 @pytest.mark.parametrize("name", dialects.names())
-def test_defaults_of_dialects_are_not_warned_of(name):
+def test_defaults_of_dialects_are_not_logged(name, caplog):
     RMSprop(weights(), dialect=name)
+    assert not caplog.records
     assert _advice.advise(dialects.get(name).resolve()) is None
 
 
@@ -52,7 +55,7 @@ BF16 = {"dtype": torch.bfloat16}
      for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
      for options in ({}, {"momentum": 0.9}, {"centered": True})]
     + [
-        ({}, {"lr": 0.01, "dialect": Rule(rho=0.999, init="ones")}),  # as the warning advises
+        ({}, {"lr": 0.01, "dialect": Rule(rho=0.999, init="ones")}),  # as advised
         ({}, {"lr": 0.01, "dialect": Rule(rho=0.999, bias_correction=True)}),
         ({}, {"lr": 1e-4, "alpha": 0.999}),  # a long start at a tiny lr
         (BF16, {"lr": 1e-4, "param_rounding": "stochastic"}),
@@ -64,27 +67,34 @@ BF16 = {"dtype": torch.bfloat16}
     ],
     ids=str,
 )  # fmt: skip
-def test_harmless_settings_are_not_warned_of(kind, options):
+def test_harmless_settings_are_not_logged(kind, options, caplog):
     RMSprop(weights(**kind), **options)
+    assert not caplog.records
 
 
-def test_a_long_start_is_warned_of_once_at_the_line_of_the_user():
-    with pytest.warns(RMSpropWarning) as caught:
+def test_a_long_start_is_logged_once_at_the_line_of_the_user_where_a_warning_is_an_error(caplog):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         RMSprop(weights(), **LONG_START)
-    assert caught[0].filename == __file__
-    assert str(caught[0].message) == (
+    assert (caplog.records[0].name, caplog.records[0].levelno, caplog.records[0].pathname) == (
+        "rmsprop",
+        logging.WARNING,
+        __file__,
+    )
+    assert caplog.records[0].getMessage() == (
         "a first step of 31.6 x lr, as mean_sq starts at 0 with rho 0.999: start mean_sq at 1 (dialect tensorflow1), "
         "or bias_correction=True, or warm lr up over 1000 steps (RMSPROP_QUIET=1 silences this)"
     )
     RMSprop(weights(), **LONG_START)
-    with pytest.warns(RMSpropWarning, match=r"up to 38.9 x lr \(at step 18\)"):  # another setting
-        RMSprop(weights(), lr=0.01, momentum=0.937)
+    assert len(caplog.records) == 1
+    RMSprop(weights(), lr=0.01, momentum=0.937)  # another setting
+    assert "up to 38.9 x lr (at step 18)" in caplog.records[1].getMessage()
 
 
 @pytest.mark.parametrize("lr", [1e-4, 1e-5])
-def test_an_lr_that_bfloat16_rounds_away_is_warned_of(lr):
-    with pytest.warns(RMSpropWarning, match=f"lr {lr:g} is lost in bfloat16: .* is 0.00391"):
-        RMSprop(weights(dtype=torch.bfloat16), lr=lr)
+def test_an_lr_that_bfloat16_rounds_away_is_logged(lr, caplog):
+    RMSprop(weights(dtype=torch.bfloat16), lr=lr)
+    assert re.search(f"lr {lr:g} is lost in bfloat16: .* is 0.00391", caplog.records[0].getMessage())
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -114,7 +124,7 @@ def test_the_predicted_start_is_that_of_real_steps():
     assert _advice.measure_start(Rule(rho=0.9, eps=0.0)).first == pytest.approx(1 / math.sqrt(1 - 0.9))
 
 
-def test_quiet_and_a_filter_silence_the_warnings():
+def test_quiet_and_a_level_silence_the_advice(caplog):
     doctor.quiet()
     try:
         RMSprop(weights(), **LONG_START)
@@ -122,27 +132,28 @@ def test_quiet_and_a_filter_silence_the_warnings():
         doctor.quiet(False)
     with _advice.suppress_warnings():
         RMSprop(weights(), **LONG_START)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RMSpropWarning)
+    with caplog.at_level("ERROR", logger="rmsprop"):
         RMSprop(weights(), lr=0.02, alpha=0.9999)
-    with pytest.warns(RMSpropWarning):
-        RMSprop(weights(), **LONG_START)
+    assert not caplog.records
+    RMSprop(weights(), **LONG_START)
+    assert caplog.records
 
 
 @pytest.mark.parametrize(("value", "count"), [("1", 0), ("0", 1), ("", 1)])
-def test_the_environment_silences_the_warnings(value, count):
-    code = "from rmsprop import Rule, _advice; _advice.warn(_advice.advise(Rule(rho=0.999), 1.0))"
+def test_the_environment_silences_the_advice(value, count):
+    code = "from rmsprop import Rule, _advice; _advice.log(_advice.advise(Rule(rho=0.999), 1.0))"
     environment = {**os.environ, "RMSPROP_QUIET": value}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stderr.count("RMSpropWarning") == count
+    assert done.stderr.count("a first step of 31.6 x lr") == count
 
 
-def test_jax_warns_too():
+def test_jax_logs_too(caplog):
     pytest.importorskip("optax", reason="optax is not installed")
     import rmsprop.jax
 
-    with pytest.warns(RMSpropWarning, match=r"31.6 x lr") as caught:
-        rmsprop.jax.rmsprop(0.01, decay=0.999)
-    assert caught[0].filename == __file__
+    rmsprop.jax.rmsprop(0.01, decay=0.999)
+    assert "31.6 x lr" in caplog.records[0].getMessage()
+    assert caplog.records[0].pathname == __file__
     rmsprop.jax.rmsprop(0.01)
     rmsprop.jax.rmsprop(lambda step: 0.01, decay=0.9999)  # a schedule, which may warm up
+    assert len(caplog.records) == 1

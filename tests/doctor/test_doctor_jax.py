@@ -76,6 +76,14 @@ def test_a_healthy_state_has_no_finding(tx):
     assert examine(*args, **options) == []
 
 
+@pytest.mark.parametrize("maximize", [False, True])
+def test_weight_decay_and_maximize_are_part_of_the_gradient(maximize):
+    # With rho 0, mean_sq is the square of the gradient that the step used.
+    rule = Rule(rho=0.0, weight_decay=0.5, weight_decay_mode="l2", maximize=maximize)
+    for sample in take(rmsprop.jax.rmsprop(1e-3, dialect=rule), rule=rule).values():
+        assert sample.grad_rms == pytest.approx(sample.root_mean_sq, rel=1e-5)
+
+
 def test_a_long_start_is_found_and_a_history_returns_only_what_is_new():
     args, options = run(rmsprop.jax.rmsprop(1e-3, dialect=LONG_START), steps=1, rule=LONG_START, history=History())
     assert [finding.kind for finding in examine(*args, **options)] == ["start", "start"]

@@ -183,6 +183,24 @@ def test_weight_decay_is_part_of_the_gradient(make, maximize):
     assert sample.grad_rms == pytest.approx(sample.root_mean_sq, rel=1e-6)  # with alpha 0 that is its square's root
 
 
+def test_torch_continuing_a_checkpoint_of_this_library_is_measured_by_its_own_statistics_and_rule():
+    """Its state keeps the variance of the checkpoint beside the mean square that torch updates, and its group switches
+    that torch does not read.
+    """
+    own = RMSprop(make_params((4, 4)), dialect="keras3", centered=True)
+    torchs = TorchRMSprop(make_params((4, 4)), centered=True)
+    train(own, 3)
+    torchs.load_state_dict(own.state_dict())
+    (param,) = torchs.param_groups[0]["params"]
+    with watch(torchs, every=1, budget=None) as watcher:
+        for step in range(200):
+            param.grad = randn(4, 4, seed=step, scale=100.0)
+            torchs.step()
+    mean_sq = torchs.state[param]["square_avg"]
+    assert watcher.samples["0"].root_mean_sq == pytest.approx(float(mean_sq.mean().sqrt()), rel=1e-5)
+    assert watcher.samples["0"].full_rule.eps_mode == "outside"
+
+
 # ---- closures --------------------------------------------------------------------------------------------------------
 
 

@@ -5,10 +5,12 @@ import math
 
 import pytest
 import torch
-from torch_helpers import RMSprop, assert_same_bits, draw_grads, list_params, make_params, train
+from torch_helpers import RMSprop, assert_near, assert_same_bits, draw_grads, list_params, make_params, train
 
+import rmsprop
 from rmsprop import Rule
 from rmsprop.errors import InputError, InputTypeError, RuleError
+from rmsprop.torch import layout
 
 NAN = float("nan")
 
@@ -32,6 +34,10 @@ ARGUMENTS = {
     "compensated float32": ({"param_rounding": "compensated"}, InputTypeError, r"params\[0\]: torch.float32"),
     "unknown state_dtype": ({"state_dtype": "4bit"}, InputError, "state_dtype='4bit'"),
     "state_dtype a torch dtype": ({"state_dtype": torch.bfloat16}, InputError, "state_dtype"),
+    "lazy a text": ({"lazy": "no"}, InputTypeError, "^lazy='no', expected True or False$"),
+    "eager_state a text": ({"eager_state": "no"}, InputTypeError, "eager_state='no'"),
+    "capturable a text": ({"capturable": "no"}, InputTypeError, "capturable='no'"),
+    "differentiable a text": ({"differentiable": "no"}, InputTypeError, "differentiable='no'"),
     "lazy with blocks": ({"lazy": True, "state_dtype": "8bit"}, InputError, 'lazy=True with state_dtype="8bit"'),
     "max_norm 0": ({"max_norm": 0}, InputError, "^max_norm=0, expected a number above 0, or None for no clipping$"),
     "max_norm NaN": ({"max_norm": NAN}, InputError, "max_norm"),
@@ -57,6 +63,9 @@ BAD_GROUPS = [
     ({"param_rounding": "down"}, InputError, "param_rounding"),
     ({"param_rounding": "compensated"}, InputTypeError, "expected torch.bfloat16"),
     ({"dialect": "nobody"}, RuleError, "nobody"),
+    ({"lazy": "no"}, InputTypeError, "lazy='no'"),
+    ({"capturable": "yes"}, InputTypeError, "capturable='yes'"),
+    ({"alpha": 9.0, "rho": 0.05, "adaptive": False}, RuleError, "alpha=9.0, .* WSAM, needs another key"),
     ({"max_norm": 1.0}, InputTypeError, "'max_norm' is an argument of the optimizer, not of a group"),
     ({"rho": 0.9}, InputTypeError, "alpha"),
     ({"momentun": 0.9}, InputTypeError, "momentum"),
@@ -70,6 +79,15 @@ def test_a_bad_group_raises_and_is_not_added(group, error, message):
         optimizer.add_param_group({"params": make_params([(3,)]), **group})
     assert len(optimizer.param_groups) == 1
     train(optimizer, 1)
+
+
+def test_an_assigned_rule_raises_and_names_the_cure():
+    optimizer = RMSprop(make_params(), dialect="keras3")
+    before = repr(optimizer)
+    with pytest.raises(InputTypeError, match=r"^rule: cannot be assigned; set a number in param_groups"):
+        optimizer.rule = Rule(rho=0.5)
+    assert repr(optimizer) == before
+    assert optimizer.rule == rmsprop.dialect("keras3")
 
 
 # ---- at a step -------------------------------------------------------------------------------------------------------
@@ -171,6 +189,15 @@ def test_one_parameter_in_two_places_of_a_group_raises_at_the_step():
     assert_same_bits([weight], [torch.ones(3)])
 
 
+def test_shared_data_raises_and_names_the_cure():
+    first, second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    second.weight.data = first.weight.data
+    optimizer = RMSprop([first.weight, second.weight])
+    first.weight.grad, second.weight.grad = torch.ones(3, 3), torch.ones(3, 3)
+    with pytest.raises(InputError, match=r"to tie weights, assign the Parameter itself \(b.weight = a.weight"):
+        optimizer.step()
+
+
 def test_a_first_gradient_in_shared_memory_raises_before_an_earlier_group_has_stepped():
     first, second = make_params([(3,), (3,)])
     late = torch.nn.Parameter(first.data)
@@ -229,3 +256,23 @@ def test_a_gradient_that_the_kernel_cannot_take_raises_with_such_an_option():
     with pytest.raises(InputTypeError, match=r"params\[0\]: a gradient of type Marked.*param_rounding='stochastic'"):
         optimizer.step()
     assert_same_bits([weight], [torch.ones(3, dtype=torch.bfloat16)])
+
+
+def test_rows_that_the_kernel_cannot_take_raise_with_such_an_option(monkeypatch):
+    monkeypatch.setattr(layout, "make_piece", lambda *_: None)
+    weight = torch.nn.Parameter(torch.ones(3, 2, dtype=torch.bfloat16))
+    weight.grad = torch.ones_like(weight, requires_grad=False).to_sparse(1)
+    optimizer = RMSprop([weight], param_rounding="stochastic", lazy=True)
+    with pytest.raises(InputTypeError, match=r"params\[0\]: a gradient of type Tensor.*param_rounding='stochastic'"):
+        optimizer.step()
+    assert_same_bits([weight], [torch.ones(3, 2, dtype=torch.bfloat16)])
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
+def test_a_float64_parameter_in_a_group_of_narrow_states_takes_any_gradient(state_dtype):
+    """Its statistics are float64, so the option does not apply to it."""
+    ours, plain = (make_params([(3,)], torch.float64) for _ in range(2))
+    ours[0].grad, plain[0].grad = torch.ones(3).double().as_subclass(Marked), torch.ones(3).double()
+    RMSprop(ours, state_dtype=state_dtype).step()
+    RMSprop(plain).step()
+    assert_near(ours, plain)

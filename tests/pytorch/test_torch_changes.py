@@ -1,8 +1,10 @@
 """Promise: a run continues after a copy, a reset, and any change to its model, parameters, state or options."""
 
+import contextlib
 import copy
 import gc
 import pickle
+import signal
 import subprocess
 import sys
 import weakref
@@ -22,7 +24,7 @@ from torch_helpers import (
     train,
 )
 
-from rmsprop import _step
+from rmsprop import Rule, _step
 
 # ---- copies and resets -----------------------------------------------------------------------------------------------
 
@@ -308,3 +310,59 @@ def test_unfreezing_a_parameter_starts_its_state(options):
             optimizer.step()
             assert (params[2] in optimizer.state) == (step >= 3)
     assert_near(*runs)
+
+
+# ---- interrupts ------------------------------------------------------------------------------------------------------
+
+
+def make_decayed():
+    """With a weight decay that depends on the largest learning rate so far, which the group keeps."""
+    rule = Rule(rho=0.9, weight_decay=0.1, weight_decay_mode="decoupled_corrected")
+    return RMSprop(make_params(), lr=0.1, dialect=rule)
+
+
+def test_an_interrupt_after_the_kernel_loses_no_count_and_no_largest_rate(monkeypatch):
+    interrupted, expected = make_decayed(), make_decayed()
+    train(expected, 1)
+    step = _step.core.step
+
+    def step_then_interrupt(*args):
+        step(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_step.core, "step", step_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(interrupted, 1)
+    monkeypatch.undo()
+    assert interrupted.param_groups[0]["lr_max"] == 0.1
+    for optimizer in (interrupted, expected):
+        optimizer.param_groups[0]["lr"] = 0.01
+        train(optimizer, 3, start=1)
+    assert_same_bits(interrupted, expected)
+
+
+def test_a_step_that_raises_keeps_the_largest_rate():
+    optimizer = make_decayed()
+    train(optimizer, 1)
+    optimizer.add_param_group({"params": make_params([(2,)]), "lr": 0.1})
+    optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = 5.0, float("nan")
+    with pytest.raises(ValueError, match="nan"):
+        train(optimizer, 1)
+    assert optimizer.param_groups[0]["lr_max"] == 0.1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+def test_an_interrupt_never_separates_a_step_from_its_count():
+    weight = torch.nn.Parameter(torch.zeros(8))
+    weight.grad = torch.ones(8)
+    optimizer = RMSprop([weight], lr=1.0, dialect=Rule(rho=1.0, eps=0.0, init="ones"))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(100):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    optimizer.step()
+            assert float(optimizer.state[weight]["step"]) == -float(weight.detach()[0])
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -25,8 +25,6 @@ from torch_helpers import (
 from rmsprop import Rule
 from rmsprop.errors import RMSpropWarning, StateError
 
-# Some runs use 16-bit weights, of which the optimizer warns.
-pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 TOLERANCES = [(torch.float32, 2e-5), (torch.float64, 1e-12), (torch.complex128, 1e-12)]
 
 

@@ -8,7 +8,13 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from distributed_helpers import EXACT, assert_has_moved, assert_near, gather, set_up
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    get_state_dict,
+    set_optimizer_state_dict,
+    set_state_dict,
+)
 from torch_helpers import TorchRMSprop, train
 
 from rmsprop.torch import RMSprop
@@ -125,3 +131,31 @@ def test_a_centered_state_that_torch_trained_on_is_not_mixed_with_an_older_varia
         optimizer.load_state_dict(theirs.state_dict())
         train(optimizer, 3, start=6)
     assert_near(model, twin, 1e-4, 1e-6)
+
+
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+@pytest.mark.parametrize("case", ["defaults", "momentum", "centered"])
+@pytest.mark.parametrize("by_planner", [True, False], ids=["planner", "dictionary"])
+@pytest.mark.parametrize(("source", "target"), [(TorchRMSprop, RMSprop), (RMSprop, RMSprop), (RMSprop, TorchRMSprop)])
+def test_a_flattened_checkpoint_resumes_in_torchs_class_and_here(tmp_path, source, target, by_planner, case):
+    model, optimizer = set_up(case, cls=source)
+    train(optimizer, 3)
+    saved = get_optimizer_state_dict(model, optimizer, options=FLAT)
+    if by_planner:
+        dcp.save({"optimizer": saved}, checkpoint_id=tmp_path, no_dist=True)
+    resumed, resumed_optimizer = set_up(case, cls=target)
+    resumed.load_state_dict(model.state_dict())
+    own = get_optimizer_state_dict(resumed, resumed_optimizer, options=FLAT)
+    if by_planner:
+        content = {"optimizer": own}
+        dcp.load(content, checkpoint_id=tmp_path, no_dist=True, planner=DefaultLoadPlanner(allow_partial_load=True))
+        merged = content["optimizer"]
+    else:
+        merged = {**own, **copy.deepcopy(saved)}
+    set_optimizer_state_dict(resumed, resumed_optimizer, merged, options=FLAT)
+    for each in (optimizer, resumed_optimizer):
+        train(each, 3, start=3)
+    exact = source is target
+    assert_near(resumed, model, 0.0 if exact else 1e-4, 0.0 if exact else 1e-6)

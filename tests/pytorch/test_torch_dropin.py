@@ -2,10 +2,22 @@
 
 import copy
 import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
-from torch_helpers import RMSprop, TorchRMSprop, all_options, assert_near, make_pair, make_params, train
+from torch_helpers import (
+    RMSprop,
+    TorchRMSprop,
+    all_options,
+    assert_near,
+    assert_same_bits,
+    list_params,
+    make_pair,
+    make_params,
+    train,
+)
 
 import rmsprop
 
@@ -163,3 +175,70 @@ def test_parameter_names_are_kept_and_loaded():
     other = RMSprop(torch.nn.Linear(2, 3).named_parameters())
     other.load_state_dict(ours.state_dict())
     assert other.param_groups[0]["param_names"] == ["weight", "bias"]
+
+
+# ---- inside other programs -------------------------------------------------------------------------------------------
+
+IMPORT = """
+import sys, torch
+before = "torch._dynamo" in sys.modules
+from rmsprop.torch import RMSprop
+weight = torch.nn.Parameter(torch.ones(3))
+weight.grad = torch.ones(3)
+RMSprop([weight]).step()
+print(before, "torch._dynamo" in sys.modules)
+"""
+
+
+def test_import_and_eager_step_do_not_load_the_compiler():
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    before, after = done.stdout.split()
+    assert before == after
+
+
+def test_the_dialect_is_where_tools_log_the_settings():
+    """MLflow's autolog logs the numbers and texts of `optimizer.defaults`, others those of the groups."""
+    for name in ("sb3", "torch"):
+        optimizer = RMSprop(make_params(), dialect=name)
+        for source in (optimizer.defaults, optimizer.param_groups[0], optimizer.state_dict()["param_groups"][0]):
+            assert source["dialect"] == name
+
+
+class SAM(torch.optim.Optimizer):
+    """A sharpness-aware wrapper as they are commonly written: its settings go into the groups first."""
+
+    def __init__(self, params, base, rho=0.05, **options):
+        super().__init__(params, {"rho": rho, "adaptive": False, **options})
+        self.base = base(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+
+
+def test_the_settings_of_a_sharpness_aware_wrapper_may_be_in_the_groups():
+    wrappers = [SAM(make_params(), cls, alpha=0.9, lr=0.1) for cls in (RMSprop, TorchRMSprop)]
+    for wrapper in wrappers:
+        train(wrapper.base, 3)
+    assert wrappers[0].param_groups[0]["rho"] == 0.05
+    assert_near(*(wrapper.base for wrapper in wrappers), tolerance=3e-5)
+
+
+@pytest.mark.parametrize("state_dtype", ["float32", "bfloat16"])
+def test_the_mean_square_of_a_centered_state_can_be_read_and_not_written(state_dtype):
+    ours = RMSprop(make_params(), centered=True, state_dtype=state_dtype)
+    train(ours, 3)
+    for param, saved in zip(ours.param_groups[0]["params"], ours.state_dict()["state"].values()):
+        square = ours.state[param]["square_avg"]
+        assert_same_bits([square.clone()], [saved["square_avg"]])
+        assert set(ours.state[param]) == set(saved)
+        with pytest.raises(RuntimeError, match="Inplace update to inference tensor"):
+            square.zero_()
+    with pytest.raises(KeyError, match="exp_avg"):
+        ours.state[param]["exp_avg"]
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_the_mean_square_of_an_8_bit_state_can_be_read(centered):
+    coded, plain = (RMSprop(make_params(), centered=centered, state_dtype=dtype) for dtype in ("8bit", "float32"))
+    train(coded, 3)
+    plain.load_state_dict(coded.state_dict())  # decodes
+    for a, b in zip(list_params(coded), list_params(plain)):
+        assert torch.equal(coded.state[a]["square_avg"], plain.state[b]["square_avg"])

@@ -122,6 +122,37 @@ def test_lightning_in_mixed_precision_clips_by_max_norm(lightning):
     assert module.optimizers().optimizer.grad_norm > 0
 
 
+@pytest.mark.peers
+def test_lightning_in_16_bit_clips_the_unscaled_gradients_as_with_torchs(lightning):
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    class Clipped(lightning.Regression):
+        """Clips itself, and records the norms before clipping and the gradients after the step."""
+
+        def on_train_start(self):
+            self.norms, self.grads = [], []
+
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+            self.norms.append(float(nn.utils.clip_grad_norm_(self.parameters(), 1.0)))
+
+        def optimizer_step(self, *args, **kwargs):
+            super().optimizer_step(*args, **kwargs)
+            self.grads.append(max(float(p.grad.abs().max()) for p in self.parameters()))
+
+    modules = []
+    for cls in (torch.optim.RMSprop, RMSprop):
+        modules.append(Clipped(optimizer_class=cls))
+        scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        precision = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+        lightning.make_trainer(max_epochs=2, plugins=[precision]).fit(modules[-1], lightning.load_data())
+    theirs, ours = modules
+    assert ours.norms == pytest.approx(theirs.norms, rel=1e-2)
+    assert ours.grads == pytest.approx(theirs.grads, rel=1e-2)
+    assert max(ours.grads) <= 1.0
+    for a, b in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+
+
 def test_only_a_step_that_clips_gets_the_scale_of_mixed_precision():
     weight = [nn.Parameter(torch.ones(2))]
     assert not RMSprop(weight)._step_supports_amp_scaling
@@ -145,6 +176,32 @@ def test_accelerate_saves_loads_and_accumulates_like_a_plain_loop():
                 optimizer.step()
                 optimizer.zero_grad()
     assert_same_bits(trained, model)
+
+
+@pytest.mark.peers
+def test_accelerate_sees_an_overflow_as_with_torchs():
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True)
+    runs = []
+    for cls in (torch.optim.RMSprop, RMSprop):
+        weight = nn.Parameter(torch.ones(3))
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        plain = cls([weight], lr=0.1)
+        scheduler = accelerator.prepare_scheduler(torch.optim.lr_scheduler.ExponentialLR(plain, 0.5))
+        optimizer = accelerate.optimizer.AcceleratedOptimizer(plain, scaler=scaler)
+        scheduler.optimizers = [optimizer]
+        seen = []
+        for step in range(4):
+            scaler.scale((weight * (torch.inf if step == 2 else 1.0)).sum()).backward()
+            optimizer.step()
+            scheduler.step()
+            seen.append((optimizer.step_was_skipped, scheduler.get_last_lr(), scaler.get_scale(), weight.grad.tolist()))
+            optimizer.zero_grad()
+        runs.append((seen, weight))
+    assert runs[0][0] == runs[1][0]
+    assert [skipped for skipped, *_ in runs[1][0]] == [False, False, True, False]
+    assert runs[1][0][3][3] == [1.0, 1.0, 1.0], "the gradients after the step are still scaled"
+    torch.testing.assert_close(runs[0][1], runs[1][1])
 
 
 # ---- Hugging Face Trainer --------------------------------------------------------------------------------------------

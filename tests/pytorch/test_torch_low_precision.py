@@ -16,7 +16,6 @@ from torch_helpers import STATES, decode_mean_square, use_one_thread  # noqa: F4
 from rmsprop.torch import RMSprop
 
 # Some of these tests show the stall of which the optimizer warns.
-pytestmark = pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 
 
 @functools.cache

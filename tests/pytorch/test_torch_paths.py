@@ -156,7 +156,6 @@ def test_the_step_uses_torchs_number_of_threads(monkeypatch):
     assert used == [1, 3, 2]
 
 
-@pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 @pytest.mark.parametrize(
     "options", [{}, {"max_norm": 0.7}, {"param_rounding": "stochastic", "state_dtype": "8bit"}], ids=str
 )

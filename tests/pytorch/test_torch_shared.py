@@ -154,7 +154,6 @@ def test_one_worker_in_another_process_gives_the_bits_of_this_one():
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 def test_a_reset_optimizer_is_like_a_new_one(options, rounding):
     options = {**options, "param_rounding": rounding, "lr": 0.01, "seed": 4}
     optimizer = RMSprop(make_params([(300,), (7,)], torch.bfloat16), **options)

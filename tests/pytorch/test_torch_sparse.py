@@ -62,7 +62,6 @@ def test_a_row_that_occurs_twice_steps_once_with_the_sum():
     assert optimizer.state[weight]["step"] == 1
 
 
-@pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 @pytest.mark.parametrize("state_dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @all_options

@@ -115,7 +115,6 @@ def test_more_axes_than_the_kernel_accepts_change_no_bit(gaps):
     assert ours.state[many]["square_avg"].shape == many.shape
 
 
-@pytest.mark.filterwarnings("ignore:lr .* is lost in:rmsprop.errors.RMSpropWarning")
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("state_dtype", STATES)
 def test_memory_with_gaps_works_with_every_rounding_and_state(state_dtype, rounding):

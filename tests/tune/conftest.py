@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import pwd
@@ -11,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -70,8 +68,8 @@ def postgres_url():
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'psycopg[binary]'")
     # Debian does not put these programs into the PATH.
     path = os.pathsep.join([os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))])
-    initdb, postgres = (shutil.which(name, path=path) for name in ("initdb", "postgres"))
-    if not (initdb and postgres):
+    initdb, pg_ctl = (shutil.which(name, path=path) for name in ("initdb", "pg_ctl"))
+    if not (initdb and pg_ctl):
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     user = None
     if os.geteuid() == 0:
@@ -81,32 +79,21 @@ def postgres_url():
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
     with tempfile.TemporaryDirectory(prefix="rmsprop-postgres-") as name:
         folder, port = Path(name), find_port()
-        password, log, data = folder / "password", folder / "log", folder / "data"
+        password, data = folder / "password", folder / "data"
         password.write_text("p@ss")
         if user is not None:
             for file in (folder, password):
                 shutil.chown(file, user)
-        subprocess.run(
-            [initdb, "-D", data, "-U", "me", "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync",
-             "--no-locale", "--encoding=UTF8"],
-            user=user, cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
-        with log.open("w") as stream:
-            server = subprocess.Popen(
-                [postgres, "-D", data, "-p", str(port), "-k", "", "-h", "127.0.0.1", "-F"],
-                user=user, cwd=folder, stdout=stream, stderr=stream,
-            )  # fmt: skip
-        try:
-            end = time.monotonic() + SECONDS
-            while "ready to accept connections" not in log.read_text():
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < end, log.read_text()
-                time.sleep(0.05)
-            yield f"postgresql://me:p%40ss@127.0.0.1:{port}/postgres"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                server.send_signal(2)  # SIGINT: it does not wait for clients
-            server.wait(SECONDS)
+
+        def run(*line):
+            subprocess.run(line, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=SECONDS)
+
+        run(initdb, "-D", data, "-U", "me", "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync", "--no-locale",
+            "--encoding=UTF8")  # fmt: skip
+        options = f"-p {port} -k '' -h 127.0.0.1 -F"
+        run(pg_ctl, "start", "--wait", "-D", data, "-l", folder / "log", "-o", options)
+        yield f"postgresql://me:p%40ss@127.0.0.1:{port}/postgres"
+        run(pg_ctl, "stop", "--mode=immediate", "-D", data)
 
 
 @pytest.fixture

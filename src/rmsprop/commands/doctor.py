@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-SHOWN = 40
 DOCTOR = """Find what is wrong inside an optimizer, tensor by tensor, and what to do about it.
 
 PATH is a checkpoint of RMSprop in any layout that `rmsprop convert` reads, or a folder that rmsprop.doctor.watch wrote:
@@ -96,52 +95,28 @@ def _write_json(source: str, samples: list[Sample], history: History, notes: lis
 
 
 def _print(head: str, samples: list[Sample], history: History, notes: list[str], is_watch: bool) -> None:
+    from rich import box
+    from rich.table import Table
+
     from rmsprop.commands import words
-    from rmsprop.doctor.findings import summarize
+    from rmsprop.doctor import report
 
     console = words.console()
     console.print(head, style="bold", soft_wrap=True, markup=False)
     last = list({sample.tensor: sample for sample in samples}.values())
-    console.print(_build_table(last[:SHOWN], history, is_watch))
-    if len(last) > SHOWN:
-        console.print(f"and {len(last) - SHOWN} more tensors", soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    heads, rows = report.make_rows(last, history.findings, is_watch=is_watch)
+    for name in heads:
+        table.add_column(name, no_wrap=True, justify="left" if name in ("tensor", "shape", "findings") else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if len(last) > len(rows):
+        console.print(f"and {len(last) - len(rows)} more tensors", soft_wrap=True)
     for note in notes:
         console.print(f"note     {note}", soft_wrap=True, markup=False, style="yellow")
-    for line in summarize(history.findings):
-        console.print(f"finding  {line}", soft_wrap=True, markup=False, style="red")
-    if not samples:
-        console.print("nothing to judge: no tensor has had a step", style="yellow")
-    elif not history.findings:
-        console.print("healthy: no findings", style="green")
-
-
-def _build_table(samples: list[Sample], history: History, is_watch: bool) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = {"rms of mean_sq": "root_mean_sq", "eps dominates": "eps_share"}
-    if is_watch:
-        columns |= {"update:weight": "update_to_weight", "g2/mean_sq": "decoupling", "stalled": "stalled_share"}
-    else:
-        columns |= {"untouched": "untouched_share"}
-    for name in ("tensor", "shape"):
-        table.add_column(name, no_wrap=True)
-    for name in ("step", "effective lr 5 %", "median", "95 %", *columns):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("findings", no_wrap=True)
-    for sample in samples:
-        low, _, middle, _, high = sample.effective_lr or (None,) * 5
-        shape = "x".join(map(str, sample.shape)) or "scalar"
-        step = f"{sample.step:,}" if sample.step else "?"
-        cells = [_format(x) for x in (low, middle, high)]
-        cells += [_format(getattr(sample, name), is_share=name.endswith("_share")) for name in columns.values()]
-        kinds = [finding.kind for finding in history.findings if finding.tensor == sample.tensor]
-        table.add_row(sample.tensor, shape, step, *cells, " ".join(kinds))
-    return table
-
-
-def _format(x: float | None, *, is_share: bool = False) -> str:
-    if x is None:
-        return ""
-    return f"{100 * x:.0f} %" if is_share else f"{x:.3g}"
+    for line in report.write_lines(samples, history.findings):
+        if history.findings:
+            console.print(f"finding  {line}", soft_wrap=True, markup=False, style="red")
+        else:
+            console.print(line, style="green" if samples else "yellow")

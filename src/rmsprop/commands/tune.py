@@ -134,14 +134,10 @@ def _print_result(console: Console, task: Task, result: TuneResult, folder: Path
         console.print("No trial is complete yet.")
         return
     code = result.code(task.framework)
-    contents = {
-        "map.png": draw_map(task, result),
-        "importance.png": draw_importances(task, result),
-        "best.py": code + "\n",
-    }
-    files = [_write(folder / name, content) for name, content in contents.items() if content is not None]
-    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in compute_importances(result).items())
-    if shares:
+    files = [_write(folder / "map.png", draw_map(task, result)), _write(folder / "best.py", code + "\n")]
+    if importances := compute_importances(result):
+        files.append(_write(folder / "importance.png", draw_importances(task, importances)))
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in importances.items())
         console.print(f"What mattered: {shares}", soft_wrap=True)
     console.print(f"Files: {', '.join(files)}", soft_wrap=True)
     value = f"validation {task.metric.name} {task.metric.text(best.value)}"

@@ -7,11 +7,13 @@ changes; both as a multiple of lr, at a parameter of 0, so without weight decay.
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 from collections.abc import Callable
 from typing import Any
 
 from rmsprop import formula
+from rmsprop._display import make_list, make_table
 from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
@@ -35,9 +37,9 @@ class Difference:
     sentence: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """Two rules side by side; `print` it, or read the parts.
+    """Two rules side by side; `print` it, look at it in a notebook, or read the parts.
 
     Attributes:
         left: What the left rule is called.
@@ -57,14 +59,20 @@ class Comparison:
     consequences: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    def _get_head(self) -> str:
         if not self.differences:
-            head = [f"{self.left} and {self.right}: the same rule"]
-        else:
-            many = len(self.differences)
-            head = [f"{self.left} and {self.right} differ in {many} switch{'es' if many > 1 else ''}"]
+            return f"{self.left} and {self.right}: the same rule"
+        many = len(self.differences)
+        return f"{self.left} and {self.right} differ in {many} switch{'es' if many > 1 else ''}"
+
+    def __repr__(self) -> str:
         body = [f"  {item.switch}: {item.sentence}" for item in self.differences]
-        return "\n".join([*head, *body, *(f"  {line}" for line in (*self.consequences, *self.remarks))])
+        return "\n".join([self._get_head(), *body, *(f"  {line}" for line in (*self.consequences, *self.remarks))])
+
+    def _repr_html_(self) -> str:
+        rows = [(item.switch, str(item.left), str(item.right), item.sentence) for item in self.differences]
+        table = make_table(("switch", self.left, self.right, "meaning"), rows) if rows else ""
+        return f"<p>{html.escape(self._get_head())}</p>{table}{make_list((*self.consequences, *self.remarks))}"
 
 
 def first_step(rule: Rule, *, grad: float = 1.0) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rmsprop.doctor import report
 from rmsprop.doctor.findings import Finding, History, summarize
 from rmsprop.doctor.sample import Sample
 from rmsprop.doctor.writers import Writers
@@ -25,7 +26,10 @@ OVERHEAD = 2.0
 
 
 class BaseWatch:
-    """The part of a watch that needs no framework; `first` holds the steps that are sampled whatever that costs."""
+    """The part of a watch that needs no framework; `first` holds the steps that are sampled whatever that costs.
+
+    A notebook shows a watch as a report.
+    """
 
     def __init__(self, *, every: int, to: str | Path | None, budget: float | None, tensorboard: bool | None) -> None:
         steps: Any = every  # NumPy's integers are Integral, which type checkers do not know
@@ -44,6 +48,12 @@ class BaseWatch:
         self.spent = 0.0
         self._calls, self._is_waiting = 0, False
         self._began = time.perf_counter()
+
+    def __repr__(self) -> str:
+        return report.write_text(list(self.samples.values()), self.findings)
+
+    def _repr_html_(self) -> str:
+        return report.write_html(list(self.samples.values()), self.findings, is_watch=True)
 
     @property
     def findings(self) -> list[Finding]:

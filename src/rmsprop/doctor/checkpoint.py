@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rmsprop import dialects
+from rmsprop.doctor import report
 from rmsprop.doctor.findings import Finding, History
 from rmsprop.doctor.measure import choose_grid, measure
 from rmsprop.doctor.sample import Sample
@@ -22,9 +23,9 @@ ELEMENTS = 2**20
 Snapshot = Any  # of rmsprop.checkpoints, which is beside this package
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Checkup:
-    """What was seen in a checkpoint.
+    """What was seen in a checkpoint; a notebook shows it as a report.
 
     Attributes:
         samples: One for each tensor that has had a step.
@@ -40,6 +41,12 @@ class Checkup:
     def findings(self) -> list[Finding]:
         """What is wrong, tensor by tensor."""
         return self.history.findings
+
+    def __repr__(self) -> str:
+        return report.write_text(self.samples, self.findings, self.notes)
+
+    def _repr_html_(self) -> str:
+        return report.write_html(self.samples, self.findings, self.notes, is_watch=False)
 
 
 def examine_checkpoint(snapshot: Snapshot, *, lr: float | None = None) -> Checkup:

@@ -1,7 +1,7 @@
 """Every finding of the doctor: when it is reported and why there, its text, and its remedy. No framework is needed.
 
     nan        NaN or infinity in the gradient, the statistics, the parameter or its change
-    start      the first steps exceed 30 lr; the text is in `rmsprop._advice`, which also warns at construction
+    start      the first steps exceed 30 lr; the text is in `rmsprop._advice`, which also logs it at construction
     update     a step changes a tensor by more than a tenth of its size, 100 steps after the start
     collapsed  the variance of a centered rule has vanished in more than 1 % of the elements
     stalled    rounding keeps more than half of the elements from changing

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rmsprop._files import write_atomically
-from rmsprop._theme import LIGHT, open_figure, save_figure
+from rmsprop._theme import LIGHT, open_figure, save_figure, save_png
 from rmsprop.doctor.sample import Sample
 from rmsprop.errors import FileError, InputError
 
-__all__ = ["check_path", "draw", "select_drawable"]
+__all__ = ["check_path", "draw", "draw_png", "select_drawable"]
 
 MAX_BARS = 40
 """Tensors in one picture of a checkpoint; more are not legible."""
@@ -52,7 +53,24 @@ def draw(samples: Sequence[Sample], path: str | Path, *, marked: Collection[str]
         FileError: There is no such folder, or it cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    path, format, drawn = Path(path), check_path(path), select_drawable(samples)
+    path, format = Path(path), check_path(path)
+    with _open_drawing(samples, marked) as figure:
+        try:
+            with write_atomically(path) as temporary:
+                save_figure(figure, temporary, format=format, dpi=140)
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+def draw_png(samples: Sequence[Sample], *, marked: Collection[str] = ()) -> bytes:
+    """Return the same picture as a PNG file, in the size of a notebook."""
+    with _open_drawing(samples, marked) as figure:
+        return save_png(figure, dpi=100)
+
+
+@contextlib.contextmanager
+def _open_drawing(samples: Sequence[Sample], marked: Collection[str]) -> Iterator[Any]:
+    drawn = select_drawable(samples)
     if not drawn:
         raise InputError("nothing to draw: no tensor has an effective learning rate yet")
     names = {sample.tensor for sample in drawn}
@@ -60,11 +78,7 @@ def draw(samples: Sequence[Sample], path: str | Path, *, marked: Collection[str]
     height = 4.5 if is_history else 1.4 + 0.28 * min(len(drawn), MAX_BARS)
     with open_figure(8.0, height, extra="doctor", purpose="a picture", points=9.0) as figure:
         (_draw_curves if is_history else _draw_bars)(figure.add_subplot(), drawn, marked)
-        try:
-            with write_atomically(path) as temporary:
-                save_figure(figure, temporary, format=format, dpi=140)
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}") from error
+        yield figure
 
 
 def _draw_bars(axes: Any, samples: Sequence[Sample], marked: Collection[str]) -> None:

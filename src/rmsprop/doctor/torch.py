@@ -24,6 +24,7 @@ from rmsprop.doctor.measure import Grid, choose_grid, measure
 from rmsprop.doctor.sample import Sample
 from rmsprop.errors import InputTypeError
 from rmsprop.rule import Rule
+from rmsprop.torch import RMSprop
 from rmsprop.torch import state as _state
 from rmsprop.torch.groups import TORCH_SWITCHES, rule_of
 
@@ -89,7 +90,7 @@ class Watch(BaseWatch):
             )
         self._names = _read_names(names)
         super().__init__(every=every, to=to, budget=budget, tensorboard=tensorboard)
-        self.first |= {_advice.measure_start(_rule_of(group)).at for group in optimizer.param_groups}
+        self.first |= {_advice.measure_start(_rule_of(optimizer, group)).at for group in optimizer.param_groups}
         self._optimizer, self._seed = optimizer, seed
         self._grids: dict[int, tuple[Grid, Tensor | None]] = {}
         self._before: list[tuple[Tensor, dict[str, Any]]] = []
@@ -129,7 +130,7 @@ class Watch(BaseWatch):
         """Yield each parameter and what `measure` needs of it from before the step."""
         position = 0
         for group in self._optimizer.param_groups:
-            rule, names = _rule_of(group), group.get("param_names")
+            rule, names = _rule_of(self._optimizer, group), group.get("param_names")
             for i, param in enumerate(group["params"]):
                 if (param.requires_grad or param.grad is not None) and param.numel():
                     grid, index = self._choose_grid(param)
@@ -181,8 +182,10 @@ class Watch(BaseWatch):
         return (limit / norm if limit and norm > limit else 1.0) / (1.0 if scale is None else float(scale))
 
 
-def _rule_of(group: Mapping[str, Any]) -> Rule:
-    return rule_of({"switches": TORCH_SWITCHES, **group})
+def _rule_of(optimizer: Any, group: Mapping[str, Any]) -> Rule:
+    # The groups of torch.optim may hold the switches of a checkpoint of this library, which torch does not read.
+    own = {} if isinstance(optimizer, RMSprop) else {"switches": TORCH_SWITCHES}
+    return rule_of({**group, **own})
 
 
 def _read_names(names: Any) -> dict[int, str]:

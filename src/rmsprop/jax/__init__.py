@@ -200,7 +200,7 @@ def _transformation(selection: Selection, learning_rate: Any, numbers_: dict[str
     rule, row = selection.rule, selection.row
     lr = learning_rate if callable(learning_rate) else _check_lr(learning_rate)
     if isinstance(lr, float) and not numbers_:
-        _advice.warn(_advice.advise(rule, lr), stacklevel=4)
+        _advice.log(_advice.advise(rule, lr), stacklevel=4)
     # Numbers in arrays are arguments of the compiled update: other values compile nothing again.
     stand_ins = {switch: stand_in for switch, stand_in in _NUMBERS.values() if switch in numbers_}
     compiled = _compile_update(rule.replace(**stand_ins), row is None or row.complex == "abs2")

@@ -128,7 +128,7 @@ class RMSprop(Saved):
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._lazy = row is not None and row.sparse == "lazy"
         if isinstance(learning_rate, (int, float)):
-            _advice.warn(_advice.advise(rule, float(learning_rate)), stacklevel=3)
+            _advice.log(_advice.advise(rule, float(learning_rate)), stacklevel=3)
 
     def __repr__(self) -> str:
         return f"RMSprop(dialect={self._dialect!r}, {self.rule!r})"

@@ -129,7 +129,8 @@ def minimize(
         raise InputTypeError(f"callback: {type(callback).__name__}, expected a function")
     x = convert_start(x0)
     args = args if isinstance(args, tuple) else (args,)
-    fun, jac = _resolve_functions(fun, jac, x, takes_more=args != () or batches is not None)
+    typed = expression.parse(fun) if isinstance(fun, str) else fun
+    fun, jac = _resolve_functions(typed, jac, x, takes_more=args != () or batches is not None)
     if vectorized and x.ndim != 2:
         raise InputError(f"x0: shape {x.shape}, expected (starts, n) because vectorized=True")
     options = {"rho": rho, "eps": eps, "momentum": momentum, "centered": centered, "weight_decay": weight_decay}
@@ -154,14 +155,13 @@ def minimize(
     result = _build_result(runs, problem, tolerances, constant_lr=constant)
     if recorder is not None:
         name = "rmsprop" if optimizer is None else getattr(engine, "name", type(engine).__name__)
-        result.trace = recorder.finish(optimizer=name, rule=rule, shape=problem.shape)
+        text = typed.text if isinstance(typed, expression.Expression) else None
+        result.trace = recorder.finish(optimizer=name, rule=rule, shape=problem.shape, function=text)
     return result
 
 
 def _resolve_functions(fun: Any, jac: Any, x: Any, *, takes_more: bool) -> tuple[Callable[..., Any], Any]:
     """Return `fun` as a callable, and `jac` as a callable, True or the name of a difference scheme."""
-    if isinstance(fun, str):
-        fun = expression.parse(fun)
     if not callable(fun):
         raise InputTypeError(f"fun: {type(fun).__name__}, expected a function of x, or its text")
     if isinstance(fun, expression.Expression):
@@ -204,7 +204,7 @@ def _describe_point(runs: Runs, problem: Problem) -> dict[str, Any]:
 
 
 def _build_result(runs: Runs, problem: Problem, tolerances: Tolerances, *, constant_lr: bool) -> OptimizeResult:
-    from scipy.optimize import OptimizeResult
+    from rmsprop.minimize._result import Result
 
     b, top = runs.best, int(np.argmin(runs.score))
     status = Status(int(runs.status[b]))
@@ -215,7 +215,7 @@ def _build_result(runs: Runs, problem: Problem, tolerances: Tolerances, *, const
         fields |= {"jacs": runs.g, "nits": runs.nit, "statuses": runs.status}
     if constant_lr and status in _RAN_TO_THE_END and runs.sign * fields["fun"] > runs.score[top]:
         reason += _MOVES
-    return OptimizeResult(
+    return Result(
         **fields,
         x_best=runs.x_best[top].copy().reshape(problem.shape),
         fun_best=float(runs.sign * runs.score[top]),

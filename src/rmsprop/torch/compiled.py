@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rmsprop import _step
-from rmsprop.torch.engine import CLIP_EPS, find_clip_factor, read_rates
+from rmsprop.torch.engine import CLIP_EPS, find_clip_factor, read_rates, record_rate
 from rmsprop.torch.layout import align_grads
 
 __all__ = ["Traced", "prepare", "step"]
@@ -37,7 +37,7 @@ class Traced:
         places: For each group, the places of its `params` in the group.
     """
 
-    number: int = -1
+    number: int
     params: list[Tensor] = dataclasses.field(default_factory=list)
     idle: list[Tensor] = dataclasses.field(default_factory=list)
     state: list[Tensor] = dataclasses.field(default_factory=list)
@@ -84,16 +84,14 @@ def prepare(optimizer: Any) -> bool:
     plans = [plan for plan, _, _ in optimizer._engine.find_plans(optimizer)]
     if not all(plan.takes_all() for plan in plans):
         return False
-    traced = optimizer._traced
-    traced.params, traced.idle, traced.state, traced.places = [], [], [], []
+    traced = optimizer._traced = Traced(number=id(optimizer))
     for plan in plans:
         traced.places.append([i for i, p in enumerate(plan.params) if p.grad is not None])
         active = [plan.params[i] for i in traced.places[-1]]
         traced.params += active
         traced.idle += [p for p in plan.params if p.grad is None]
         traced.state += _list_state(optimizer, plan, active)
-    _optimizers[id(optimizer)] = optimizer
-    traced.number = id(optimizer)
+    _optimizers[traced.number] = optimizer
     return True
 
 
@@ -107,14 +105,14 @@ def _run(optimizer: Any, params: list[Tensor], grads: list[Tensor], state: list[
     """Step the tensors that `prepare` listed, as the compiled graph passes them."""
     optimizer.__dict__["_opt_called"] = True
     traced = optimizer._traced
-    work = [(plan, read_rates(group, number)) for plan, number, group in optimizer._engine.find_plans(optimizer)]
+    work = [(plan, group, read_rates(group, number)) for plan, number, group in optimizer._engine.find_plans(optimizer)]
     rest = iter(traced.params)
     now = []
-    for (plan, _), places in zip(work, traced.places):
+    for (plan, _, _), places in zip(work, traced.places):
         now += _list_state(optimizer, plan, islice(rest, len(places)))
     if len(now) != len(state) or not all(map(is_, now, traced.state)):
         # The state was reset or replaced since the trace: step what is there now, and trace again at the next call.
-        optimizer._traced = Traced()
+        optimizer._traced = None
         state = now
     aligned = align_grads(params, grads)[0]
     threads = torch.get_num_threads()
@@ -123,7 +121,8 @@ def _run(optimizer: Any, params: list[Tensor], grads: list[Tensor], state: list[
         optimizer.grad_norm = _step.core.global_norm(aligned, threads)
         args.scale, args.max_norm = find_clip_factor(optimizer.grad_norm, args.max_norm), 0.0
     params_left, grads_left, state_left = iter(params), iter(aligned), iter(state)
-    for (plan, (args.lr, args.lr_max)), places in zip(work, traced.places):
+    for (plan, group, (args.lr, args.lr_max)), places in zip(work, traced.places):
+        record_rate(group, args.lr_max)
 
         def take(source: Iterable[Tensor | None], plan: Any = plan, places: list[int] = places) -> list[Any]:
             """Take a group's tensors; None for parameters without a gradient, which count for the random numbers."""

@@ -25,7 +25,7 @@ from rmsprop.torch import state as _state
 from rmsprop.torch.layout import PLAIN_TYPES, is_plain
 from rmsprop.torch.state import StateTable
 
-__all__ = ["KERNEL", "Engine", "Plan", "find_clip_factor", "measure_norm", "read_rates"]
+__all__ = ["KERNEL", "Engine", "Plan", "find_clip_factor", "measure_norm", "read_rates", "record_rate"]
 
 KERNEL = _step.accept_tensors(Tensor, torch.nn.Parameter)
 """Whether the compiled step takes tensors; without it, or with a torch before 2.10, all take the general path."""
@@ -157,6 +157,7 @@ class Engine:
         if args.max_norm and (len(work) > 1 or not work[0][1].takes_all()):
             self._clip(optimizer)
         for number, plan, group, (args.lr, args.lr_max) in work:
+            record_rate(group, args.lr_max)
             others = plan.others
             if plan.kernel is not None:
                 params, grads, norm = plan.params, plan.collect_grads(), None
@@ -203,6 +204,7 @@ class Engine:
                     args = _step.StepArgs(
                         *read_rates(group, number), seed=optimizer.seed, threads=torch.get_num_threads()
                     )
+                    record_rate(group, args.lr_max)
                     step_other(plan, group, i, optimizer.state[param], args)
                     return
 
@@ -290,7 +292,7 @@ def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
 def read_rates(group: dict[str, Any], number: int) -> tuple[Any, Any]:
     """Return the learning rate of a group's step, checked, and the largest so far if the rule reads it."""
     lr = group["lr"]
-    follows_largest = group["switches"]["weight_decay_mode"] == "decoupled_corrected"
+    follows_largest = _follows_largest(group)
     if type(lr) is not float and isinstance(lr, Tensor):
         if lr.numel() != 1:
             raise InputError(f"param_groups[{number}]['lr']: a tensor of {lr.numel()} elements, expected one")
@@ -298,16 +300,24 @@ def read_rates(group: dict[str, Any], number: int) -> tuple[Any, Any]:
             lr = lr.reshape(())
             if follows_largest:
                 before = torch.as_tensor(group.get("lr_max", 0.0), dtype=lr.dtype, device=lr.device)
-                group["lr_max"] = torch.maximum(before, lr.detach())
-            return lr, group["lr_max"] if follows_largest else lr
+                return lr, torch.maximum(before, lr.detach())
+            return lr, lr
         lr = lr.detach()
     lr = float(lr)
     if not 0.0 <= lr < math.inf:
         raise InputError(f"param_groups[{number}]['lr']: {lr!r}, expected a finite number of at least 0")
-    if not follows_largest:
-        return lr, lr
-    group["lr_max"] = max(float(group.get("lr_max", 0.0)), lr)
-    return lr, group["lr_max"]
+    return lr, max(float(group.get("lr_max", 0.0)), lr) if follows_largest else lr
+
+
+def record_rate(group: dict[str, Any], lr_max: Any) -> None:
+    """Keep the largest learning rate. Before the kernel call, so that an interrupt cannot lose that of a step."""
+    if _follows_largest(group):
+        group["lr_max"] = lr_max
+
+
+def _follows_largest(group: dict[str, Any]) -> bool:
+    """Whether the weight decay of a group depends on the largest learning rate so far."""
+    return group["switches"]["weight_decay_mode"] == "decoupled_corrected"
 
 
 def measure_norm(params: list[Tensor], scale: float) -> float:

@@ -47,6 +47,9 @@ _OF_THE_OPTIMIZER = ("max_norm", "seed", "eager_state")
 _OF_OTHERS = {"epsilon", "decay", "learning_rate", *(field.name for field in dataclasses.fields(Rule))}
 """Without effect in a group, so they raise. Other unknown keys belong to schedulers and trainers."""
 
+_OF_SAM = "adaptive"
+"""Sharpness-aware wrappers (SAM, ASAM, WSAM) put this into the groups beside their radius, which they call `rho`."""
+
 
 def check_numbers(given: Mapping[str, Any]) -> None:
     """Raise torch's own errors for numbers that torch rejects."""
@@ -73,8 +76,16 @@ def resolve(group: Mapping[str, Any], given: Mapping[str, Any], dialect: str | R
     for key in group:
         if key in _OF_THE_OPTIMIZER:
             raise InputTypeError(f"param_groups: {key!r} is an argument of the optimizer, not of a group")
+        if key == "rho" and _OF_SAM in group:
+            continue
         if key not in known and (key in _OF_OTHERS or difflib.get_close_matches(key, known, cutoff=0.8)):
             raise InputTypeError(f"param_groups: {describe_unknown(key, known)}")
+    alpha = group.get("alpha")
+    if isinstance(alpha, float) and alpha > 1.0:
+        raise RuleError(
+            f"param_groups: alpha={alpha!r}, expected a finite number in [0, 1]: in a group it is RMSprop's decay; "
+            "a wrapper with an alpha of its own, such as WSAM, needs another key for it"
+        )
     numbers = {**given, **{word: group[word] for word in known if group.get(word) is not None}}
     options = {switch: numbers.get(word) for word, switch in WORDS.items()}
     chosen = select(group.get("dialect", dialect), options, default="torch", words=RULE_WORDS)

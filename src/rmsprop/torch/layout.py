@@ -168,7 +168,10 @@ def check_overlap(param_groups: Iterable[dict[str, Any]]) -> None:
     for (device, _, end, place), (next_device, begin, _, next_place) in pairwise(spans):
         if device == next_device and begin < end:
             first, second = (f"param_groups[{n}]['params'][{i}]" for n, i in sorted((place, next_place)))
-            raise InputError(f"{second}: shares memory with {first}, expected memory of its own")
+            raise InputError(
+                f"{second}: shares memory with {first}, expected memory of its own: to tie weights, "
+                "assign the Parameter itself (b.weight = a.weight, not b.weight.data = a.weight.data)"
+            )
 
 
 def step_general(

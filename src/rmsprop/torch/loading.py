@@ -11,7 +11,7 @@ from torch import Tensor
 from rmsprop.errors import RMSpropWarning, StateError
 from rmsprop.torch.groups import rule_of
 from rmsprop.torch.settings import check_rounding
-from rmsprop.torch.state import StateTable, import_state
+from rmsprop.torch.state import ParamState, StateTable, import_state
 
 __all__ = ["read_state_dict"]
 
@@ -39,7 +39,7 @@ def read_state_dict(
             table[key] = value
         elif value:  # looking a parameter up in `state` leaves an empty entry
             param, group = by_key[key]
-            table[param] = import_state(value, param, group, rule_of(group), f"state[{key!r}]")
+            table[param] = ParamState(import_state(value, param, group, rule_of(group), f"state[{key!r}]"))
     return table, new_groups
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from rmsprop.errors import InputTypeError
 from rmsprop.rule import Rule
 from rmsprop.select import check_option_names
-from rmsprop.torch import compiled, groups, settings
+from rmsprop.torch import groups, settings
 from rmsprop.torch.engine import Engine
 from rmsprop.torch.loading import read_state_dict
 from rmsprop.torch.state import StateTable, export_state, prepare
@@ -60,8 +62,8 @@ class RMSprop(torch.optim.RMSprop):
         InputError: A number that contradicts a `Rule`.
         InputTypeError: An unknown option; the message names the right one.
 
-    Warns:
-        RMSpropWarning: Once, for settings that are known to do harm; docs/use/doctor.md lists them.
+    Logs:
+        Once, settings that are known to do harm, by the logger "rmsprop"; docs/use/doctor.md lists them.
 
     Example:
         >>> import torch
@@ -110,19 +112,31 @@ class RMSprop(torch.optim.RMSprop):
         del defaults["switches"]
         name = defaults.pop("dialect")
         self._extra = {"param_rounding": param_rounding, "state_dtype": state_dtype, "lazy": lazy}
-        settings.check_extras(self._extra)
+        settings.check_extras({**self._extra, "capturable": capturable, "differentiable": differentiable})
+        settings.check_flag("eager_state", eager_state)
         self.max_norm = settings.parse_max_norm(max_norm)
         self.seed = settings.check_seed(seed)
         self.grad_norm = math.nan
         self._engine = Engine()
         self.releases_gradients = False
-        self._traced = compiled.Traced()
+        self._traced: Any = None  # a `compiled.Traced` from the first compiled step on
         super().__init__(params, **defaults, capturable=capturable, foreach=foreach, differentiable=differentiable)
         self.defaults["dialect"] = name
         self.state: Any = StateTable(self.state)
-        settings.warn(self.param_groups)
+        settings.log_advice(self.param_groups)
         if eager_state:
             self._create_state()
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of the first group, as its numbers are now."""
+        return groups.rule_of(self.param_groups[0])
+
+    @rule.setter
+    def rule(self, _: object) -> None:
+        raise InputTypeError(
+            "rule: cannot be assigned; set a number in param_groups, or build another RMSprop(..., dialect=rule)"
+        )
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -160,6 +174,8 @@ class RMSprop(torch.optim.RMSprop):
             InputError: Parameters share memory, or a gradient does not fit its parameter. Nothing has changed then.
         """
         if torch.compiler.is_compiling():
+            from rmsprop.torch import compiled  # loads the compiler
+
             return compiled.step(self, closure, grad_scale, found_inf)
         profiled = torch.autograd._profiler_enabled()
         if profiled or self._has_step_hooks():
@@ -188,9 +204,13 @@ class RMSprop(torch.optim.RMSprop):
             or self._optimizer_step_post_hooks
         )
 
-    @torch._dynamo.assume_constant_result
     def _prepare_trace(self) -> bool:
+        from rmsprop.torch import compiled
+
         return compiled.prepare(self)
+
+    # What torch.compiler.assume_constant_result sets; calling it loads the compiler.
+    _prepare_trace._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     # ---- groups and state ------------------------------------------------------------------------------------------
 
@@ -204,7 +224,7 @@ class RMSprop(torch.optim.RMSprop):
                 param_group.update(groups.resolve(param_group, self._given, self._dialect))
             param_group.update({**self._extra, **param_group})
             settings.check_extras(param_group)
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
         group = self.param_groups[-1]
         try:
             groups.rule_of(group)
@@ -212,7 +232,7 @@ class RMSprop(torch.optim.RMSprop):
         except (ValueError, TypeError):
             self.param_groups.pop()
             raise
-        self._traced = compiled.Traced()
+        self._traced = None
 
     def _create_state(self) -> None:
         self._engine.find_plans(self, everything=True)
@@ -278,7 +298,7 @@ class RMSprop(torch.optim.RMSprop):
         for name, default in {**_PICKLED, "grad_norm": math.nan, "releases_gradients": False}.items():
             self.__dict__.setdefault(name, state.get(name, default))
         self._engine = Engine()
-        self._traced = compiled.Traced()
+        self._traced = None
         for group in state["param_groups"]:
             group.update({**self._extra, "switches": dict(groups.TORCH_SWITCHES), "dialect": "torch", **group})
         super().__setstate__(state)
@@ -296,6 +316,7 @@ def _step(
     return optimizer._engine.step(optimizer, closure, grad_scale, found_inf)
 
 
+_add_param_group = inspect.unwrap(Optimizer.add_param_group)  # the wrapper loads the compiler
 _step_profiled = Optimizer.profile_hook_step(_step)
 
 

@@ -15,7 +15,7 @@ from rmsprop.torch.groups import rule_of
 from rmsprop.torch.layout import PLAIN_TYPES
 from rmsprop.torch.state import STATE_DTYPES
 
-__all__ = ["ROUNDINGS", "check_extras", "check_rounding", "check_seed", "parse_max_norm", "warn"]
+__all__ = ["ROUNDINGS", "check_extras", "check_flag", "check_rounding", "check_seed", "log_advice", "parse_max_norm"]
 
 ROUNDINGS = ("nearest", "stochastic", "compensated")
 
@@ -25,12 +25,19 @@ def check_extras(group: dict[str, Any]) -> None:
     for name, choices in (("param_rounding", ROUNDINGS), ("state_dtype", STATE_DTYPES)):
         if group[name] not in choices:
             raise InputError(f"{name}={group[name]!r}, expected one of {', '.join(map(repr, choices))}")
-    group["lazy"] = bool(group["lazy"])
+    for flag in ("lazy", "capturable", "differentiable"):
+        check_flag(flag, group.get(flag, False))
     if group["lazy"] and group["state_dtype"] == "8bit":
         raise InputError(
             'lazy=True with state_dtype="8bit": 256 elements share one maximum, so a row cannot be stepped alone; '
             'use state_dtype="bfloat16" or lazy=False'
         )
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise for what is not True, False, 0 or 1: the text "no" is true for Python."""
+    if not isinstance(value, int) or value not in (0, 1):
+        raise InputTypeError(f"{name}={value!r}, expected True or False")
 
 
 def check_rounding(group: dict[str, Any]) -> None:
@@ -43,18 +50,18 @@ def check_rounding(group: dict[str, Any]) -> None:
             )
 
 
-def warn(param_groups: Iterable[dict[str, Any]]) -> None:
-    """Warn of settings that are known to do harm, once in a process; `rmsprop._advice` lists them."""
+def log_advice(param_groups: Iterable[dict[str, Any]]) -> None:
+    """Log settings that are known to do harm, once in a process; `rmsprop._advice` lists them."""
     for group in param_groups:
         lr = group["lr"]
         if isinstance(lr, Tensor) and (type(lr) is not Tensor or lr.device.type != "cpu"):
             continue  # not read here: reading would wait for the device, or be traced
-        _advice.warn(_advice.advise(rule_of(group), float(lr)), stacklevel=4)
+        _advice.log(_advice.advise(rule_of(group), float(lr)), stacklevel=4)
         if group["param_rounding"] == "nearest":
             for dtype in _advice.SIGNIFICANT_BITS:
                 weights = [_sample(p) for p in group["params"] if p.dtype == getattr(torch, dtype) and _is_readable(p)]
                 if weights:
-                    _advice.warn(_advice.advise_rounding(torch.cat(weights).numpy(), dtype, float(lr)), stacklevel=4)
+                    _advice.log(_advice.advise_rounding(torch.cat(weights).numpy(), dtype, float(lr)), stacklevel=4)
 
 
 def _is_readable(param: Tensor) -> bool:

@@ -12,7 +12,8 @@ In memory the state has torch's names: `step`, `square_avg`, `momentum_buffer`, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ from rmsprop.rule import Rule
 from rmsprop.torch.layout import PLAIN_TYPES, get_local, is_dense
 
 __all__ = [
-    "BLOCK", "STATE_DTYPES", "StateTable", "decode_codes", "export_state", "flatten", "import_state", "list_keys",
-    "prepare", "read_square", "refit",
+    "BLOCK", "STATE_DTYPES", "ParamState", "StateTable", "decode_codes", "export_state", "flatten", "import_state",
+    "list_keys", "prepare", "read_square", "refit",
 ]  # fmt: skip
 
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
@@ -41,11 +42,32 @@ _TORCH_KEYS = {
 _PER_ELEMENT = {*_TORCH_KEYS.values(), "lost_bits", "square_avg_8bit", "grad_var_8bit"}
 
 
+class ParamState(dict[str, Any]):
+    """The state of one parameter; "square_avg" is computed when it is read, if the state is centered or 8-bit.
+
+    Iteration contains the name if `state_dict()` does: torch.distributed.checkpoint loads what it iterates over.
+    """
+
+    def __missing__(self, key: str) -> Tensor:
+        if key == "square_avg":
+            with torch.inference_mode():  # torch raises if such a tensor is written to
+                if "square_avg_8bit" in self:
+                    return _decode(self["square_avg_8bit"], self["square_avg_max"])
+                if "grad_var_8bit" in self:
+                    return _compute_square({**self, "grad_var": _decode(self["grad_var_8bit"], self["grad_var_max"])})
+                if "grad_var" in self:
+                    return _compute_square(self)
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self.keys(), ["square_avg"] if "grad_var" in self else [])
+
+
 class StateTable(defaultdict[Any, Any]):
     """The optimizer's `state`. It counts its changes, so that cached lists of its tensors can be trusted."""
 
     def __init__(self, items: Mapping[Any, Any] | None = None) -> None:
-        super().__init__(dict, items or {})
+        super().__init__(ParamState, items or {})
         self.version = 0
 
     def copy(self) -> StateTable:
@@ -199,8 +221,13 @@ def export_state(state: Mapping[str, Any]) -> dict[str, Any]:
         state = {**rest, **{key: _decode(state[key + "_8bit"], state[key + "_max"]) for key in sharded}}
     if "grad_var" not in state:
         return dict(state)
+    return {**state, "square_avg": _compute_square(state)}
+
+
+def _compute_square(state: Mapping[str, Any]) -> Tensor:
+    """Return the mean square of a centered state, at least in float32."""
     square = state["grad_var"].float() if state["grad_var"].dtype == torch.bfloat16 else state["grad_var"]
-    return {**state, "square_avg": square + _square(state["grad_avg"].to(square.dtype))}
+    return square + _square(state["grad_avg"].to(square.dtype))
 
 
 def import_state(

@@ -52,11 +52,9 @@ def compute_importances(result: TuneResult) -> dict[str, float]:
     return {name: share for name, share in named.items() if name in result.space.searched}
 
 
-def draw_importances(task: Task, result: TuneResult) -> bytes | None:
-    """Draw the importances as bars; None if there are none."""
-    shares = sorted(compute_importances(result).items(), key=lambda item: item[1])
-    if not shares:
-        return None
+def draw_importances(task: Task, importances: dict[str, float]) -> bytes:
+    """Draw the importances as bars."""
+    shares = sorted(importances.items(), key=lambda item: item[1])
     with _open(7.2, 0.55 * len(shares) + 1.5) as figure:
         ax = figure.subplots()
         bars = ax.barh(*zip(*shares, strict=True), color=TABLE["rmsprop"].light, height=0.62)

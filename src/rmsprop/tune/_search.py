@@ -21,7 +21,7 @@ from rmsprop._advice import suppress_warnings
 from rmsprop.errors import InputError, InputTypeError, RMSpropWarning
 from rmsprop.tune._space import Diverged, Setting, Space
 from rmsprop.tune._storage import DEFAULT, import_optuna
-from rmsprop.tune._study import DIVERGED, Direction, Options, TuneResult, check_integer, open_study
+from rmsprop.tune._study import DIVERGED, Direction, Options, TuneResult, check_integer, open_study, refresh
 
 __all__ = ["raise_if_never_finite", "search", "tune"]
 
@@ -128,17 +128,17 @@ def search(
     optuna = import_optuna()
     finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     with open_study(options) as opened:
-        callbacks = [optuna.study.MaxTrialsCallback(options.trials, states=finished), *callbacks]
+        callbacks = [*callbacks, optuna.study.MaxTrialsCallback(options.trials, states=finished)]
         if listener is not None:
-            callbacks.append(lambda study, trial: listener(opened.read()))
+            callbacks.append(lambda study, trial: listener(refresh(opened)))
             if opened.resumed:
-                listener(opened.read())
+                listener(opened)
         try:
             if opened.resumed < options.trials:
                 _optimize(opened.study, _Objective(objective, opened.study, options), callbacks)
         except KeyboardInterrupt:
-            return opened.read(interrupted=True)
-        return opened.read()
+            return refresh(opened, interrupted=True)
+        return refresh(opened)
 
 
 def _optimize(study: Any, objective: _Objective, callbacks: Sequence[Any]) -> None:

@@ -267,7 +267,7 @@ def measure(
     Args:
         task: What to train.
         settings: Optimizers, grid, seeds, epochs.
-        earlier: A measurement to continue; its optimizers and seeds are measured beside those of `settings`. Read.
+        earlier: A measurement to continue; `settings.extend` adds its optimizers and seeds. Read.
         listener: Called at the start with None, and after each trial with it and the number of trials planned.
 
     Returns:
@@ -293,7 +293,6 @@ def measure(
         result = Sensitivity(settings=settings, fingerprint=data.fingerprint, metric=metric)
         if earlier is not None:
             _check_earlier(result, earlier)
-            result.settings = settings.extend(earlier.settings)
             result.points.update(earlier.points)
         listener(result, None, len(result.list_trials()))
         try:

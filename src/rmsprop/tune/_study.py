@@ -14,7 +14,7 @@ from rmsprop.errors import InputError, StateError
 from rmsprop.tune._space import Setting, Space
 from rmsprop.tune._storage import import_optuna, open_storage, silence_optuna
 
-__all__ = ["DIVERGED", "OpenStudy", "Options", "Trial", "TuneResult", "check_integer", "open_study"]
+__all__ = ["DIVERGED", "Options", "Trial", "TuneResult", "check_integer", "open_study", "refresh"]
 
 DIVERGED, PROTOCOL = "rmsprop:diverged", "rmsprop:protocol"
 
@@ -131,39 +131,27 @@ class TuneResult:
         return self.best.setting.code(framework)
 
 
-class OpenStudy:
-    """A study whose storage is open, and the number of its finished trials at that moment."""
-
-    def __init__(self, study: Any, options: Options) -> None:
-        self.study, self.resumed = study, 0
-        self._options = options
-        self.resumed = self.read().done
-
-    def read(self, *, interrupted: bool = False) -> TuneResult:
-        """Return the trials that ended so far."""
-        space, trials = self._options.space, []
-        for trial in self.study.get_trials(deepcopy=False):
-            # The last number drawn is `centered`: a process killed before that leaves no complete setting.
-            if trial.state.name in STATES and "centered" in trial.params:
-                last = trial.intermediate_values.get(trial.last_step, math.nan)
-                value = trial.value if trial.state.name == "COMPLETE" else last
-                ended = Trial(
-                    number=trial.number,
-                    state=STATES[trial.state.name],
-                    setting=space.make_setting(trial.params, number=trial.number),
-                    value=float(value),
-                    diverged=str(trial.user_attrs.get(DIVERGED, "")),
-                )
-                trials.append(ended)
-        return TuneResult(
-            study=self.study, space=space, direction=self._options.direction, trials=tuple(trials),
-            resumed=self.resumed, interrupted=interrupted,
-        )  # fmt: skip
+def refresh(result: TuneResult, *, interrupted: bool = False) -> TuneResult:
+    """Return the result with the trials that have ended by now."""
+    trials = []
+    for trial in result.study.get_trials(deepcopy=False):
+        # The last number drawn is `centered`: a process killed before that leaves no complete setting.
+        if trial.state.name in STATES and "centered" in trial.params:
+            last = trial.intermediate_values.get(trial.last_step, math.nan)
+            ended = Trial(
+                number=trial.number,
+                state=STATES[trial.state.name],
+                setting=result.space.make_setting(trial.params, number=trial.number),
+                value=float(trial.value if trial.state.name == "COMPLETE" else last),
+                diverged=str(trial.user_attrs.get(DIVERGED, "")),
+            )
+            trials.append(ended)
+    return dataclasses.replace(result, trials=tuple(trials), interrupted=interrupted)
 
 
 @contextlib.contextmanager
-def open_study(options: Options) -> Iterator[OpenStudy]:
-    """Create the study, or open the existing one if its direction, space and protocol are the same.
+def open_study(options: Options) -> Iterator[TuneResult]:
+    """Create the study, or open the existing one if its direction, space and protocol are the same; yield its trials.
 
     Raises:
         InputError: The storage cannot be opened.
@@ -186,7 +174,8 @@ def open_study(options: Options) -> Iterator[OpenStudy]:
             if new.get(key) != old.get(key):
                 difference = f"{key}={old.get(key)!r}, this search has {key}={new.get(key)!r}"
                 raise StateError(f"study {name!r} has {difference}: {advice}")
-        yield OpenStudy(study, options)
+        result = refresh(TuneResult(study=study, space=options.space, direction=options.direction, trials=()))
+        yield dataclasses.replace(result, resumed=result.done)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

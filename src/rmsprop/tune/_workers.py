@@ -2,9 +2,8 @@
 
 Each worker process starts with one ticket, the right to run one trial, and takes another one after every finished
 trial. There are as many tickets as trials are missing, so the workers together never run too many. A worker that is
-killed, or in which a trial raises an exception, is not replaced; if its trial is missing at the end, the remaining
-workers run one more. An error of this library, such as a missing package, would occur in every worker and ends the
-search at once.
+killed, or in which a trial raises an exception, is not replaced; its ticket goes to another worker. An error of this
+library, such as a missing package, would occur in every worker and ends the search at once.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from rmsprop.errors import RMSpropError, StateError
-from rmsprop.tune._study import Options, TuneResult, open_study
+from rmsprop.tune._study import Options, TuneResult, open_study, refresh
 
 __all__ = ["run_workers"]
 
@@ -39,62 +38,59 @@ def run_workers(
     say: Callable[[str], None],
 ) -> TuneResult:
     """Run `job(options, callbacks=...)` in several processes until the study has its trials; see `tune_task`."""
+    context, receivers = multiprocessing.get_context("spawn"), dict[Any, Any]()
     with open_study(options) as opened:
 
-        def poll() -> int:
-            result = opened.read()
+        def count_missing() -> int:
+            result = refresh(opened)
             if listener is not None and result.done:
                 listener(result)
-            return result.done
+            return max(options.trials - result.done, 0)
 
         try:
-            while (missing := options.trials - poll()) > 0:
-                errors = _run_round(partial(job, options), min(workers, missing), missing, poll=poll, say=say)
-                workers -= len(errors)
-                if workers <= 0 and poll() < options.trials:
-                    raise errors[0]
+            missing = count_missing()
+            workers = min(workers, missing)
+            tickets = context.Semaphore(missing - workers)
+            with _ignore_interrupts():
+                for _ in range(workers):
+                    receiver, sender = context.Pipe(duplex=False)
+                    worker = context.Process(target=_work, args=(partial(job, options), tickets, sender), daemon=True)
+                    worker.start()
+                    sender.close()
+                    receivers[worker] = receiver
+            alive, error = list(receivers), None
+            while alive:
+                wait([worker.sentinel for worker in alive], POLL_SECONDS)
+                for worker in [worker for worker in alive if not worker.is_alive()]:
+                    alive.remove(worker)
+                    if failure := _find_failure(worker, receivers[worker], say):
+                        error = error or failure
+                        tickets.release()
+                if not count_missing():
+                    for _ in alive:  # those that wait for a ticket see that the study is complete
+                        tickets.release()
+            if error is not None and count_missing():
+                raise error
         except KeyboardInterrupt:
-            return opened.read(interrupted=True)
-        return opened.read()
+            return refresh(opened, interrupted=True)
+        finally:
+            _stop(receivers)
+        return refresh(opened)
 
 
-def _run_round(
-    job: Callable[..., TuneResult],
-    workers: int,
-    missing: int,
-    *,
-    poll: Callable[[], int],
-    say: Callable[[str], None],
-) -> list[Exception]:
-    """Start the workers and wait until all have ended; return an error for each one that did not end by itself."""
-    context = multiprocessing.get_context("spawn")
-    tickets = context.Semaphore(missing - workers)
-    receivers, errors = {}, []
+def _find_failure(worker: Any, receiver: Any, say: Callable[[str], None]) -> Exception | None:
+    """Report a worker that did not end by itself, and return the error to raise if no other is left."""
     try:
-        with _ignore_interrupts():
-            for _ in range(workers):
-                receiver, sender = context.Pipe(duplex=False)
-                worker = context.Process(target=_work, args=(job, tickets, sender), daemon=True)
-                worker.start()
-                sender.close()
-                receivers[worker] = receiver
-        alive = list(receivers)
-        while alive:
-            wait([worker.sentinel for worker in alive], POLL_SECONDS)
-            for worker in [worker for worker in alive if not worker.is_alive()]:
-                alive.remove(worker)
-                if error := _receive_error(receivers[worker]):
-                    if isinstance(error, RMSpropError):
-                        raise error
-                    errors.append(error)
-                    say(f"A trial raised {_describe(error)}; it does not count, and its worker ended.")
-                elif worker.exitcode:
-                    errors.append(StateError("every worker died: run the same command again to continue the study"))
-                    say(f"A worker died (exit code {worker.exitcode}); its trial does not count, the others go on.")
-            poll()
-    finally:
-        _stop(receivers)
-    return errors
+        error: Exception = receiver.recv()
+    except EOFError:
+        if not worker.exitcode:
+            return None
+        say(f"A worker died (exit code {worker.exitcode}); its trial does not count, the others go on.")
+        return StateError("every worker died: run the same command again to continue the study")
+    if isinstance(error, RMSpropError):
+        raise error
+    say(f"A trial raised {_describe(error)}; it does not count, and its worker ended.")
+    return error
 
 
 def _stop(workers: Iterable[Any]) -> None:
@@ -105,14 +101,6 @@ def _stop(workers: Iterable[Any]) -> None:
             worker.join(EXIT_SECONDS)
             worker.kill()
             worker.join()
-
-
-def _receive_error(receiver: Any) -> Exception | None:
-    try:
-        error: Exception = receiver.recv()
-        return error
-    except EOFError:
-        return None
 
 
 @contextlib.contextmanager
@@ -135,8 +123,8 @@ def _work(job: Callable[..., TuneResult], tickets: Any, sender: Any) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     def take_ticket(study: Any, trial: Any) -> None:
-        if trial.state.name != "FAIL" and not tickets.acquire(block=False):
-            study.stop()
+        if trial.state.name != "FAIL":
+            tickets.acquire()
 
     try:
         result = job(callbacks=[take_ticket])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmsprop._display import embed_image
 from rmsprop._files import write_atomically
 from rmsprop._theme import save_figure
-from rmsprop.errors import InputError
+from rmsprop.errors import InputError, MissingDependency
 from rmsprop.trace import Trace
 from rmsprop.view import writers
 from rmsprop.view.picture import Picture
@@ -22,7 +24,7 @@ from rmsprop.view.scene import Domain, Function, Scene
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SUFFIXES", "FrameRenderer", "animate", "check_path", "plot"]
+__all__ = ["SUFFIXES", "Animation", "FrameRenderer", "animate", "check_path", "plot"]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 MOST_FRAMES = 10_000
@@ -48,7 +50,7 @@ def plot(
     Args:
         traces: One run or several; see `Scene.of`, also for `function`, `labels`, `domain` and `title`.
         path: The file to save it in: .png, .svg, .pdf or .jpg. Default: none.
-        function: What was minimized.
+        function: What was minimized. Default: the typed function of the runs, if there is one.
         labels: A name for each run.
         domain: (low, high) of each coordinate.
         title: The heading.
@@ -60,7 +62,7 @@ def plot(
         dpi: Pixels per inch: how large text and lines are.
 
     Returns:
-        matplotlib's Figure, which a notebook shows; pyplot is not used.
+        matplotlib's Figure, which a notebook shows, with or without `%matplotlib inline`; pyplot is not used.
 
     Raises:
         InputError: An option out of its range, or a path that cannot be written.
@@ -88,7 +90,7 @@ def plot(
 
 def animate(
     traces: Trace | Iterable[Trace],
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     function: Function | None = None,
     labels: Sequence[str] | None = None,
@@ -100,15 +102,15 @@ def animate(
     theme: str = "light",
     size: tuple[int, int] = (640, 480),
     dpi: float = 100.0,
-) -> Path:
-    """Write an animation of runs: .gif, .png or .apng (animated PNG), .webp, .mp4.
+) -> Path | Animation:
+    """Animate runs, for a notebook or in a file: .gif, .png or .apng (animated PNG), .webp, .mp4.
 
     It has seconds * fps frames, evenly spaced over the steps; between two steps the balls move on a straight line.
 
     Args:
         traces: One run or several; see `Scene.of`, also for `function`, `labels`, `domain` and `title`.
-        path: The file; its suffix selects the format.
-        function: What was minimized.
+        path: The file; its suffix selects the format. Default: none, for a notebook.
+        function: What was minimized. Default: the typed function of the runs, if there is one.
         labels: A name for each run.
         domain: (low, high) of each coordinate.
         title: The heading.
@@ -120,7 +122,7 @@ def animate(
         dpi: Pixels per inch: how large text and lines are.
 
     Returns:
-        The path.
+        The path, or without one an `Animation`, which plays in a notebook as a GIF.
 
     Raises:
         InputError: An option out of its range, or a path that cannot be written.
@@ -135,15 +137,59 @@ def animate(
         >>> path.read_bytes()[:6]
         b'GIF89a'
     """
-    target = check_path(path, writers.FORMATS)
-    suffix = target.suffix.lower()
+    target = None if path is None else check_path(path, writers.FORMATS)
     count = _count_frames(seconds, fps)
-    writers.check_timing(suffix, fps=fps)
+    writers.check_timing(".gif" if target is None else target.suffix.lower(), fps=fps)
     scene = Scene.of(traces, function=function, labels=labels, domain=domain, title=title)
     renderer = FrameRenderer(Picture(scene, theme=theme, size=size, dpi=dpi, panels=panels, moving=True))
-    with write_atomically(target) as temporary:
-        writers.write_frames(temporary, renderer.render, scene.times(count).tolist(), fps=fps, suffix=suffix)
-    return target
+    animation = Animation(renderer, scene.times(count).tolist(), fps=fps)
+    return animation if target is None else animation.save(target)
+
+
+class Animation:
+    """An animation of runs, made by `animate`: a notebook plays it, `save` writes it.
+
+    Args:
+        renderer: Renders a frame.
+        times: The time of each frame, in steps.
+        fps: Frames per second.
+
+    Example:
+        >>> import rmsprop
+        >>> run = rmsprop.minimize("x - x^3", -1.0, steps=100, trace=True)
+        >>> rmsprop.view.animate(run.trace, seconds=2, fps=10)
+        Animation(20 frames, 2 s)
+    """
+
+    def __init__(self, renderer: FrameRenderer, times: Sequence[float], *, fps: float) -> None:
+        self._renderer, self._times, self._fps = renderer, times, fps
+
+    def __repr__(self) -> str:
+        return f"Animation({len(self._times)} frames, {len(self._times) / self._fps:g} s)"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it: .gif, .png or .apng (animated PNG), .webp or .mp4. Return the path.
+
+        Raises:
+            InputError: Another suffix, a rate that the format cannot store, or a folder that does not exist.
+            MissingDependency: Pillow (extra `lab`) or, for an MP4, imageio-ffmpeg (extra `video`) is not installed.
+        """
+        target = check_path(path, writers.FORMATS)
+        writers.check_timing(target.suffix.lower(), fps=self._fps)
+        with write_atomically(target) as temporary:
+            self._write(temporary, target.suffix.lower())
+        return target
+
+    def _write(self, file: Path | IO[bytes], suffix: str) -> None:
+        writers.write_frames(file, self._renderer.render, self._times, fps=self._fps, suffix=suffix)
+
+    def _repr_html_(self) -> str | None:
+        buffer = io.BytesIO()
+        try:
+            self._write(buffer, ".gif")
+        except MissingDependency:  # Pillow
+            return None
+        return embed_image(buffer.getvalue(), format="gif", text=repr(self))
 
 
 def check_path(path: str | os.PathLike[str], suffixes: Iterable[str]) -> Path:

@@ -106,7 +106,8 @@ class Scene:
         Args:
             traces: One run or several of as many coordinates. A run of many starts counts as that many runs.
             function: What was minimized: its text, an expression, a landscape, or a callable that takes points of shape
-                (..., n) or a single point. Without it, or above two coordinates, the curves alone are drawn.
+                (..., n) or a single point. Default: the typed function that all runs minimized. Without any, or above
+                two coordinates, the curves alone are drawn.
             labels: A name for each run. Default: the optimizer's, with the rule's switches where two would be the same.
             domain: (low, high) of each coordinate. Default: the landscape's, else a box around the runs.
             title: The heading. Default: the function.
@@ -126,8 +127,11 @@ class Scene:
         names = _label_runs(runs) if labels is None else tuple(labels)
         if len(names) != len(runs):
             raise InputError(f"labels: {len(names)} names for {len(runs)} runs, expected one for each")
-        f: Any = parse(function) if isinstance(function, str) else function
         n = runs[0].x.shape[-1]
+        f: Any = parse(function) if isinstance(function, str) else function
+        texts = {run.function for run in runs}
+        if f is None and len(texts) == 1 and (text := texts.pop()) is not None:
+            f = parse(text, variables=("x", "y")[:n])
         _check_function(f, n)
         box = minima = None
         if n <= 2:

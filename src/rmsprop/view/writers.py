@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +46,12 @@ def check_timing(suffix: str, *, fps: float) -> None:
 
 
 def write_frames(
-    path: Path, render: Callable[[float], Pixels], times: Sequence[float], *, fps: float, suffix: str
+    file: Path | IO[bytes], render: Callable[[float], Pixels], times: Sequence[float], *, fps: float, suffix: str
 ) -> None:
     """Write a frame for each time.
 
     Args:
-        path: Where, whatever its suffix.
+        file: Where, whatever its suffix; for an MP4 a path.
         render: Returns the frame of a time, (height, width, 4), uint8, RGBA; each call may overwrite the last result.
         times: At least one.
         fps: Frames per second.
@@ -61,7 +61,7 @@ def write_frames(
         MissingDependency: Pillow, or imageio-ffmpeg for an MP4.
     """
     if suffix == ".mp4":
-        _write_mp4(path, map(render, times), fps=fps)
+        _write_mp4(file, map(render, times), fps=fps)
         return
     try:
         from PIL import Image
@@ -89,7 +89,7 @@ def write_frames(
             return map(convert, times[1:])
 
     first = convert(times[0])
-    first.save(path, FORMATS[suffix], save_all=True, loop=0, append_images=Rest(), **options)
+    first.save(file, FORMATS[suffix], save_all=True, loop=0, append_images=Rest(), **options)
 
 
 def _choose_palette(samples: Sequence[Pixels]) -> list[int]:
@@ -122,7 +122,7 @@ def _select_distinct(colors: Sequence[Color], most: int) -> list[Color]:
     return chosen
 
 
-def _write_mp4(path: Path, frames: Iterator[Pixels], *, fps: float) -> None:
+def _write_mp4(path: Path | IO[bytes], frames: Iterator[Pixels], *, fps: float) -> None:
     try:
         import imageio_ffmpeg  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:

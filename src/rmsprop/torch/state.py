@@ -193,7 +193,7 @@ def _write_square(
             state[key] = _convert(square, param, dtype)
         return
     codes = state[key + "_8bit"] = _zeros_like(param, torch.uint8)
-    maxima = state[key + "_max"] = torch.full((_count_blocks(param),), init, device=param.device)
+    maxima = state[key + "_max"] = torch.full((_count_blocks(param),), init, dtype=torch.float32, device=param.device)
     if square is None:
         codes.fill_(255 if init else 0)  # the code of a block's maximum
         return

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 CORPUS = Path(__file__).parent / "corpus"
 ROOT = Path(__file__).parents[2]
@@ -105,7 +106,7 @@ def prepare_reader(
     def read_here(reader: Any, path: Path, options: Any, *, size: int) -> Any:
         return reader.read(path, options)
 
-    _convert.read_in_child = read_here
+    mock.patch.object(_convert, "read_safely", read_here).start()
     if package:
         importlib.import_module(package)
 

@@ -9,6 +9,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp src/
 
 PAGE := src/rmsprop/lab/page/index.html
 RACE ?= all
+FUZZ_SECONDS ?= 600
 NPM := $(shell command -v npm)
 
 # Original implementations whose dependencies conflict with those of the tests: an environment each. UPSTREAM=mlx for one.
@@ -18,7 +19,7 @@ mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab data test test-fast coverage lint format bench docs docs-serve pages peers sanitize clean
+.PHONY: help demo races lab data test test-fast coverage lint format bench docs docs-serve pages peers sanitize fuzz clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -88,6 +89,10 @@ peer-%: .peers/%/.installed
 sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behavior sanitizers
 	bench/sanitize.sh $(BIN)/python
 
+fuzz: $(VENV)/.fuzz ## readers, parsers, requests and drawn programs under random input; FUZZ_SECONDS=60 for a minute
+	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/test_state_machine.py --timeout 0
+	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
+
 clean: ## remove what was built; runs/ stays
 	rm -rf $(VENV) .peers build dist web/node_modules src/rmsprop/lab/page
 
@@ -116,6 +121,11 @@ $(VENV)/.test: $(VENV)/.built requirements/test.txt
 
 $(VENV)/.docs: $(VENV)/.built requirements/docs.txt
 	$(PIP) -r requirements/docs.txt
+	@touch $@
+
+# atheris has wheels for Linux and Python 3.11 to 3.13.
+$(VENV)/.fuzz: $(VENV)/.test
+	$(PIP) "atheris==3.0.0"
 	@touch $@
 
 # The lab's page: built from the lock file's versions, when a source is newer. Who has no Node gets it in the wheel.

@@ -97,6 +97,15 @@ def test_8_bit_codes_of_bitsandbytes_have_the_values_of_its_table():
         assert square[i] == table[codes[i]] * maxima[i // 256]
 
 
+def test_codes_that_overflow_raise_without_a_warning(tmp_path):
+    tree = load_torch(RECORDED / "bitsandbytes8.pt")
+    packed = tree["state"][0]["__bnb_optimizer_quant_state__"]
+    for key in ("qmap1", "absmax1"):
+        packed[key].fill_(3e38)
+    with pytest.raises(StateError, match="NaN or infinite"):
+        checkpoints.read(save_torch(tree, tmp_path / "a.pt"))
+
+
 def test_a_32_bit_bitsandbytes_run_continues_in_torch(tmp_path):
     run, end = Run.load("bitsandbytes32")
     mine, _ = continue_in_torch(

@@ -54,7 +54,8 @@ def import_package(module: str) -> Any:
 def raise_file_errors(path: str | Path, layout: str) -> Iterator[None]:
     """Raise what a parser raises as a `FileError` with the file, the layout and the reason."""
     try:
-        yield
+        with np.errstate(all="ignore"):  # what overflows is rejected by its value, not warned of
+            yield
     except RMSpropError:
         raise
     except Exception as error:

@@ -28,7 +28,7 @@ import anyio.to_thread
 import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -132,8 +132,9 @@ def _get_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _make_error(status: int, message: str, **more: Any) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, **more}}, status_code=status)
+def _make_error(status: int, message: str, **more: Any) -> Response:
+    content = json.dumps({"error": {"message": message, **more}})  # in ASCII: the text may hold lone surrogates
+    return Response(content, status, media_type="application/json")
 
 
 def _make_endpoint(

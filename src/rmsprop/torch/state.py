@@ -31,6 +31,8 @@ __all__ = [
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
 BLOCK = 256
 """Elements that share one maximum in the 8-bit code; the kernel's kBlock."""
+_CHUNK = 64
+"""Blocks encoded at once: it takes 40 bytes per element, and torch starts no threads for so few."""
 _CODE_STEP = (40 << 23) // 254
 """Distance of neighboring 8-bit codes in the bits of a float32; the kernel's kCodeStep."""
 
@@ -165,7 +167,7 @@ def refit(param: Tensor, state: dict[str, Any], rule: Rule, group: Mapping[str, 
             name = key.removesuffix("_8bit")
             square = _decode(value, state[name + "_max"])
             _remove_square(state, name)
-            _write_square(state, name, param, _zeros_like(param, torch.float32).copy_(square), rule, True, dtype)
+            _write_square(state, name, param, square, rule, True, dtype)
         else:
             state[key] = _convert(value, param, wanted)
 
@@ -182,16 +184,25 @@ def _write_square(
     state: dict[str, Any], key: str, param: Tensor, square: Tensor | None, rule: Rule, eight: bool, dtype: torch.dtype
 ) -> None:
     """Put square_avg or grad_var into `state`; if `square` is None, the rule's initial value."""
-    if square is None:
-        square = _zeros_like(param, arithmetic_dtype(param))
-        square.fill_(complex(rule.init_value, rule.init_value) if param.is_complex() else rule.init_value)
+    init = rule.init_value
     if not eight:
-        state[key] = _convert(square, param, dtype)
+        if square is None:
+            start = torch.tensor(complex(init, init) if param.is_complex() else init, dtype=arithmetic_dtype(param))
+            state[key] = _zeros_like(param, dtype).fill_(_convert(start, start, dtype).item())
+        else:
+            state[key] = _convert(square, param, dtype)
         return
-    state[key + "_8bit"] = _zeros_like(param, torch.uint8)
-    # In the memory order of the parameter, which is that of the blocks.
-    codes, state[key + "_max"] = _encode(_zeros_like(param, torch.float32).copy_(square))
-    flatten(state[key + "_8bit"]).copy_(codes)
+    codes = state[key + "_8bit"] = _zeros_like(param, torch.uint8)
+    maxima = state[key + "_max"] = torch.full((_count_blocks(param),), init, dtype=torch.float32, device=param.device)
+    if square is None:
+        codes.fill_(255 if init else 0)  # the code of a block's maximum
+        return
+    if square.stride() != codes.stride() or square.device != codes.device or get_local(square) is not square:
+        square = _zeros_like(param, torch.float32).copy_(square)  # blocks follow the memory order of the parameter
+    flat, flat_codes = flatten(square), flatten(codes)
+    for i in range(0, maxima.numel(), _CHUNK):
+        part = slice(i * BLOCK, (i + _CHUNK) * BLOCK)
+        flat_codes[part], maxima[i : i + _CHUNK] = _encode(flat[part])
 
 
 def _remove_square(state: dict[str, Any], key: str) -> None:

@@ -41,7 +41,7 @@ data: $(VENV)/.built ## fetch the real data of the benchmark tasks: about 60 MB,
 test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: $(VENV)/.test ## the tests without the slow ones, the browser, several processes and other libraries: 90 seconds
+test-fast: $(VENV)/.test $(if $(NPM),$(PAGE)) ## the tests without the slow ones, the browser, several processes and other libraries: 90 seconds
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers)"
 
 coverage: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, and which lines of src no test reaches

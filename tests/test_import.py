@@ -52,6 +52,7 @@ def test_every_public_name_is_listed_and_documented():
         rmsprop.rmsporp  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["minimize", "tune"])
 @pytest.mark.parametrize(
     "first",
@@ -85,6 +86,7 @@ def test_a_module_loads_on_first_access(name):
     assert result.stdout.split() == [f"rmsprop.{name}"], result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "package"), [("torch", "torch"), ("jax", "jax"), ("jax", "optax"), ("keras", "keras")]
 )
@@ -113,6 +115,7 @@ print(minimize is members["minimize"], tune is members["tune"], *sorted({"torch"
     assert run_without(EXTRAS, text).stdout == "True True view\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [

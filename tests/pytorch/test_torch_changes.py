@@ -351,6 +351,7 @@ def test_a_step_that_raises_keeps_the_largest_rate():
     assert optimizer.param_groups[0]["lr_max"] == 0.1
 
 
+@pytest.mark.skipif(sys.gettrace() is not None, reason="an interrupt within coverage would leave its lock closed")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 def test_an_interrupt_never_separates_a_step_from_its_count():
     weight = torch.nn.Parameter(torch.zeros(8))

@@ -84,6 +84,7 @@ def test_the_signature_is_that_of_optax_plus_dialect():
     assert repr(ours.rmsprop(0.1, dialect="sb3")).startswith("rmsprop.jax.rmsprop(dialect='sb3', Rule(rho=0.99")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_100_steps_with_a_schedule_match_optax(options):
     with jax.enable_x64(True):
@@ -325,6 +326,7 @@ SWITCHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "wrap"), SWITCHES)
 @pytest.mark.usefixtures("x64")
 def test_a_run_may_switch_to_optax_and_back(options, wrap):

@@ -129,6 +129,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_every_example_prints_its_result(name):
     ran = subprocess.run(

@@ -69,6 +69,7 @@ def test_every_rule_equals_the_formula(mode, dtype):
             assert_same(run_kernel(rule, *arrays, step=step), expected, f"{isa} step {step} {rule}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", COVERING.values(), ids=COVERING)
 def test_every_length_equals_the_formula(rule, dtype):

@@ -284,6 +284,7 @@ def test_the_same_files_without_a_change_are_read(tmp_path):
     assert [checkpoints.read(file).parameters[0].shape for file in files] == [(2,)] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["convert", "doctor"])
 @pytest.mark.parametrize(("make", "content"), CASES)
 def test_a_crafted_file_is_a_clear_error(make, content, command, tmp_path):

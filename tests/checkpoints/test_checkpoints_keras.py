@@ -173,6 +173,7 @@ OWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 @pytest.mark.parametrize("options", OWN, ids=["unit-buffer", "variance", "corrected"])
 def test_rmsprop_keras_converts_both_ways_without_loss(tmp_path, run, options, suffix):

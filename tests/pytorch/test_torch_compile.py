@@ -47,6 +47,7 @@ def run(optimizer, step, steps, *, start=0):
         step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_a_compiled_step_has_the_bits_of_an_eager_one(options, backend):

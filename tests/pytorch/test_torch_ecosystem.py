@@ -53,6 +53,7 @@ def test_the_drop_in_example_learns_digits_as_torchs_own_does():
     assert abs(accuracy - torchs) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_scheduler", [False, True])
 def test_the_compile_example_compiles_one_graph_for_all_learning_rates(with_scheduler):
     torch._dynamo.reset()

@@ -175,6 +175,7 @@ def measure_accuracies(lr, momentum, state_dtype):
     return scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state_dtype", ["bfloat16", "8bit"])
 @pytest.mark.parametrize(("lr", "momentum"), [(1e-3, 0.0), (2e-4, 0.9)])
 def test_narrow_statistics_reach_the_accuracy_of_float32_within_the_spread_of_its_seeds(lr, momentum, state_dtype):

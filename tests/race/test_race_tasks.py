@@ -30,6 +30,7 @@ def get_arrays(params):
     return list(params.values()) if isinstance(params, dict) else [param.detach().numpy().copy() for param in params]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_a_seed_gives_the_same_bits_and_the_users_random_numbers_stay_as_they_were(name, load_short):
     task, data = load_short(name)
@@ -42,6 +43,7 @@ def test_a_seed_gives_the_same_bits_and_the_users_random_numbers_stay_as_they_we
     assert take_steps(task, data, seed=1)[0] != first[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*LEARNING, pytest.param("translate", marks=pytest.mark.slow)])
 def test_a_quick_trial_learns(name, load_short):
     task, data = load_short(name)

@@ -271,6 +271,7 @@ def test_the_ratings_are_those_of_movielens_centered_on_the_training_mean():
     assert float(stars.max() - stars.min()) == 4.5
 
 
+@pytest.mark.slow
 def test_rmse_by_hand():
     task, data = load("ratings")
     part = Ratings(torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([1.0, -2.0]))

@@ -71,6 +71,10 @@ def run(tx, grads, params, state=None):
     return params, state
 
 
+def is_state(node):
+    return isinstance(node, ours.RMSpropState)
+
+
 def assert_close(a, b, rtol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
 
@@ -341,6 +345,14 @@ def test_a_run_may_switch_to_optax_and_back(options, wrap):
     assert jax.tree.structure(state) == jax.tree.structure(mine.init(params))
     params, _ = run(mine, grads[18:], params, state)
     assert_close(params, expected, 1e-11)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_state_without_a_count_takes_it_from_its_wrapper_or_starts_at_0(wrapper):
+    _, state = run(WRAPPERS[wrapper](optax.rmsprop(0.1)), gradients(3, "float32"), start("float32"))
+    state = ours.from_optax(state, rmsprop.dialect("optax"))
+    found = [node.count for node in jax.tree.leaves(state, is_leaf=is_state) if is_state(node)]
+    assert [int(count) for count in found] == [1 if wrapper == "MultiSteps" else 0]
 
 
 @pytest.mark.parametrize("form", ["list", "dict"])

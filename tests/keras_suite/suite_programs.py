@@ -86,6 +86,16 @@ def test_only_weight_decay_can_be_assigned():
     assert optimizer.rule == rmsprop.dialect("keras3", weight_decay=0.25)
 
 
+def test_a_weight_decay_assigned_between_steps_is_used():
+    variable = keras.Variable(np.ones(3))
+    optimizer = ours.RMSprop(0.5)
+    zero = keras.ops.zeros(3, "float64")
+    for strength, expected in ((None, 1.0), (0.5, 0.75), (None, 0.75)):
+        optimizer.weight_decay = strength
+        optimizer.apply([zero], [variable])
+        np.testing.assert_allclose(to_numpy(variable), expected, rtol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", ["int32", "complex64"])
 def test_variables_that_are_not_floating_raise(dtype):
     if dtype == "complex64" and BACKEND == "torch":

@@ -90,10 +90,10 @@ def _exchange(state: Tree, convert: Callable[[Any, Any], Any], count: Any, wante
             return {key: walk(child, count) for key, child in node.items()}
         if not isinstance(node, (tuple, list)):
             return node
-        # The counters of inject_hyperparams and MultiSteps.
-        counters = ("count", "gradient_step") if {"inner_state", "inner_opt_state"} & {*_fields(node)} else ()
-        for name in counters:
-            count = getattr(node, name, None) if count is None else count
+        # The counters of inject_hyperparams and MultiSteps. A tuple without the field has a method `count`.
+        for inner, name in (("inner_state", "count"), ("inner_opt_state", "gradient_step")):
+            if count is None and {inner, name} <= {*_fields(node)}:
+                count = getattr(node, name)
         children = [walk(child, count) for child in node]
         return type(node)(*children) if hasattr(node, "_fields") else type(node)(children)
 

@@ -125,7 +125,7 @@ class RMSprop(Saved):
             name=name,
         )
         self._rule, self._dialect = rule, dialect
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._compiled: dict[tuple[Any, ...], Any] = {}
         self._lazy = row is not None and row.sparse == "lazy"
         if isinstance(learning_rate, (int, float)):
             _advice.log(_advice.advise(rule, float(learning_rate)), stacklevel=3)
@@ -211,7 +211,7 @@ class RMSprop(Saved):
             from rmsprop.keras._tensorflow import can_compile, compile_update
 
             if can_compile():
-                key = tuple(map(id, trainable_variables))
+                key = (self.rule, *map(id, trainable_variables))  # weight_decay may be assigned
                 if key not in self._compiled:
                     self._compiled[key] = compile_update(self.update_step, trainable_variables)
                 self._compiled[key](grads, learning_rate)

@@ -364,6 +364,7 @@ def test_an_interrupt_never_separates_a_step_from_its_count():
                 signal.setitimer(signal.ITIMER_REAL, 0.0005)
                 while True:
                     optimizer.step()
-            assert float(optimizer.state[weight]["step"]) == -float(weight.detach()[0])
+            # an interrupt may come before the first step: no count yet
+            assert float(optimizer.state[weight].get("step", 0)) == -float(weight.detach()[0])
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -3,8 +3,9 @@
     optimizer.step -> Engine.step -> border -> kernel
 
 A plan splits a group's parameters by kind. Those that the kernel takes as they are go there in one call. Complex,
-distributed, sparse and strided tensors go in pieces (`rmsprop.torch.layout`), all others through `formula.step` in
-torch's operations.
+distributed, sparse and strided tensors go in pieces (`rmsprop.torch.layout`). Tensors on a device without a kernel go
+in lists through `rmsprop.torch.foreach`; their lr, scales, norm and `found_inf` stay on the device. All others go
+through `formula.step` in torch's operations.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from rmsprop import _step
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.rule import Rule
-from rmsprop.torch import groups, layout
+from rmsprop.torch import foreach, groups, layout
 from rmsprop.torch import state as _state
 from rmsprop.torch.layout import PLAIN_TYPES, is_plain
 from rmsprop.torch.state import StateTable
@@ -146,16 +147,30 @@ class Engine:
         attributes["_opt_called"] = True
         grad_scale = attributes.get("grad_scale") if grad_scale is None else grad_scale
         found_inf = attributes.get("found_inf") if found_inf is None else found_inf
-        if found_inf is not None and float(found_inf) != 0:
+        overflow_on_device = found_inf is not None and _is_on_device(found_inf)
+        if found_inf is not None and not overflow_on_device and float(found_inf) != 0:
             return loss
         args = self.args
         args.scale = 1.0 if grad_scale is None else _invert_scale(grad_scale)
         args.max_norm, args.seed = optimizer.max_norm, optimizer.seed
         args.threads = torch.get_num_threads()
         # All plans and rates first, because they may raise.
-        work = [(number, plan, group, read_rates(group, number)) for plan, number, group in self.find_plans(optimizer)]
+        work = [
+            (number, plan, group, read_rates(group, number, on_device=plan.kernel is None))
+            for plan, number, group in self.find_plans(optimizer)
+        ]
+        for number, plan, _, (lr, _) in work:
+            _check_devices(plan, number, lr)
+        kept: list[tuple[Tensor, Tensor]] = []
+        if overflow_on_device:
+            if any(plan.kernel is not None for _, plan, _, _ in work):
+                if float(found_inf) != 0:
+                    return loss
+            else:
+                kept = _copy_written(optimizer)
         if args.max_norm and (len(work) > 1 or not work[0][1].takes_all()):
             self._clip(optimizer)
+        self._read_scale()
         for number, plan, group, (args.lr, args.lr_max) in work:
             record_rate(group, args.lr_max)
             others = plan.others
@@ -170,9 +185,11 @@ class Engine:
                 torch.autograd.graph.increment_version(params)
                 if args.max_norm:
                     optimizer.grad_norm = norm
-            for i in others:
-                if plan.params[i].grad is not None:
-                    step_other(plan, group, i, optimizer.state[plan.params[i]], args)
+            if others:
+                step_others(plan, group, others, optimizer.state, args)
+        with torch.no_grad():
+            for tensor, before in kept:
+                tensor.copy_(torch.where(found_inf.to(tensor.device).reshape(()) == 0, tensor, before))
         return loss
 
     def _step_again(
@@ -193,6 +210,7 @@ class Engine:
         others = odd + plan.others
         if self.args.max_norm and others:
             self._clip(optimizer)
+            self._read_scale()
         norm = math.nan if plan.kernel is None else _step.core.step(plan.kernel, aligned, self.args)
         return plan, others, aligned, norm
 
@@ -202,10 +220,11 @@ class Engine:
             for i, own in enumerate(plan.params):
                 if own is param:
                     args = _step.StepArgs(
-                        *read_rates(group, number), seed=optimizer.seed, threads=torch.get_num_threads()
+                        *read_rates(group, number, on_device=plan.kernel is None), seed=optimizer.seed, threads=torch.get_num_threads()
                     )
+                    _check_devices(plan, number, args.lr)
                     record_rate(group, args.lr_max)
-                    step_other(plan, group, i, optimizer.state[param], args)
+                    step_others(plan, group, [i], optimizer.state, args)
                     return
 
     def find_plans(self, optimizer: Any, *, everything: bool = False) -> list[tuple[Plan, int, dict[str, Any]]]:
@@ -236,9 +255,31 @@ class Engine:
         self.args.scale *= find_clip_factor(optimizer.grad_norm, self.args.max_norm)
         self.args.max_norm = 0.0
 
+    def _read_scale(self) -> None:
+        """Read a scale that is on a device, if a kernel on the CPU needs it."""
+        if type(self.args.scale) is not float and any(plan.kernel is not None for plan in self.plans.values()):
+            self.args.scale = float(self.args.scale)
 
-def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, Any], args: _step.StepArgs) -> None:
-    """Step one parameter that the kernel cannot take as it is, or whose gradient it cannot."""
+
+def step_others(
+    plan: Plan, group: dict[str, Any], places: list[int], states: StateTable, args: _step.StepArgs
+) -> None:
+    """Step the parameters that the kernel cannot take as they are, or whose gradients it cannot."""
+    pieces = []
+    for i in places:
+        param = plan.params[i]
+        if param.grad is not None:
+            piece = _step_other(plan, group, i, states[param], args)
+            if piece is not None:
+                pieces.append(piece)
+    if pieces:
+        _step_lists(pieces, plan.rule, args)
+
+
+def _step_other(
+    plan: Plan, group: dict[str, Any], place: int, state: dict[str, Any], args: _step.StepArgs
+) -> foreach.Piece | None:
+    """Step one parameter, or return it in the form in which it is stepped together with others."""
     param = plan.params[place]
     grad = param.grad
     assert grad is not None
@@ -249,19 +290,26 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
     with torch.set_grad_enabled(bool(group["differentiable"])):
         if group["lazy"] and grad.layout == torch.sparse_coo and not recorded:
             index, param, grad, buffers = layout.gather_rows(param, grad, buffers)
-        if KERNEL and not recorded:
-            narrow = group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
-            grad = grad.to(param.dtype) if narrow and grad.dtype != param.dtype else grad
-            piece = layout.make_piece(param, grad, buffers)
+        narrow = group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
+        grad = grad.to(param.dtype) if narrow and grad.dtype != param.dtype else grad
+        plain = None if group["differentiable"] else layout.view_plain(param, grad, buffers)
+        if KERNEL and not recorded and plain is not None:
+            piece = layout.make_piece(*plain)
         if piece is None:
             if option := _find_kernel_option(group, param):
                 raise InputTypeError(
                     f"params[{place}]: a gradient of type {type(grad).__name__}, expected a plain tensor: "
                     f"only the compiled step does {option}"
                 )
-            layout.step_general(
-                param, grad, buffers, state["step"], plan.rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale
-            )
+            if plain is not None and foreach.takes(plan.rule, state["step"]):
+                lists = foreach.Piece(*plain, state["step"])
+                if index is None:
+                    return lists
+                _step_lists([lists], plan.rule, args)
+            else:
+                layout.step_general(
+                    param, grad, buffers, state["step"], plan.rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale
+                )
         else:
             arrays = [piece.param], tuple([buffer] for buffer in piece.buffers), [state["step"]]
             kernel = _step.core.Plan(plan.handle, *arrays, None, plan.first + place)
@@ -273,6 +321,42 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
         if index is not None:
             for tensor, values in zip(originals, (param, *buffers)):
                 tensor.index_put_(index, values)
+    return None
+
+
+@torch.no_grad()
+def _step_lists(pieces: list[foreach.Piece], rule: Rule, args: _step.StepArgs) -> None:
+    foreach.step(pieces, rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale)
+
+
+def _copy_written(optimizer: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return (tensor, its copy) of all that a step writes, for a step that turns out not to be one."""
+    params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    tensors = [t for p in params for t in (p, *optimizer.state[p].values()) if torch.is_tensor(t)]
+    return [(local, local.clone()) for local in (layout.get_local(t.detach()) for t in tensors)]
+
+
+def _is_on_device(value: Any) -> bool:
+    """Whether a number is a tensor on another device than the CPU, where reading it would wait."""
+    return isinstance(value, Tensor) and value.device.type != "cpu"
+
+
+def _check_devices(plan: Plan, number: int, lr: Any) -> None:
+    """Raise for a gradient or a learning rate on another device than its parameter.
+
+    Raises:
+        InputError: By name.
+    """
+    for i in plan.others:
+        param = plan.params[i]
+        place = f"param_groups[{number}]['params'][{i}]"
+        if param.grad is not None and param.grad.device != param.device:
+            raise InputError(f"{place}: a gradient on {param.grad.device}, expected {param.device}, as the parameter")
+        if isinstance(lr, Tensor) and lr.device != param.device:
+            raise InputError(
+                f"param_groups[{number}]['lr']: a tensor on {lr.device}, but ['params'][{i}] is on {param.device}: "
+                "use a number, or a group for each device with its own lr"
+            )
 
 
 def _is_recorded(group: dict[str, Any]) -> bool:
@@ -289,14 +373,17 @@ def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
     return ""
 
 
-def read_rates(group: dict[str, Any], number: int) -> tuple[Any, Any]:
-    """Return the learning rate of a group's step, checked, and the largest so far if the rule reads it."""
+def read_rates(group: dict[str, Any], number: int, *, on_device: bool = False) -> tuple[Any, Any]:
+    """Return the learning rate of a group's step, and the largest so far if the rule reads it.
+
+    A tensor stays one, unchecked, where the step is recorded, or if `on_device` and it is there; else it is read.
+    """
     lr = group["lr"]
     follows_largest = _follows_largest(group)
     if type(lr) is not float and isinstance(lr, Tensor):
         if lr.numel() != 1:
             raise InputError(f"param_groups[{number}]['lr']: a tensor of {lr.numel()} elements, expected one")
-        if _is_recorded(group):
+        if _is_recorded(group) or (on_device and _is_on_device(lr)):
             lr = lr.reshape(())
             if follows_largest:
                 before = torch.as_tensor(group.get("lr_max", 0.0), dtype=lr.dtype, device=lr.device)
@@ -320,8 +407,8 @@ def _follows_largest(group: dict[str, Any]) -> bool:
     return group["switches"]["weight_decay_mode"] == "decoupled_corrected"
 
 
-def measure_norm(params: list[Tensor], scale: float) -> float:
-    """Return the global norm of the gradients of `params` times `scale`.
+def measure_norm(params: list[Tensor], scale: Any) -> Any:
+    """Return the global norm of the gradients of `params` times `scale`; a tensor if it is on a device.
 
     It is the kernel's own sum, in its order, if the kernel takes the gradients: grouping of parameters changes no bit.
 
@@ -343,19 +430,26 @@ def measure_norm(params: list[Tensor], scale: float) -> float:
     if others:
         rest = torch.nn.utils.get_total_norm(others)
         full = getattr(rest, "full_tensor", None)
+        if _is_on_device(rest):
+            total = rest if full is None else full()
+            return (torch.hypot(total, total.new_tensor(norm)) if plain else total) * abs(scale)
         norm = math.hypot(norm, float(rest if full is None else full()))
     if math.isinf(norm) and all(bool(g.isfinite().all()) for g in (*plain, *others)):
         raise InputError("grads: the sum of their squares overflows, so max_norm cannot scale them")
     return norm * abs(scale)
 
 
-def find_clip_factor(norm: float, max_norm: float) -> float:
+def find_clip_factor(norm: Any, max_norm: float) -> Any:
     """Return what gradients of this norm are multiplied by to keep to `max_norm`; NaN for a NaN."""
     least = max_norm / (norm + CLIP_EPS)
+    if isinstance(least, Tensor):
+        return least.clamp(max=1.0)
     return least if least < 1 else (norm if math.isnan(norm) else 1.0)
 
 
-def _invert_scale(grad_scale: Tensor | float) -> float:
+def _invert_scale(grad_scale: Tensor | float) -> Any:
+    if isinstance(grad_scale, Tensor) and _is_on_device(grad_scale):
+        return 1.0 / grad_scale.reshape(())
     scale = float(grad_scale)
     if not 0 < scale < math.inf:
         raise InputError(f"grad_scale: {scale!r}, expected a finite number above 0")

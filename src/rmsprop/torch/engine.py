@@ -187,9 +187,8 @@ class Engine:
                     optimizer.grad_norm = norm
             if others:
                 step_others(plan, group, others, optimizer.state, args)
-        with torch.no_grad():
-            for tensor, before in kept:
-                tensor.copy_(torch.where(found_inf.to(tensor.device).reshape(()) == 0, tensor, before))
+        if kept:
+            _restore(kept, found_inf)
         return loss
 
     def _step_again(
@@ -220,7 +219,9 @@ class Engine:
             for i, own in enumerate(plan.params):
                 if own is param:
                     args = _step.StepArgs(
-                        *read_rates(group, number, on_device=plan.kernel is None), seed=optimizer.seed, threads=torch.get_num_threads()
+                        *read_rates(group, number, on_device=plan.kernel is None),
+                        seed=optimizer.seed,
+                        threads=torch.get_num_threads(),
                     )
                     _check_devices(plan, number, args.lr)
                     record_rate(group, args.lr_max)
@@ -261,9 +262,7 @@ class Engine:
             self.args.scale = float(self.args.scale)
 
 
-def step_others(
-    plan: Plan, group: dict[str, Any], places: list[int], states: StateTable, args: _step.StepArgs
-) -> None:
+def step_others(plan: Plan, group: dict[str, Any], places: list[int], states: StateTable, args: _step.StepArgs) -> None:
     """Step the parameters that the kernel cannot take as they are, or whose gradients it cannot."""
     pieces = []
     for i in places:
@@ -334,6 +333,13 @@ def _copy_written(optimizer: Any) -> list[tuple[Tensor, Tensor]]:
     params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     tensors = [t for p in params for t in (p, *optimizer.state[p].values()) if torch.is_tensor(t)]
     return [(local, local.clone()) for local in (layout.get_local(t.detach()) for t in tensors)]
+
+
+@torch.no_grad()
+def _restore(kept: list[tuple[Tensor, Tensor]], found_inf: Tensor) -> None:
+    """Write the copies back if `found_inf` is not 0, without reading it."""
+    for tensor, before in kept:
+        tensor.copy_(torch.where(found_inf.to(tensor.device).reshape(()) == 0, tensor, before))
 
 
 def _is_on_device(value: Any) -> bool:

@@ -58,7 +58,9 @@ class Lists:
     def __mul__(self, factor: Any) -> Lists:
         if isinstance(factor, Lists):
             return Lists(self.tensors, _multiply(self.scale, factor.scale), factor.tensors)
-        return Lists(self.tensors, _multiply(self.scale, factor), self.other, divide=self.divide, writable=self.writable)
+        return Lists(
+            self.tensors, _multiply(self.scale, factor), self.other, divide=self.divide, writable=self.writable
+        )
 
     __rmul__ = __mul__
 

@@ -23,15 +23,23 @@ from rmsprop.errors import InputError, InputTypeError
 from rmsprop.rule import Rule
 from rmsprop.torch import foreach, groups, layout
 from rmsprop.torch import state as _state
-from rmsprop.torch.layout import PLAIN_TYPES, is_plain
+from rmsprop.torch.layout import KERNEL, PLAIN_TYPES, is_plain
+from rmsprop.torch.scalars import (
+    CLIP_EPS,
+    check_devices,
+    copy_written,
+    find_clip_factor,
+    invert_scale,
+    is_on_device,
+    is_recorded,
+    measure_norm,
+    read_rates,
+    record_rate,
+    restore,
+)  # fmt: skip
 from rmsprop.torch.state import StateTable
 
-__all__ = ["KERNEL", "Engine", "Plan", "find_clip_factor", "measure_norm", "read_rates", "record_rate"]
-
-KERNEL = _step.accept_tensors(Tensor, torch.nn.Parameter)
-"""Whether the compiled step takes tensors; without it, or with a torch before 2.10, all take the general path."""
-
-CLIP_EPS = 1e-6  # what torch.nn.utils.clip_grad_norm_ adds to the norm
+__all__ = ["Engine", "Plan"]
 
 _get_numbers = itemgetter(
     "alpha", "eps", "momentum", "centered", "weight_decay", "maximize",
@@ -68,7 +76,7 @@ class Plan:
         self.singles: list[int] = []
         self._table = table
         self._made_for = _get_numbers(group), dict(group["switches"]), list(self.params)
-        recorded = _is_recorded(group)
+        recorded = is_recorded(group)
         states: list[dict[str, Any] | None] = []
         for i, param in enumerate(self.params):
             states.append(None)
@@ -147,11 +155,11 @@ class Engine:
         attributes["_opt_called"] = True
         grad_scale = attributes.get("grad_scale") if grad_scale is None else grad_scale
         found_inf = attributes.get("found_inf") if found_inf is None else found_inf
-        overflow_on_device = found_inf is not None and _is_on_device(found_inf)
+        overflow_on_device = found_inf is not None and is_on_device(found_inf)
         if found_inf is not None and not overflow_on_device and float(found_inf) != 0:
             return loss
         args = self.args
-        args.scale = 1.0 if grad_scale is None else _invert_scale(grad_scale)
+        args.scale = 1.0 if grad_scale is None else invert_scale(grad_scale)
         args.max_norm, args.seed = optimizer.max_norm, optimizer.seed
         args.threads = torch.get_num_threads()
         # All plans and rates first, because they may raise.
@@ -160,14 +168,14 @@ class Engine:
             for plan, number, group in self.find_plans(optimizer)
         ]
         for number, plan, _, (lr, _) in work:
-            _check_devices(plan, number, lr)
+            check_devices(plan, number, lr)
         kept: list[tuple[Tensor, Tensor]] = []
         if overflow_on_device:
             if any(plan.kernel is not None for _, plan, _, _ in work):
                 if float(found_inf) != 0:
                     return loss
             else:
-                kept = _copy_written(optimizer)
+                kept = copy_written(optimizer)
         if args.max_norm and (len(work) > 1 or not work[0][1].takes_all()):
             self._clip(optimizer)
         self._read_scale()
@@ -188,7 +196,7 @@ class Engine:
             if others:
                 step_others(plan, group, others, optimizer.state, args)
         if kept:
-            _restore(kept, found_inf)
+            restore(kept, found_inf)
         return loss
 
     def _step_again(
@@ -223,7 +231,7 @@ class Engine:
                         seed=optimizer.seed,
                         threads=torch.get_num_threads(),
                     )
-                    _check_devices(plan, number, args.lr)
+                    check_devices(plan, number, args.lr)
                     record_rate(group, args.lr_max)
                     step_others(plan, group, [i], optimizer.state, args)
                     return
@@ -252,8 +260,8 @@ class Engine:
     def _clip(self, optimizer: Any) -> None:
         """Clip over all groups, before the kernel is called."""
         params = [param for group in optimizer.param_groups for param in group["params"]]
-        optimizer.grad_norm = measure_norm(params, self.args.scale)
-        self.args.scale *= find_clip_factor(optimizer.grad_norm, self.args.max_norm)
+        norm = optimizer.grad_norm = measure_norm(params, self.args.scale)
+        self.args.scale *= find_clip_factor(norm, self.args.max_norm)
         self.args.max_norm = 0.0
 
     def _read_scale(self) -> None:
@@ -285,7 +293,7 @@ def _step_other(
     keys = plan.keys if plan.keys[0] in state and plan.keys[-1] in state else plan.wide_keys
     buffers = tuple([state[key] for key in keys])
     originals, index, piece = (param, *buffers), None, None
-    recorded = _is_recorded(group)
+    recorded = is_recorded(group)
     with torch.set_grad_enabled(bool(group["differentiable"])):
         if group["lazy"] and grad.layout == torch.sparse_coo and not recorded:
             index, param, grad, buffers = layout.gather_rows(param, grad, buffers)
@@ -328,48 +336,6 @@ def _step_lists(pieces: list[foreach.Piece], rule: Rule, args: _step.StepArgs) -
     foreach.step(pieces, rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale)
 
 
-def _copy_written(optimizer: Any) -> list[tuple[Tensor, Tensor]]:
-    """Return (tensor, its copy) of all that a step writes, for a step that turns out not to be one."""
-    params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    tensors = [t for p in params for t in (p, *optimizer.state[p].values()) if torch.is_tensor(t)]
-    return [(local, local.clone()) for local in (layout.get_local(t.detach()) for t in tensors)]
-
-
-@torch.no_grad()
-def _restore(kept: list[tuple[Tensor, Tensor]], found_inf: Tensor) -> None:
-    """Write the copies back if `found_inf` is not 0, without reading it."""
-    for tensor, before in kept:
-        tensor.copy_(torch.where(found_inf.to(tensor.device).reshape(()) == 0, tensor, before))
-
-
-def _is_on_device(value: Any) -> bool:
-    """Whether a number is a tensor on another device than the CPU, where reading it would wait."""
-    return isinstance(value, Tensor) and value.device.type != "cpu"
-
-
-def _check_devices(plan: Plan, number: int, lr: Any) -> None:
-    """Raise for a gradient or a learning rate on another device than its parameter.
-
-    Raises:
-        InputError: By name.
-    """
-    for i in plan.others:
-        param = plan.params[i]
-        place = f"param_groups[{number}]['params'][{i}]"
-        if param.grad is not None and param.grad.device != param.device:
-            raise InputError(f"{place}: a gradient on {param.grad.device}, expected {param.device}, as the parameter")
-        if isinstance(lr, Tensor) and lr.device != param.device:
-            raise InputError(
-                f"param_groups[{number}]['lr']: a tensor on {lr.device}, but ['params'][{i}] is on {param.device}: "
-                "use a number, or a group for each device with its own lr"
-            )
-
-
-def _is_recorded(group: dict[str, Any]) -> bool:
-    """Whether autograd or a CUDA graph records the step, so that it must consist of torch's own operations."""
-    return bool(group["differentiable"] or group["capturable"])
-
-
 def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
     """Return the option of the group that only the kernel implements and that applies to `param`; "" if none does."""
     if group["state_dtype"] != "float32" and _state.state_dtype(param, group) == torch.bfloat16:
@@ -377,86 +343,3 @@ def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
     if group["param_rounding"] != "nearest" and param.dtype in (torch.bfloat16, torch.float16):
         return f"param_rounding={group['param_rounding']!r}"
     return ""
-
-
-def read_rates(group: dict[str, Any], number: int, *, on_device: bool = False) -> tuple[Any, Any]:
-    """Return the learning rate of a group's step, and the largest so far if the rule reads it.
-
-    A tensor stays one, unchecked, where the step is recorded, or if `on_device` and it is there; else it is read.
-    """
-    lr = group["lr"]
-    follows_largest = _follows_largest(group)
-    if type(lr) is not float and isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise InputError(f"param_groups[{number}]['lr']: a tensor of {lr.numel()} elements, expected one")
-        if _is_recorded(group) or (on_device and _is_on_device(lr)):
-            lr = lr.reshape(())
-            if follows_largest:
-                before = torch.as_tensor(group.get("lr_max", 0.0), dtype=lr.dtype, device=lr.device)
-                return lr, torch.maximum(before, lr.detach())
-            return lr, lr
-        lr = lr.detach()
-    lr = float(lr)
-    if not 0.0 <= lr < math.inf:
-        raise InputError(f"param_groups[{number}]['lr']: {lr!r}, expected a finite number of at least 0")
-    return lr, max(float(group.get("lr_max", 0.0)), lr) if follows_largest else lr
-
-
-def record_rate(group: dict[str, Any], lr_max: Any) -> None:
-    """Keep the largest learning rate. Before the kernel call, so that an interrupt cannot lose that of a step."""
-    if _follows_largest(group):
-        group["lr_max"] = lr_max
-
-
-def _follows_largest(group: dict[str, Any]) -> bool:
-    """Whether the weight decay of a group depends on the largest learning rate so far."""
-    return group["switches"]["weight_decay_mode"] == "decoupled_corrected"
-
-
-def measure_norm(params: list[Tensor], scale: Any) -> Any:
-    """Return the global norm of the gradients of `params` times `scale`; a tensor if it is on a device.
-
-    It is the kernel's own sum, in its order, if the kernel takes the gradients: grouping of parameters changes no bit.
-
-    Raises:
-        InputError: Finite gradients whose sum of squares overflows.
-    """
-    plain: list[Tensor] = []
-    others: list[Tensor] = []
-    for param in params:
-        grad = param.grad
-        if grad is None:
-            continue
-        grad = grad.detach() if grad.layout == torch.strided else grad.detach().coalesce().values()
-        ordered = type(grad) is not Tensor or grad.shape != param.shape or grad.stride() == param.stride()
-        if not ordered or layout.is_unresolved(grad):
-            grad = torch.empty_like(param, dtype=grad.dtype).copy_(grad)
-        (plain if KERNEL and is_plain(grad) else others).append(grad)
-    norm = _step.core.global_norm(plain, torch.get_num_threads()) if plain else 0.0
-    if others:
-        rest = torch.nn.utils.get_total_norm(others)
-        full = getattr(rest, "full_tensor", None)
-        if _is_on_device(rest):
-            total = rest if full is None else full()
-            return (torch.hypot(total, total.new_tensor(norm)) if plain else total) * abs(scale)
-        norm = math.hypot(norm, float(rest if full is None else full()))
-    if math.isinf(norm) and all(bool(g.isfinite().all()) for g in (*plain, *others)):
-        raise InputError("grads: the sum of their squares overflows, so max_norm cannot scale them")
-    return norm * abs(scale)
-
-
-def find_clip_factor(norm: Any, max_norm: float) -> Any:
-    """Return what gradients of this norm are multiplied by to keep to `max_norm`; NaN for a NaN."""
-    least = max_norm / (norm + CLIP_EPS)
-    if isinstance(least, Tensor):
-        return least.clamp(max=1.0)
-    return least if least < 1 else (norm if math.isnan(norm) else 1.0)
-
-
-def _invert_scale(grad_scale: Tensor | float) -> Any:
-    if isinstance(grad_scale, Tensor) and _is_on_device(grad_scale):
-        return 1.0 / grad_scale.reshape(())
-    scale = float(grad_scale)
-    if not 0 < scale < math.inf:
-        raise InputError(f"grad_scale: {scale!r}, expected a finite number above 0")
-    return 1.0 / scale

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rmsprop import formula
+from rmsprop import _step, formula
 from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
 __all__ = [
+    "KERNEL",
     "PLAIN_TYPES",
     "Piece",
     "align_grads",
@@ -40,6 +41,8 @@ MOST_DIMS = 8
 """Most axes that the kernel accepts. Dense memory with more axes is passed as one axis: the results are the same."""
 KERNEL_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+KERNEL = _step.accept_tensors(*PLAIN_TYPES)
+"""Whether the compiled step takes tensors; without it, or with a torch before 2.10, all take the general path."""
 
 _TORCH = SimpleNamespace(
     abs=torch.abs, astype=Tensor.to, isfinite=torch.isfinite, sign=torch.sign, sqrt=torch.sqrt, where=torch.where

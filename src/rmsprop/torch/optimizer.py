@@ -31,7 +31,7 @@ class RMSprop(torch.optim.RMSprop):
 
     Args:
         params: Parameters or groups, as for any torch optimizer. The kernel steps CPU tensors of float32, float64,
-            bfloat16 and float16; torch's own operations step all others, with the same results. Written by `step`.
+            bfloat16 and float16; torch's own operations step all others, within rounding. Written by `step`.
         lr: Learning rate, at least 0: a number or a tensor of one element. None, here and below: the dialect's own
             (0.01 if the dialect has no default). Without a dialect these are torch's defaults.
         alpha: Decay of the moving averages, in [0, 1]. torch: 0.99.
@@ -39,7 +39,7 @@ class RMSprop(torch.optim.RMSprop):
         weight_decay: L2 strength per step, at least 0 (times lr in dialects that decouple it).
         momentum: Decay of the momentum buffer, in [0, 1).
         centered: Divide by the standard deviation of the gradient. Never NaN: the variance itself is averaged.
-        capturable: Keep `step` on the parameter's device, for CUDA graphs. Not measured on a GPU.
+        capturable: Keep `step` on the parameter's device, for CUDA graphs. Not run on a GPU.
         foreach: Accepted for compatibility with torch; it has no effect.
         maximize: Ascend instead of descend.
         differentiable: Let autograd run through the step (by `formula.step`, not the kernel).

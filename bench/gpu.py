@@ -3,13 +3,14 @@
     make gpu                                                       on a machine with a CUDA GPU, below 8 minutes
     python -m bench.gpu --device cpu --quick --out FOLDER          a dry run: the same program on the CPU
 
-Times are medians of CUDA events around rounds that take turns; bytes per second stand beside those of a copy in the same
-run. Memory is the peak of torch's allocator during a step beyond what was allocated before it.
+Times are medians of CUDA events around rounds that take turns (one by one for the size that fills the memory), beside
+those of a copy in the same run. Memory is the peak of torch's allocator during a step beyond what was allocated before.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import math
@@ -161,8 +162,11 @@ def run_command(command: list[str], environment: dict[str, str]) -> dict[str, An
 # ---- speed and memory ------------------------------------------------------------------------------------------------
 
 
-def make_candidates(shapes: list[tuple[int, ...]], device: str, quick: bool) -> dict[str, Callable[[], Any]]:
-    """Return the steps that are measured, each with parameters of its own."""
+Step = Callable[[], Any]
+
+
+def list_candidates(shapes: list[tuple[int, ...]], device: str, quick: bool) -> dict[str, Callable[[], Step]]:
+    """Return functions that make the steps to measure, each with parameters of its own."""
 
     def make(dtype: torch.dtype = torch.float32) -> list[torch.nn.Parameter]:
         params = [torch.nn.Parameter(torch.randn(shape, device=device, dtype=dtype)) for shape in shapes]
@@ -170,8 +174,13 @@ def make_candidates(shapes: list[tuple[int, ...]], device: str, quick: bool) -> 
             param.grad = torch.randn_like(param)
         return params
 
-    def clip_and_step(optimizer: Any) -> Callable[[], None]:
-        params = optimizer.param_groups[0]["params"]
+    def copy() -> Step:
+        source = torch.ones(sum(math.prod(shape) for shape in shapes), device=device)
+        return functools.partial(torch.empty_like(source).copy_, source)
+
+    def clip_and_step() -> Step:
+        params = make()
+        optimizer = theirs(params, foreach=True)
 
         def step() -> None:
             torch.nn.utils.clip_grad_norm_(params, 1.0, foreach=True)
@@ -180,58 +189,66 @@ def make_candidates(shapes: list[tuple[int, ...]], device: str, quick: bool) -> 
         return step
 
     theirs = torch.optim.RMSprop
-    made: dict[str, Callable[[], Any]] = {
-        "rmsprop": RMSprop(make()).step,
-        "torch foreach": theirs(make(), foreach=True).step,
-        "rmsprop, clipped": RMSprop(make(), max_norm=1.0).step,
-        "torch foreach + clip_grad_norm_": clip_and_step(theirs(make(), foreach=True)),
-        "fused Adagrad": torch.optim.Adagrad(make(), fused=True).step,
-        "fused Adam": torch.optim.Adam(make(), fused=True).step,
+    found: dict[str, Callable[[], Step]] = {
+        "copy": copy,
+        "rmsprop": lambda: RMSprop(make()).step,
+        "torch foreach": lambda: theirs(make(), foreach=True).step,
+        "rmsprop, clipped": lambda: RMSprop(make(), max_norm=1.0).step,
+        "torch foreach + clip_grad_norm_": clip_and_step,
+        "fused Adagrad": lambda: torch.optim.Adagrad(make(), fused=True).step,
+        "fused Adam": lambda: torch.optim.Adam(make(), fused=True).step,
     }
     if device != "cpu":
-        made["rmsprop, capturable"] = RMSprop(make(), capturable=True).step
-        made["torch foreach, capturable"] = theirs(make(), foreach=True, capturable=True).step
+        found["rmsprop, capturable"] = lambda: RMSprop(make(), capturable=True).step
+        found["torch foreach, capturable"] = lambda: theirs(make(), foreach=True, capturable=True).step
     if not quick:
-        compiled = theirs(make(), foreach=True)
-        made["torch.compile"] = torch.compile(compiled.step)
+        found["torch.compile"] = lambda: torch.compile(theirs(make(), foreach=True).step)
     for name in ("bfloat16 stochastic", "bfloat16 stochastic, 8-bit state"):
         dtype, form = FORMATS[name]
-        optimizer = RMSprop(make(dtype), **form)
-        try:
-            optimizer.step()
-        except InputTypeError:  # no kernel for the device
-            continue
-        made[f"rmsprop, {name}"] = optimizer.step
-    return made
+        found[f"rmsprop, {name}"] = lambda dtype=dtype, form=form: RMSprop(make(dtype), **form).step  # type: ignore[misc]
+    return found
 
 
 def measure(shapes: list[tuple[int, ...]], device: str, quick: bool) -> dict[str, Any]:
     """Return the seconds and the peak memory of a step of each candidate, and of a copy of one array of that size."""
     count = sum(math.prod(shape) for shape in shapes)
-    source = torch.ones(count, device=device)
-    copy = torch.empty_like(source).copy_
-    steps = {"copy": lambda: copy(source), **make_candidates(shapes, device, quick)}
+    candidates = list_candidates(shapes, device, quick)
     rounds, repeat = (3, 2) if quick else (15, 1 if count > 1e8 else 10)
-    peaks = {}
-    for name, step in steps.items():
-        step()
-        step()
-        if device != "cpu":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            step()
-            torch.cuda.synchronize()
-            peaks[name] = torch.cuda.max_memory_allocated() - before
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            times[name].append(time_steps(step, repeat, device))
-    seconds = {name: statistics.median(values) for name, values in times.items()}
+    peaks: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    for names in [list(candidates)] if count < 5e8 else [[name] for name in candidates]:
+        steps = {}
+        for name in names:
+            step = candidates[name]()
+            try:
+                peaks[name] = measure_peak(step, device)
+            except InputTypeError:  # no kernel for the device
+                continue
+            steps[name] = step
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(rounds):
+            for name, step in steps.items():
+                times[name].append(time_steps(step, repeat, device))
+        seconds |= {name: statistics.median(values) for name, values in times.items()}
+        steps = {}  # frees the memory before the next
     return {"parameters": count, "seconds": seconds, "peak bytes": peaks, "copied bytes/s": 8 * count / seconds["copy"]}
 
 
-def time_steps(step: Callable[[], Any], repeat: int, device: str) -> float:
+def measure_peak(step: Step, device: str) -> int:
+    """Step twice to create the state, then return the most bytes that a step allocates; 0 on the CPU."""
+    step()
+    step()
+    if device == "cpu":
+        return 0
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def time_steps(step: Step, repeat: int, device: str) -> float:
     """Return the seconds of one step, by CUDA events where there are any."""
     if device == "cpu":
         start = time.perf_counter()
@@ -288,7 +305,7 @@ def write_page(results: dict[str, Any]) -> str:
         bandwidth = row["copied bytes/s"]
         lines += [f"{name}, {row['parameters']:,} parameters; a copy moves {bandwidth / 1e9:.0f} GB/s:", ""]
         lines += ["| | time | peak bytes |", "|---|---|---|"]
-        lines += [f"| {key} | {s / own:.2f} | {row['peak bytes'].get(key, '')} |" for key, s in seconds.items()]
+        lines += [f"| {key} | {s / own:.2f} | {row['peak bytes'][key]} |" for key, s in seconds.items()]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

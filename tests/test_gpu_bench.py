@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("rmsprop._core", reason="the compiled module is not installed")
 
-from bench import gpu
+from bench import gpu  # noqa: E402
 
 
 def test_a_dry_run_on_the_cpu_writes_the_page_and_claims_nothing_about_a_gpu(tmp_path, capsys):

@@ -83,7 +83,8 @@ def build_ziggurat() -> dict[str, list[float]]:
     Source: J. Doornik, "An Improved Ziggurat Method to Generate Normal Random Samples" (2005), as in
     numpy/random/src/distributions.
     """
-    with localcontext(prec=60):
+    with localcontext() as context:
+        context.prec = 60
         last = Decimal("3.6541528853610088")
         tail = Decimal(0)
         for k in range(400, 0, -1):

@@ -13,3 +13,8 @@ declare module "worker:source" {
   const source: string;
   export default source;
 }
+
+declare module "formulas:data" {
+  const formulas: Record<string, unknown>;
+  export default formulas;
+}

@@ -52,15 +52,14 @@ const policy = [
   "base-uri 'none'",
   "form-action 'none'",
 ].join("; ");
-const parts = {
-  policy,
-  icon: `data:image/svg+xml;base64,${icon}`,
-  style: `<style>${style}</style>`,
-  script: `<script>${script}</script>`,
-};
-const page = (await readFile(resolve(here, "src/index.html"), "utf8")).replace(
-  /\{\{(\w+)\}\}/g,
-  (_, name) => parts[name],
+const page = Object.entries({
+  'content="policy"': `content="${policy}"`,
+  'href="icon"': `href="data:image/svg+xml;base64,${icon}"`,
+  "<!-- style -->": `<style>${style}</style>`,
+  "<!-- script -->": `<script>${script}</script>`,
+}).reduce(
+  (text, [mark, part]) => text.replace(mark, () => part),
+  await readFile(resolve(here, "src/index.html"), "utf8"),
 );
 await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });

@@ -26,7 +26,17 @@ async function buildKernel() {
     const flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra"];
     const objects = await Promise.all(
       ["wasm/lab", "border/rule"].map(async (name, i) => {
-        await run(...ZIG, "c++", "-target", "wasm32-wasi", ...flags, "-c", `cpp/${name}.cpp`, "-o", join(out, `${i}.o`));
+        await run(
+          ...ZIG,
+          "c++",
+          "-target",
+          "wasm32-wasi",
+          ...flags,
+          "-c",
+          `cpp/${name}.cpp`,
+          "-o",
+          join(out, `${i}.o`),
+        );
         return join(out, `${i}.o`);
       }),
     );

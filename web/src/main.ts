@@ -84,6 +84,7 @@ declare global {
     __lab: {
       seek(time: number): void;
       app: typeof app;
+      api: typeof api;
       squares(run: number): ReturnType<typeof squaresOf>;
     };
   }
@@ -94,6 +95,7 @@ window.__lab = {
     app.seek(time);
   },
   app,
+  api,
   squares: (run) => (app.result?.runs[run] ? squaresOf(app.result.runs[run], app.time) : null),
 };
 

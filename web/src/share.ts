@@ -60,7 +60,8 @@ function copyable(title: string, text: string, id: string, hint: string): HTMLEl
 export function openShare(): void {
   const { result } = app;
   const parts: HTMLElement[] = [];
-  if (location.protocol !== "file:") parts.push(copyable("Link", app.link(), "link-text", "Restores this page in a lab at the same address."));
+  if (location.protocol !== "file:")
+    parts.push(copyable("Link", app.link(), "link-text", "Restores this page in a lab at the same address."));
   if (result) {
     parts.push(
       copyable("Python", result.python, "python-text", "The same runs with the library; prints the same numbers."),

@@ -129,9 +129,7 @@ export type Request =
   | { kind: "sweep"; state: State; name: "rho" | "eps" }
   | { kind: "rates"; state: State; lr: Float64Array };
 
-export type Answer =
-  | { id: number; value: unknown }
-  | { id: number; error: { message: string; column: number | null } };
+export type Answer = { id: number; value: unknown } | { id: number; error: { message: string; column: number | null } };
 
 /** f after the last step: rows of the second hyperparameter, columns of lr. */
 export interface Heat {

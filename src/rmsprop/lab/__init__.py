@@ -1,14 +1,9 @@
-"""The lab: a local web page that shows how optimizers work, computed by this library.
+"""The lab: a page that shows how optimizers work, computed in the browser by this library's kernel.
 
-    command      `rmsprop lab`
-    server       the page and its API, on loopback, with the checks that a local server needs
-    experiment   the contents of a request, checked
-    simulate     runs step by step; sweep: many settings, or many starts, at once
-    notes        sentences about the runs; script: the experiment as Python and as a command
-    wire         arrays as bytes
-    page/        the built page; its source is web/
-
-The updates are computed by `rmsprop.RMSprop`, `rmsprop.baselines` and `rmsprop.formula`.
+    command      `rmsprop lab`: open the page, or write it to a file
+    page         the built page as text, with the state that it opens with; its source is web/
+    server       serves it on loopback
+    tables       what the page takes from the library's tables when it is built
 """
 
 from __future__ import annotations

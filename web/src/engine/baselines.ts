@@ -50,50 +50,62 @@ const adam: Baseline = {
   },
 };
 
-export const BASELINES: Record<string, Baseline> = {
-  gradient_descent: {
-    buffers: 0,
-    statistic: null,
-    step(p, g, lr) {
-      for (let i = 0; i < p.length; i += 1) p[i]! -= lr[i]! * g[i]!;
+export const BASELINES = new Map<string, Baseline>([
+  [
+    "gradient_descent",
+    {
+      buffers: 0,
+      statistic: null,
+      step(p, g, lr) {
+        for (let i = 0; i < p.length; i += 1) p[i]! -= lr[i]! * g[i]!;
+      },
+      rate: (_, lr) => lr,
     },
-    rate: (_, lr) => lr,
-  },
-  momentum: momentum(false),
-  nesterov: momentum(true),
-  adagrad: {
-    buffers: 1,
-    statistic: 0,
-    step(p, g, lr, own, _, sum) {
-      for (let i = 0; i < p.length; i += 1) {
-        sum[i]! += g[i]! * g[i]!;
-        p[i]! -= quotient(lr[i]! * g[i]!, Math.sqrt(sum[i]!) + own.eps!);
-      }
+  ],
+  ["momentum", momentum(false)],
+  ["nesterov", momentum(true)],
+  [
+    "adagrad",
+    {
+      buffers: 1,
+      statistic: 0,
+      step(p, g, lr, own, _, sum) {
+        for (let i = 0; i < p.length; i += 1) {
+          sum[i]! += g[i]! * g[i]!;
+          p[i]! -= quotient(lr[i]! * g[i]!, Math.sqrt(sum[i]!) + own.eps!);
+        }
+      },
+      rate: (i, lr, own, _, sum) => quotient(lr, Math.sqrt(sum[i]!) + own.eps!),
     },
-    rate: (i, lr, own, _, sum) => quotient(lr, Math.sqrt(sum[i]!) + own.eps!),
-  },
-  adadelta: {
-    buffers: 3,
-    statistic: 0,
-    step(p, g, lr, own, _, square, updates, ratio) {
-      const { rho, eps } = own as { rho: number; eps: number };
-      const fresh = 1 - rho;
-      for (let i = 0; i < p.length; i += 1) {
-        square[i] = rho * square[i]! + fresh * g[i]! * g[i]!;
-        ratio[i] = Math.sqrt(updates[i]! + eps) / Math.sqrt(square[i]! + eps);
-        const update = ratio[i]! * g[i]!;
-        updates[i] = rho * updates[i]! + fresh * update * update;
-        p[i]! -= lr[i]! * update;
-      }
+  ],
+  [
+    "adadelta",
+    {
+      buffers: 3,
+      statistic: 0,
+      step(p, g, lr, own, _, square, updates, ratio) {
+        const { rho, eps } = own as { rho: number; eps: number };
+        const fresh = 1 - rho;
+        for (let i = 0; i < p.length; i += 1) {
+          square[i] = rho * square[i]! + fresh * g[i]! * g[i]!;
+          ratio[i] = Math.sqrt(updates[i]! + eps) / Math.sqrt(square[i]! + eps);
+          const update = ratio[i]! * g[i]!;
+          updates[i] = rho * updates[i]! + fresh * update * update;
+          p[i]! -= lr[i]! * update;
+        }
+      },
+      rate: (i, lr, _own, _t, _square, _updates, ratio) => lr * ratio[i]!,
     },
-    rate: (i, lr, _own, _t, _square, _updates, ratio) => lr * ratio[i]!,
-  },
-  adam,
-  adamw: {
-    ...adam,
-    step(p, g, lr, own, ...rest) {
-      for (let i = 0; i < p.length; i += 1) p[i]! *= 1 - lr[i]! * own.weight_decay!;
-      adam.step(p, g, lr, own, ...rest);
+  ],
+  ["adam", adam],
+  [
+    "adamw",
+    {
+      ...adam,
+      step(p, g, lr, own, ...rest) {
+        for (let i = 0; i < p.length; i += 1) p[i]! *= 1 - lr[i]! * own.weight_decay!;
+        adam.step(p, g, lr, own, ...rest);
+      },
     },
-  },
-};
+  ],
+]);

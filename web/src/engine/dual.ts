@@ -60,7 +60,12 @@ const NEGATE = operation(
   },
 );
 /** The result, but 0 where the derivative it was made from is 0 and the value is not NaN. */
-const KEEP_ZEROS = operation((derivative, result, f) => (derivative === 0 && f === f ? 0 : result));
+const KEEP_ZEROS = operation(
+  (derivative, result, f) => (derivative === 0 && !Number.isNaN(f) ? 0 : result),
+  (out, a, b, c, n) => {
+    for (let i = 0; i < n; i += 1) out[i] = a[i] === 0 && !Number.isNaN(c[i]!) ? 0 : b[i]!;
+  },
+);
 const POWER = operation(power);
 const POWER_BY_BASE = operation((u, n) => (n === 0 ? 0 : n * power(u, n - 1)));
 const POWER_BY_EXPONENT = operation((u, n, f) => (u === 0 && n > 0 ? 0 : f * Math.log(u)));
@@ -98,8 +103,7 @@ const slopeOfTanh = (u: number) => {
   return root * root;
 };
 const slopeOfLog = (u: number) => (u < 0 ? Number.NaN : 1 / Math.abs(u));
-const softplus = (u: number) =>
-  u === 0 ? Math.LN2 : u < 0 ? Math.log1p(Math.exp(u)) : u + Math.log1p(Math.exp(-u));
+const softplus = (u: number) => (u === 0 ? Math.LN2 : u < 0 ? Math.log1p(Math.exp(u)) : u + Math.log1p(Math.exp(-u)));
 
 const FUNCTIONS: Record<string, Lifted> = {
   sin: lifted(Math.sin, (u) => Math.cos(u)),
@@ -120,38 +124,24 @@ const FUNCTIONS: Record<string, Lifted> = {
   abs: lifted(Math.abs, (u) => Math.sign(u)),
   sign: lifted(Math.sign, null),
   floor: lifted(Math.floor, null),
-  relu: lifted((u) => Math.max(u, 0), (u) => (u > 0 ? 1 : u <= 0 ? 0 : Number.NaN)),
+  relu: lifted(
+    (u) => Math.max(u, 0),
+    (u) => (u > 0 ? 1 : u <= 0 ? 0 : Number.NaN),
+  ),
   sigmoid: lifted(sigmoid, slopeOfSigmoid),
   softplus: lifted(softplus, sigmoid),
-  gauss: lifted((u) => Math.exp(-u * u), (u, f) => -2 * u * f),
+  gauss: lifted(
+    (u) => Math.exp(-u * u),
+    (u, f) => -2 * u * f,
+  ),
 };
-const SQUARE = lifted((u) => u * u, (u) => 2 * u);
 const LONGEST_PRODUCT = 16;
-
-/** u^n for a constant exponent other than 0 and 1: multiplied out where that is short. */
-function powerOf(n: number): Lifted {
-  if (n === 2) return SQUARE;
-  const isProduct = Number.isInteger(n) && Math.abs(n) <= LONGEST_PRODUCT;
-  const raise = isProduct ? powerBySquaring : power;
-  return lifted((u) => raise(u, n), (u) => n * raise(u, n - 1), n < 1);
-}
-
-function powerBySquaring(u: number, n: number): number {
-  if (n < 0) return 1 / powerBySquaring(u, -n);
-  let result: number | null = null;
-  for (let square = u; ; square *= square) {
-    if (n & 1) result = result === null ? square : result * square;
-    n >>= 1;
-    if (!n) return result!;
-  }
-}
 
 /** f(x, y), ready to be evaluated at many points. */
 export class Expression {
   private readonly x: Node = { operation: null, inputs: [], id: 0 };
   private readonly y: Node = { operation: null, inputs: [], id: 1 };
   private readonly nodes = new Map<string, Node>();
-  private readonly powers = new Map<number, Lifted>();
   private readonly dual: Dual;
   private readonly tapes: Tape[] = [];
 
@@ -207,7 +197,9 @@ export class Expression {
     const [a, b = 0, c = 0] = inputs;
     if (inputs.every((input) => typeof input === "number")) return operation.of(a as number, b as number, c as number);
     if (operation === MULTIPLY && (a === 1 || b === 1)) return a === 1 ? b : a!;
-    const names = inputs.map((input) => (typeof input === "object" ? `#${input.id}` : Object.is(input, -0) ? "-0" : `${input}`));
+    const names = inputs.map((input) =>
+      typeof input === "object" ? `#${input.id}` : Object.is(input, -0) ? "-0" : `${input}`,
+    );
     const key = `${operation.id} ${names.join(" ")}`;
     const found = this.nodes.get(key) ?? { operation, inputs, id: 2 + this.nodes.size };
     this.nodes.set(key, found);
@@ -244,8 +236,13 @@ export class Expression {
     if (typeof n === "number" && nx === null && ny === null) {
       if (n === 0) return [1, null, null];
       if (n === 1) return a;
-      if (!this.powers.has(n)) this.powers.set(n, powerOf(n));
-      return this.lift(this.powers.get(n)!, a);
+      const isProduct = Number.isInteger(n) && Math.abs(n) <= LONGEST_PRODUCT;
+      const raise = (to: number) => (isProduct ? this.multiplyOut(u, to) : this.apply(POWER, u, to));
+      const slope = this.apply(MULTIPLY, n, raise(n - 1));
+      const f = raise(n);
+      return n < 1
+        ? [f, this.chain(ux, slope, f), this.chain(uy, slope, f)]
+        : [f, this.times(ux, slope), this.times(uy, slope)];
     }
     const f = this.apply(POWER, u, n);
     const by = (du: Derivative, dn: Derivative) =>
@@ -254,6 +251,18 @@ export class Expression {
         dn === null ? null : this.chain(dn, this.apply(POWER_BY_EXPONENT, u, n, f), f),
       );
     return [f, by(ux, nx), by(uy, ny)];
+  }
+
+  /** u^n by squaring. */
+  private multiplyOut(u: Value, n: number): Value {
+    if (n < 0) return this.apply(DIVIDE, 1, this.multiplyOut(u, -n));
+    let result: Value | null = null;
+    let left = n;
+    for (let square = u; ; square = this.apply(MULTIPLY, square, square)) {
+      if (left & 1) result = result === null ? square : this.apply(MULTIPLY, result, square);
+      left >>= 1;
+      if (!left) return result!;
+    }
   }
 
   private lift({ value, slope, isSteep }: Lifted, [u, ux, uy]: Dual): Dual {

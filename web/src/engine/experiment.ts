@@ -64,8 +64,12 @@ class Walk {
   /** What the optimizer keeps: the kernel's square, mean and buffer, or a baseline's arrays. */
   readonly kept: Float64Array[];
   private readonly kernel: Kernel | null = null;
+  readonly x: Float64Array;
+  readonly y: Float64Array;
   private readonly param: Float64Array;
   private readonly grad: Float64Array;
+  private readonly byX: Float64Array;
+  private readonly byY: Float64Array;
   private readonly lr: Float64Array;
 
   constructor(
@@ -94,21 +98,16 @@ class Walk {
       this.lr = Float64Array.from(starts, (_, i) => (each ? each[i % this.count]! : setting.lr));
     }
     this.param.set(starts);
-  }
-
-  get x(): Float64Array {
-    return this.param.subarray(0, this.count);
-  }
-
-  get y(): Float64Array {
-    return this.param.subarray(this.count);
+    [this.x, this.y] = [this.param.subarray(0, this.count), this.param.subarray(this.count)];
+    [this.byX, this.byY] = [this.grad.subarray(0, this.count), this.grad.subarray(this.count)];
   }
 
   /** Write the gradient at the points, and the value where it is wanted; the noise of step t, counted from 1, comes on top. */
   look(t: number, value: Float64Array | null): Float64Array {
     this.kernel?.claim();
-    const { count, grad, noise } = this;
-    this.f.evaluate(this.x, this.y, count, value, grad.subarray(0, count), grad.subarray(count));
+    const { count, grad } = this;
+    const noise = this.noise;
+    this.f.evaluate(this.x, this.y, count, value, this.byX, this.byY);
     if (noise && 2 * t <= noise.length) {
       for (let i = 0; i < count; i += 1) grad[i]! += noise[2 * t - 2]!;
       for (let i = count; i < 2 * count; i += 1) grad[i]! += noise[2 * t - 1]!;
@@ -120,7 +119,7 @@ class Walk {
     if (this.kernel) this.kernel.step(t);
     else {
       const [a, b, c] = this.kept as [Float64Array, Float64Array, Float64Array];
-      BASELINES[this.setting.optimizer]!.step(this.param, this.grad, this.lr, this.own, t, a, b, c);
+      BASELINES.get(this.setting.optimizer)!.step(this.param, this.grad, this.lr, this.own, t, a, b, c);
     }
   }
 
@@ -129,7 +128,7 @@ class Walk {
     const [a, b, c] = this.kept as [Float64Array, Float64Array, Float64Array];
     const { rule, setting } = this;
     if (!rule) {
-      const { statistic, rate } = BASELINES[setting.optimizer]!;
+      const { statistic, rate } = BASELINES.get(setting.optimizer)!;
       return [statistic === null ? Number.NaN : this.kept[statistic]![i]!, rate(i, setting.lr, this.own, t, a, b, c)];
     }
     const [eps, floor] = [Number(rule.eps), Number(rule.var_floor)];
@@ -161,12 +160,13 @@ export function walk(state: State, setting: RunSetting): Run {
   let slopes = walk.look(1, value);
   f[0] = value[0]!;
   while (done < steps && broken === null) {
-    grad.set(slopes, 2 * done);
+    grad[2 * done] = slopes[0]!;
+    grad[2 * done + 1] = slopes[1]!;
     done += 1;
     walk.step(done);
     for (const i of [0, 1]) [statistic[2 * done - 2 + i], rate[2 * done - 2 + i]] = walk.measure(done, i);
-    x.set(walk.x, 2 * done);
-    x.set(walk.y, 2 * done + 1);
+    x[2 * done] = walk.x[0]!;
+    x[2 * done + 1] = walk.y[0]!;
     slopes = walk.look(done + 1, value);
     f[done] = value[0]!;
     if (!Number.isFinite(f[done]! + slopes[0]! + slopes[1]! + x[2 * done]! + x[2 * done + 1]!)) broken = done;
@@ -202,7 +202,8 @@ function findExit(x: Float64Array, [[left, right], [bottom, top]]: [Pair, Pair])
 export function checkExperiment(state: State, setting: RunSetting): void {
   for (const [axis, value] of state.start.entries()) checkNumber(value, `start ${"xy"[axis]}`, -FAR, FAR);
   for (const [axis, [low, high]] of state.domain.entries()) {
-    if (!(high - low >= 1e-9)) throw new InputError(`${"xy"[axis]}: from ${low} to ${high}, expected the second to be larger`);
+    if (!(high - low >= 1e-9))
+      throw new InputError(`${"xy"[axis]}: from ${low} to ${high}, expected the second to be larger`);
   }
   checkNumber(state.steps, "steps", 1, tables.limits.steps);
   checkNumber(setting.lr, "lr", 0, 1e6);
@@ -331,4 +332,3 @@ function addMinima(known: Pair[], x: Float64Array, y: Float64Array, value: Float
   }
   return found;
 }
-

@@ -43,6 +43,7 @@ let owner: Kernel | null = null;
 /** RMSprop at a grid of points, x of all before y of all: a learning rate for each column, rho and eps for each row. */
 export class Kernel {
   private readonly arrays: Float64Array[];
+  private readonly choice: Parameters<Exports["choose"]>;
   private kept: Float64Array[] | null = null;
 
   constructor(
@@ -53,6 +54,17 @@ export class Kernel {
     private readonly points: number,
   ) {
     const size = 2 * lr.length * rho.length * points;
+    this.choice = [
+      Number(rule.var_floor),
+      Number(rule.momentum),
+      Number(rule.weight_decay),
+      EPS_MODES.indexOf(String(rule.eps_mode)),
+      BUFFERS.indexOf(String(rule.buffer)),
+      DECAYS.indexOf(String(rule.weight_decay_mode)),
+      Number(rule.centered),
+      Number(rule.nesterov === "post"),
+      Number(rule.maximize),
+    ];
     this.arrays = [param, grad, square, mean, buffer].map((array) => array.subarray(0, size));
     this.claim();
     for (const array of this.arrays) array.fill(0);
@@ -71,24 +83,13 @@ export class Kernel {
 
   /** Do step t, counted from 1, after `claim`. */
   step(t: number): void {
-    const { rule } = this;
     lrs.set(this.lr);
     epsilons.set(this.eps);
     for (let row = 0; row < this.rho.length; row += 1) {
-      [rhos[row], fresh[row]] = decay(this.rho[row]!, rule.bias_correction ? t : null) as [number, number];
+      [rhos[row], fresh[row]] = decay(this.rho[row]!, this.rule.bias_correction ? t : null) as [number, number];
     }
-    kernel.choose(
-      Number(rule.var_floor),
-      Number(rule.momentum),
-      Number(rule.weight_decay),
-      EPS_MODES.indexOf(String(rule.eps_mode)),
-      BUFFERS.indexOf(String(rule.buffer)),
-      DECAYS.indexOf(String(rule.weight_decay_mode)),
-      Number(rule.centered),
-      Number(rule.nesterov === "post"),
-      Number(rule.maximize),
-    );
-    const isFirst = Boolean(rule.centered && rule.bias_correction) && t === 1;
+    kernel.choose(...this.choice);
+    const isFirst = Boolean(this.rule.centered && this.rule.bias_correction) && t === 1;
     kernel.step(this.lr.length, this.rho.length, this.points, Number(isFirst));
   }
 }

@@ -62,8 +62,7 @@ function describeEnd({ x, rate, lr, optimizer, steps }: Run, tail: number): Sent
   const axis = (from: number, which: 0 | 1) =>
     Array.from({ length: steps + 1 - from }, (_, i) => x[2 * (from + i) + which]!);
   const range = (values: number[]) => Math.max(...values) - Math.min(...values);
-  const length = (from: number, to: number) =>
-    Math.hypot(x[2 * to]! - x[2 * from]!, x[2 * to + 1]! - x[2 * from + 1]!);
+  const length = (from: number, to: number) => Math.hypot(x[2 * to]! - x[2 * from]!, x[2 * to + 1]! - x[2 * from + 1]!);
   const ends = [axis(steps + 1 - tail, 0), axis(steps + 1 - tail, 1)];
   const center = ends.map((values) => values.reduce((sum, value) => sum + value, 0) / tail);
   const spread = Math.max(...ends.map(range)) / 2;

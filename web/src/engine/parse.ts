@@ -75,8 +75,7 @@ function check(text: string): Token[] {
     }
   };
   const implyProduct = (left: Token, right: Token) => {
-    const isGlued =
-      VARIABLES.includes(left.text) && VARIABLES.includes(right.text) && right.column === left.column + 1;
+    const isGlued = VARIABLES.includes(left.text) && VARIABLES.includes(right.text) && right.column === left.column + 1;
     if (left.kind === "number" && right.kind === "number") {
       fail("two numbers side by side, expected an operator between them", right);
     }
@@ -129,7 +128,8 @@ function check(text: string): Token[] {
 
 function tokenize(text: string): Token[] {
   const length = [...text].length;
-  if (length > MAX_LENGTH) throw new ExpressionError(`${length} characters, expected at most ${MAX_LENGTH}`, MAX_LENGTH);
+  if (length > MAX_LENGTH)
+    throw new ExpressionError(`${length} characters, expected at most ${MAX_LENGTH}`, MAX_LENGTH);
   const found = [...text.matchAll(TOKEN)].map((match): Token => {
     const kind = Object.keys(match.groups!).find((name) => match.groups![name] !== undefined) as Token["kind"];
     return { kind, text: match[0].replace("**", "^"), column: match.index };
@@ -209,4 +209,3 @@ class Reader {
     return { name, parts: [left, right()] };
   }
 }
-

@@ -36,9 +36,7 @@ export function writePython(state: State): string {
   const hasNoise = noise.kind !== "none" && noise.scale !== 0;
   const drawn = {
     none: [],
-    gauss: [
-      `noise = ${float(noise.scale)} * np.random.default_rng(${noise.seed}).standard_normal((${steps}, 2))`,
-    ],
+    gauss: [`noise = ${float(noise.scale)} * np.random.default_rng(${noise.seed}).standard_normal((${steps}, 2))`],
     hinton: [
       `noise = np.zeros((${steps}, 2))`,
       `noise[:, 0] = ${float(noise.scale)} * np.resize(np.array([0.1] * 9 + [-0.9]), ${steps})`,

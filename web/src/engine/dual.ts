@@ -90,6 +90,8 @@ const lifted = (value: Scalar, slope: Scalar | null, isSteep = false): Lifted =>
   isSteep,
 });
 
+/** NumPy's: of a negative zero it is a positive one. */
+const sign = (u: number) => Math.sign(u) + 0;
 const sigmoid = (u: number) => {
   const decay = Math.exp(-Math.abs(u));
   return (u >= 0 ? 1 : decay) / (1 + decay);
@@ -121,8 +123,8 @@ const FUNCTIONS: Record<string, Lifted> = {
   log10: lifted(Math.log10, (u) => slopeOfLog(u) / Math.LN10, true),
   sqrt: lifted(Math.sqrt, (_, f) => 0.5 / f, true),
   cbrt: lifted(Math.cbrt, (_, f) => 1 / (3 * f * f), true),
-  abs: lifted(Math.abs, (u) => Math.sign(u)),
-  sign: lifted(Math.sign, null),
+  abs: lifted(Math.abs, sign),
+  sign: lifted(sign, null),
   floor: lifted(Math.floor, null),
   relu: lifted(
     (u) => Math.max(u, 0),

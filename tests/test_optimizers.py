@@ -15,7 +15,7 @@ from rmsprop.race.picture import line_style
 from rmsprop.view.style import THEMES, assign_looks
 
 ROOT = pathlib.Path(__file__).parent.parent
-FOLDERS = ("src/rmsprop/**/*.py", "web/src/*", "docs/*.py", "bench/*.py")
+FOLDERS = ("src/rmsprop/**/*.py", "web/src/**/*.*", "docs/*.py", "bench/*.py")
 SOURCES = [path for pattern in FOLDERS for path in ROOT.glob(pattern)]
 
 

@@ -4,7 +4,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { made } from "./plugins.mjs";
+import { fonts, made } from "./plugins.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(process.argv[2] ?? resolve(here, "../src/rmsprop/lab/page"));
@@ -31,8 +31,8 @@ const { outputFiles } = await build({
   target: "es2022",
   charset: "utf8",
   legalComments: "none",
-  loader: { ".woff2": "dataurl", ".woff": "empty", ".ttf": "empty" },
-  plugins: [made, katexStyle],
+  loader: { ".woff": "empty", ".ttf": "empty" },
+  plugins: [made, fonts, katexStyle],
   logLevel: "warning",
 });
 const textOf = (name) => outputFiles.find(({ path }) => path.endsWith(name)).text.trim();

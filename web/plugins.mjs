@@ -60,9 +60,52 @@ async function buildWorker() {
   return outputFiles[0].text;
 }
 
+/** A font with these characters alone. */
+async function subset(file, text) {
+  const out = await mkdtemp(join(tmpdir(), "rmsprop-"));
+  try {
+    const options = [
+      `--text=${text}`,
+      "--flavor=woff2",
+      "--no-hinting",
+      "--layout-features=kern",
+      `--output-file=${join(out, "font")}`,
+    ];
+    await run(PYTHON, "-m", "fontTools.subset", file, ...options);
+    return await readFile(join(out, "font"));
+  } finally {
+    await rm(out, { recursive: true });
+  }
+}
+
+const ASCII = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i)).join("");
+const SIGNS = "−×…∞–·²³±°µ";
+
+const textOf = (node) => (typeof node === "string" ? node : node.at(-1).map(textOf).join(""));
+
+/** The fonts: the formulas' characters, or those of a text; others come from the reader's own fonts. */
+export const fonts = {
+  name: "fonts",
+  setup(builder) {
+    builder.onLoad({ filter: /\.woff2$/ }, async ({ path }) => {
+      const text = /katex/.test(path) ? Object.values(formulas()).map(textOf).join("") : ASCII + SIGNS;
+      return { contents: await subset(path, text), loader: "dataurl" };
+    });
+  },
+};
+
+const tables = () => run(PYTHON, "-m", "rmsprop.lab.tables");
+
+/** What the page itself reads; the rest is the worker's. */
+async function buildCatalog() {
+  const { language, ziggurat, ...catalog } = JSON.parse(await tables());
+  return JSON.stringify(catalog);
+}
+
 const MAKERS = {
   "kernel:wasm": [buildKernel, "binary"],
-  "tables:data": [() => run(PYTHON, "-m", "rmsprop.lab.tables"), "json"],
+  "tables:data": [tables, "json"],
+  "tables:catalog": [buildCatalog, "json"],
   "worker:source": [buildWorker, "text"],
   // KaTeX runs here, not in the browser: the page gets finished formulas as data.
   "formulas:data": [() => JSON.stringify(formulas()), "json"],

@@ -46,9 +46,9 @@ def test_a_run_that_leaves_the_picture_has_the_step():
 
 
 def test_a_run_that_comes_back_has_not_left():
-    changes = {"domain": [[-6, 6], [-2, 2]], "start": [-5, -1.9], "steps": 300}
-    text, path, x = run_notes({"optimizer": "momentum", "lr": 0.05}, **changes)
-    assert (np.abs(x[:, 1]) > 2).any()
+    changes = {"domain": [[-6, 6], [-1, 1]], "start": [-5, -0.9], "steps": 300}
+    text, path, x = run_notes({"optimizer": "adagrad", "lr": 2.0}, **changes)
+    assert (np.abs(x[:, 1]) > 1).any()
     assert path["exit"] is None
     assert "Left the picture" not in text
 

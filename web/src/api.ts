@@ -1,5 +1,5 @@
 // What the page asks its worker to compute.
-import catalogue from "tables:data";
+import tables from "tables:catalog";
 import source from "worker:source";
 import type { Answer, Basins, Catalog, Heat, Pair, Request, Result, State, Surface } from "./types";
 
@@ -17,7 +17,7 @@ export class Refused extends Error {
 /** The link whose state an exported page opens with, or null. */
 export const saved = JSON.parse(document.getElementById("saved")?.textContent || "null") as string | null;
 
-export const catalog: Catalog = catalogue;
+export const catalog: Catalog = tables;
 
 const NO_KERNEL =
   "The lab computes with WebAssembly, which this browser lacks or has switched off: use another browser, or allow it in the settings.";

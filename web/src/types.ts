@@ -154,5 +154,6 @@ export interface Tables extends Catalog {
     /** For a character that is not in the language: its name, and what to type instead. */
     hints: Record<string, [string, string]>;
   };
-  ziggurat: Record<"inside" | "width" | "height", number[]>;
+  /** The widths of the layers that NumPy's normal numbers are multiples of, in units of 2^52. */
+  ziggurat: number[];
 }

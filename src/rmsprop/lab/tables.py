@@ -1,7 +1,7 @@
 """What the lab's page takes from the library's tables, as JSON: `python -m rmsprop.lab.tables` writes it for the build.
 
 Landscapes, dialects with what each switch brings along, optimizers, the default rule, the words of the language of
-typed functions, and the tables of NumPy's normal numbers.
+typed functions, and the widths of the ziggurat that NumPy's normal numbers are multiples of.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def build_tables() -> dict[str, Any]:
             "constants": {name: float(value) for name, value in dual.CONSTANTS.items()},
             "hints": {c: [unicodedata.name(c), hint] for chars, hint in parser.HINTS.items() for c in chars},
         },
-        "ziggurat": build_ziggurat(),
+        "ziggurat": [_draw_normal(layer | 1 << 9) for layer in range(256)],
     }
 
 
@@ -75,24 +75,6 @@ def _describe_dialect(row: dialects.Dialect) -> dict[str, Any]:
         **{key: dict(getattr(row, key)) for key in ("choices", "refuses", "nonzero", "needs")},
         "when": [{"switch": bond.switch, "then": dict(bond.then)} for bond in row.when],
         "rule": dataclasses.asdict(row.rule),
-    }
-
-
-def build_ziggurat() -> dict[str, list[float]]:
-    """Return the tables of NumPy's normal numbers: 256 layers of equal area under exp(-x^2 / 2).
-
-    The widths, which every number is a multiple of, are NumPy's to the last bit. The other two decide only which
-    numbers are taken, and are within 1e-14 of NumPy's.
-
-    Source: J. Doornik, "An Improved Ziggurat Method to Generate Normal Random Samples" (2005), as in
-    numpy/random/src/distributions.
-    """
-    widths = [_draw_normal(layer | 1 << 9) for layer in range(256)]
-    x = [width * 2.0**52 for width in widths]
-    return {
-        "inside": [int(2.0**52 * inner / outer) for inner, outer in zip([x[255], 0.0, *x[1:]], x)],
-        "width": widths,
-        "height": [1.0, *(math.exp(-0.5 * value * value) for value in x[1:])],
     }
 
 

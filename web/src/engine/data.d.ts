@@ -9,6 +9,11 @@ declare module "tables:data" {
   export default tables;
 }
 
+declare module "tables:catalog" {
+  const catalog: import("../types").Catalog;
+  export default catalog;
+}
+
 declare module "worker:source" {
   const source: string;
   export default source;

@@ -1,7 +1,11 @@
 // numpy.random.default_rng(seed).standard_normal: SeedSequence, PCG64 and the ziggurat, number for number.
 import tables from "tables:data";
 
-const { inside, width, height } = tables.ziggurat;
+// 256 layers of equal area under exp(-x^2 / 2) (J. Doornik, 2005, as in numpy/random/src/distributions). The widths are
+// NumPy's to the last bit; the other two decide only which numbers are taken.
+const width = tables.ziggurat;
+const height = width.map((unit, layer) => (layer ? Math.exp(-0.5 * (unit * 2 ** 52) ** 2) : 1));
+const inside = width.map((unit, layer) => (layer === 1 ? 0 : Math.floor((2 ** 52 * width.at(layer - 1)!) / unit)));
 const LAST = 3.6541528853610088;
 const INVERSE_LAST = 0.27366123732975828;
 const BITS64 = 64n;

@@ -24,7 +24,7 @@ SOFTWARE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftsha
 
 def find_page() -> Path:
     """Return the built page; build it if possible, else skip the test."""
-    from rmsprop.lab.page import PAGE
+    from rmsprop.lab.export import PAGE
 
     if not PAGE.exists():
         check_tools()

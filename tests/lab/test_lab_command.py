@@ -14,7 +14,7 @@ from serving import send
 from typer.testing import CliRunner
 
 from rmsprop import cli
-from rmsprop.lab import page
+from rmsprop.lab import export
 from rmsprop.lab.command import lab
 
 pytest.importorskip("rmsprop.lab.server", reason="the lab needs starlette and uvicorn", exc_type=ImportError)
@@ -22,7 +22,7 @@ pytest.importorskip("rmsprop.lab.server", reason="the lab needs starlette and uv
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path):
     code = (
-        "import pathlib, sys; from rmsprop.lab import page; page.PAGE = pathlib.Path(sys.argv.pop(1));"
+        "import pathlib, sys; from rmsprop.lab import export; export.PAGE = pathlib.Path(sys.argv.pop(1));"
         "from rmsprop.cli import main; main()"
     )
     (tmp_path / "index.html").write_text("<title>a page</title>")
@@ -47,13 +47,13 @@ def fail(*words):
 
 
 def test_without_a_built_page_the_error_says_how_to_build_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
+    monkeypatch.setattr(export, "PAGE", tmp_path / "index.html")
     assert "make lab" in fail()
 
 
 def test_a_port_in_use_raises(tmp_path, monkeypatch):
     (tmp_path / "index.html").touch()
-    monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
+    monkeypatch.setattr(export, "PAGE", tmp_path / "index.html")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -63,7 +63,7 @@ def test_a_port_in_use_raises(tmp_path, monkeypatch):
 
 def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     (tmp_path / "index.html").touch()
-    monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
+    monkeypatch.setattr(export, "PAGE", tmp_path / "index.html")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert 'pip install "rmsprop[lab]"' in fail()
 
@@ -77,7 +77,7 @@ SAVED = '<script type="application/json" id="saved">null</script>'
 
 def test_an_export_needs_no_server_and_opens_with_the_link(tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text(SAVED)
-    monkeypatch.setattr(page, "PAGE", tmp_path / "index.html")
+    monkeypatch.setattr(export, "PAGE", tmp_path / "index.html")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     out = tmp_path / "out.html"
     link = "http://127.0.0.1:8765/#v=1&f=</script>"

@@ -1,4 +1,4 @@
-"""Promise: the page reads a typed function as `rmsprop.expression` does, with its errors, columns, values and slopes."""
+"""Promise: the page reads a typed function as `rmsprop.expression` does: errors, columns, values and slopes."""
 
 from __future__ import annotations
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import http.server
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +15,11 @@ from labpage import Lab, find_page, format_number, run_ravine
 from rmsprop import dialects, expression
 
 pytestmark = pytest.mark.browser
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
 
 
 def test_the_page_is_one_file_of_at_most_260_kilobytes_compressed():
@@ -38,6 +46,16 @@ def test_the_page_asks_for_nothing_after_it_is_loaded(browser, url):
         lab.page.click("#export-html")
     assert [each for each in requests if not each.startswith(("blob:", "data:"))] == [url]
     lab.close()
+
+
+def test_any_static_server_is_enough(browser):
+    handler = functools.partial(Quiet, directory=str(find_page().parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        lab = Lab(browser, f"http://127.0.0.1:{server.server_port}/").open()
+        assert lab.get_points(0) == run_ravine()[0].ravel().tolist()
+        lab.close()
+        server.shutdown()
 
 
 def test_without_webassembly_the_page_says_so(browser, url):

@@ -36,7 +36,7 @@ def lab(
     """  # noqa: D301, D412 (the backspace keeps the line breaks in --help)
     from rmsprop._files import write_atomically
     from rmsprop.errors import MissingDependency
-    from rmsprop.lab.page import read_page
+    from rmsprop.lab.export import read_page
 
     page = read_page(link)
     if export is not None:

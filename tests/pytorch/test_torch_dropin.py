@@ -200,8 +200,10 @@ def test_the_dialect_is_where_tools_log_the_settings():
     """MLflow's autolog logs the numbers and texts of `optimizer.defaults`, others those of the groups."""
     for name in ("sb3", "torch"):
         optimizer = RMSprop(make_params(), dialect=name)
-        for source in (optimizer.defaults, optimizer.param_groups[0], optimizer.state_dict()["param_groups"][0]):
+        for source in (optimizer.defaults, optimizer.param_groups[0]):
             assert source["dialect"] == name
+        # A group of torch's dialect has torch's keys alone, so that checkpoints fit both ways under a strict planner.
+        assert optimizer.state_dict()["param_groups"][0].get("dialect", "torch") == name
 
 
 class SAM(torch.optim.Optimizer):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from rmsprop.errors import RMSpropWarning, StateError
-from rmsprop.torch.groups import rule_of
+from rmsprop.torch.groups import ParamGroup, rule_of
 from rmsprop.torch.settings import check_rounding
 from rmsprop.torch.state import ParamState, StateTable, import_state
 
@@ -53,7 +53,8 @@ def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[st
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
-        theirs = saved.get("dialect", mine["dialect"])
+        saved = ParamGroup(saved).complete()  # noqa: PLW2901
+        theirs = saved["dialect"]
         if theirs != mine["dialect"]:
             warnings.warn(
                 f"param_groups[{len(new)}]: a checkpoint of dialect {theirs!r} is loaded into a group of dialect "

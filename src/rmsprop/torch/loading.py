@@ -53,8 +53,9 @@ def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[st
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
-        saved = ParamGroup(saved).complete()  # noqa: PLW2901
-        theirs = saved["dialect"]
+        if "foreach" in saved:  # written by torch's class or this one, whose groups of torch's dialect do not name it
+            saved = ParamGroup(saved).complete()  # noqa: PLW2901
+        theirs = saved.get("dialect", mine["dialect"])
         if theirs != mine["dialect"]:
             warnings.warn(
                 f"param_groups[{len(new)}]: a checkpoint of dialect {theirs!r} is loaded into a group of dialect "
@@ -62,7 +63,7 @@ def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[st
                 RMSpropWarning,
                 stacklevel=4,
             )
-        group = {**mine, **copy.deepcopy(saved), **{key: mine[key] for key in _OWN}}
+        group = {**ParamGroup(mine).complete(), **copy.deepcopy(saved), **{key: mine[key] for key in _OWN}}
         try:
             rule_of(group)
             check_rounding(group)

@@ -19,7 +19,8 @@ mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab data test test-fast coverage lint format bench gpu docs docs-serve pages peers sanitize fuzz clean
+.PHONY: help demo races lab lab-site data test test-fast coverage lint format bench gpu docs docs-serve pages peers \
+	sanitize fuzz clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,6 +35,9 @@ races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE
 
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time
 	$(BIN)/rmsprop lab
+
+lab-site: $(PAGE) ## the lab as a folder for any web server: build/lab
+	rm -rf build/lab && mkdir -p build && cp -r $(dir $(PAGE)) build/lab
 
 data: $(VENV)/.built ## fetch the real data of the benchmark tasks: about 60 MB, into the user's cache folder; DATA=all: 84 MB more
 	$(BIN)/python -m rmsprop.race.fetch $(DATA)
@@ -140,5 +144,12 @@ web/node_modules/.installed: web/package-lock.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(PAGE): $(wildcard web/src/* web/*.mjs web/*.json) web/node_modules/.installed
-	cd web && npm run --silent build
+$(VENV)/.page: $(VENV)/.built requirements/page.txt
+	$(PIP) -r requirements/page.txt
+	@touch $@
+
+# The page has the library's kernel and tables inside.
+TABLES := $(addprefix src/rmsprop/,lab/tables.py landscapes.py optimizers.py rule.py dialects/*.py expression/*.py)
+KERNEL := cpp/wasm/lab.cpp cpp/border/rule.cpp cpp/kernel/element.hpp
+$(PAGE): $(wildcard web/src/* web/src/*/* web/*.mjs web/*.json $(TABLES)) $(KERNEL) web/node_modules/.installed $(VENV)/.page
+	cd web && PYTHON=$(abspath $(BIN)/python) npm run --silent build

@@ -182,10 +182,9 @@ class Watch(BaseWatch):
         return (limit / norm if limit and norm > limit else 1.0) / (1.0 if scale is None else float(scale))
 
 
-def _rule_of(optimizer: Any, group: Mapping[str, Any]) -> Rule:
+def _rule_of(optimizer: Any, group: dict[str, Any]) -> Rule:
     # The groups of torch.optim may hold the switches of a checkpoint of this library, which torch does not read.
-    own = {} if isinstance(optimizer, RMSprop) else {"switches": TORCH_SWITCHES}
-    return rule_of({**group, **own})
+    return rule_of(group if isinstance(optimizer, RMSprop) else {**group, "switches": TORCH_SWITCHES})
 
 
 def _read_names(names: Any) -> dict[int, str]:

@@ -53,7 +53,7 @@ def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[st
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
-        if "foreach" in saved:  # written by torch's class or this one, whose groups of torch's dialect do not name it
+        if "dialect" in saved:  # else torch's, or converted from elsewhere: its numbers, by this group's switches
             saved = ParamGroup(saved).complete()  # noqa: PLW2901
         theirs = saved.get("dialect", mine["dialect"])
         if theirs != mine["dialect"]:

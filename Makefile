@@ -19,7 +19,8 @@ mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab lab-site data test test-fast coverage lint format bench docs docs-serve pages peers sanitize fuzz clean
+.PHONY: help demo races lab lab-site data test test-fast coverage lint format bench gpu docs docs-serve pages peers \
+	sanitize fuzz clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -68,6 +69,13 @@ format: $(VENV)/.test ## rewrite the sources in the house format
 
 bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; BENCH=--quick for a minute
 	$(BIN)/python -m bench $(BENCH)
+
+# In the Python that has torch with CUDA: PYTHON=... make gpu. Offline: scikit-build-core and nanobind must be there.
+gpu: ## on a machine with a GPU: its bits against the CPU's, torch's tests, speed; writes docs/reference/gpu.md
+	@$(PYTHON) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/dev/null || \
+	{ echo "make gpu needs a CUDA GPU and a torch that sees it in $(PYTHON); PYTHON=... names another Python"; exit 1; }
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps .
+	$(PYTHON) -m bench.gpu
 
 docs: $(VENV)/.docs ## build the documentation site into build/site; a broken link or an undocumented public name fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

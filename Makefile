@@ -100,7 +100,7 @@ peer-%: .peers/%/.installed
 sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behavior sanitizers
 	bench/sanitize.sh $(BIN)/python
 
-fuzz: $(VENV)/.fuzz ## readers, parsers, requests and drawn programs under random input; FUZZ_SECONDS=60 for a minute
+fuzz: $(VENV)/.fuzz ## readers, parsers and drawn programs under random input; FUZZ_SECONDS=60 for a minute
 	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/test_state_machine.py --timeout 0
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
 

@@ -266,7 +266,7 @@ BAD = {
     "no step": (delete("step"), {}, r"^state\[3\]\['step'\] is missing; nothing was loaded$"),
     "no momentum_buffer": (delete("momentum_buffer"), {"momentum": 0.9}, r"state\[3\]\['momentum_buffer'\] is missing"),
     "no grad_avg": (delete("grad_avg"), {"centered": True}, r"state\[3\]\['grad_avg'\] is missing"),
-    "no maxima": (delete("square_avg_max"), {"state_dtype": "8bit"}, r"state\[3\]\['square_avg_max'\] is missing"),
+    "no scales": (delete("square_avg_scale"), {"state_dtype": "8bit"}, r"state\[3\]\['square_avg_scale'\] is missing"),
     "shape of square_avg": (
         replace("square_avg", torch.zeros(5, 3)),
         {},
@@ -283,9 +283,9 @@ BAD = {
         r"state\[3\]\['square_avg_8bit'\]: shape \(3,\), expected \(3, 5\)",
     ),
     "shape of maxima": (
-        replace("square_avg_max", torch.ones(2)),
+        replace("square_avg_scale", torch.ones(2)),
         {"state_dtype": "8bit"},
-        r"state\[3\]\['square_avg_max'\]: shape \(2,\), expected 1 block maxima",
+        r"state\[3\]\['square_avg_scale'\]: shape \(2,\), expected 1, one for each block",
     ),
     "two steps": (replace("step", torch.zeros(2)), {}, r"state\[3\]\['step'\]: shape \(2,\), expected one number"),
     "alpha above 1": (lambda d: d["param_groups"][0].update(alpha=1.5), {}, "alpha=1.5"),

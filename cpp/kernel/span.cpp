@@ -145,12 +145,25 @@ void step_blocks(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, cons
             Signed* mean = at<Signed>(t.mean, i);
             Signed* buffer = at<Signed>(t.buffer, i);
             u16* lost = at<u16>(t.lost, i);
-            if constexpr (std::is_same_v<State, Code8State>)
-                step_coded_block<centered, buffered, plain, Param>(param, grad, square, t.square_scale + i / kBlock,
-                                                                   mean, buffer, lost, n, c, keys);
-            else
-                step_block<T, centered, buffered, plain, Param, State>(param, grad, square, mean, buffer, lost, n, c,
-                                                                       keys);
+            const auto step = [&](auto format, auto* p, const auto* g) {
+                using Format = decltype(format);
+                if constexpr (std::is_same_v<State, Code8State>)
+                    step_coded_block<centered, buffered, plain, Format>(p, g, square, t.square_scale + i / kBlock, mean,
+                                                                        buffer, lost, n, c, keys);
+                else
+                    step_block<T, centered, buffered, plain, Format, State>(p, g, square, mean, buffer, lost, n, c,
+                                                                            keys);
+            };
+            if constexpr (Param::kApart) {
+                float values[kBlock], grads[kBlock];
+                u16 none = 0;
+                for (i32 j = 0; j < n; ++j) values[j] = Param::wide(param[j]);
+                for (i32 j = 0; j < n; ++j) grads[j] = Param::wide(grad[j]);
+                step(Direct<float>(), values, grads);
+                for (i32 j = 0; j < n; ++j) param[j] = narrow<Param>(values[j], keys.param, j, none);
+            } else {
+                step(Param(), param, grad);
+            }
         }
     });
 }

@@ -176,12 +176,12 @@ inline u32 encode8(float x, u32 base, u32 random) {
 // ---- formats for one loop ------------------------------------------------------------------------------------------
 // Conversion and arithmetic in the same loop: the conversions then run in the shadow of the root and the division,
 // which keep another unit of the processor busy. `wide` reads what has lost nothing, `load` a parameter with what it
-// lost.
+// lost. kApart: conversions so long that loops of their own, over a block in the fastest cache, take less time.
 
 template <class T>
 struct Direct {
     using Stored = T;
-    static constexpr bool kRandom = false, kCompensated = false;
+    static constexpr bool kRandom = false, kCompensated = false, kApart = false;
     static T wide(T x) { return x; }
     static T load(T x, u16) { return x; }
     static T store(T x, u32, u16&) { return x; }
@@ -189,7 +189,7 @@ struct Direct {
 
 struct NearestBFloat16 {
     using Stored = u16;
-    static constexpr bool kRandom = false, kCompensated = false;
+    static constexpr bool kRandom = false, kCompensated = false, kApart = false;
     static float wide(u16 bits) { return wide_bfloat16(bits); }
     static float load(u16 bits, u16) { return wide_bfloat16(bits); }
     static u16 store(float x, u32, u16&) { return nearest_bfloat16(x); }
@@ -217,7 +217,7 @@ struct CompensatedBFloat16 : NearestBFloat16 {
 
 struct NearestFloat16 {
     using Stored = u16;
-    static constexpr bool kRandom = false, kCompensated = false;
+    static constexpr bool kRandom = false, kCompensated = false, kApart = true;
     static float wide(u16 bits) { return wide_float16(bits); }
     static float load(u16 bits, u16) { return wide_float16(bits); }
     static u16 store(float x, u32, u16&) { return nearest_float16(x); }

@@ -24,6 +24,7 @@ from torch_helpers import (
 
 from rmsprop import Rule
 from rmsprop.errors import RMSpropWarning, StateError
+from rmsprop.torch.state import read_square  # noqa: E402
 
 TOLERANCES = [(torch.float32, 2e-5), (torch.float64, 1e-12), (torch.complex128, 1e-12)]
 
@@ -337,3 +338,26 @@ def test_another_number_of_groups_or_parameters_raises_torchs_error(change):
             optimizer.load_state_dict(state_dict)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_a_checkpoint_of_the_former_8_bit_code_is_converted(centered):
+    """That code had 254 steps over 40 octaves below the largest value of a block, kept under `..._max`."""
+    optimizer = RMSprop(make_params([(300,)]), state_dtype="8bit", centered=centered)
+    train(optimizer, 2)
+    saved = copy.deepcopy(optimizer.state_dict())
+    state, key = saved["state"][0], "grad_var" if centered else "square_avg"
+    codes = torch.randint(0, 256, (300,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    maxima = torch.tensor([3.0, 0.02])
+    state[f"{key}_8bit"], state[f"{key}_max"] = codes, maxima
+    del state[f"{key}_scale"]
+    state.pop("square_avg", None)
+    bits = maxima.view(torch.int32).repeat_interleave(256)[:300] - (255 - codes.int()) * ((40 << 23) // 254)
+    values = torch.where(codes == 0, 0, bits).view(torch.float32)
+    optimizer.load_state_dict(saved)
+    loaded = optimizer.state[optimizer.param_groups[0]["params"][0]]
+    assert f"{key}_max" not in loaded
+    new = read_square(loaded, key, codes)
+    assert torch.equal(new == 0, values == 0)
+    near = values > maxima.repeat_interleave(256)[:300] * 2.0**-31  # the new code ends there
+    torch.testing.assert_close(new[near], values[near], rtol=0.0625, atol=0.0)

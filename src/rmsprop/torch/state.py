@@ -4,9 +4,9 @@ In memory the state has torch's names: `step`, `square_avg`, `momentum_buffer`, 
 
 * centered keeps `grad_var`, the variance, instead of `square_avg`. `state_dict()` adds square_avg = grad_var +
   grad_avg^2, so that torch.optim.RMSprop can read it.
-* `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_scale` (one float32 per 256 elements). torch
-  cannot read those: it raises a KeyError for `square_avg` instead of training on codes. Checkpoints of the former code,
-  with `square_avg_max`, are converted.
+* `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_scale` (one float32 per 256 elements).
+  torch cannot read those: it raises a KeyError for `square_avg` instead of training on codes. Checkpoints of the former
+  code, with `square_avg_max`, are converted.
 * `param_rounding="compensated"` keeps `lost_bits` (int16), the bits of a float32 that a bfloat16 parameter cuts off.
 """
 
@@ -271,8 +271,8 @@ def _check_entries(state: Mapping[str, Any], param: Tensor, rule: Rule, name: st
             f"{name}['square_avg'] is missing; found {found}: the state of another optimizer? Nothing was loaded"
         )
     needed = ["step", *(["grad_avg"] if rule.centered else []), *(["momentum_buffer"] if rule.buffer != "none" else [])]
-    for name in (key.removesuffix("_8bit") for key in state if key.endswith("_8bit")):
-        needed += [] if name + "_max" in state else [name + "_scale"]
+    for square in (key.removesuffix("_8bit") for key in state if key.endswith("_8bit")):
+        needed += [] if square + "_max" in state else [square + "_scale"]
     for key in needed:
         if key not in state:
             raise StateError(f"{name}[{key!r}] is missing; nothing was loaded")
@@ -358,7 +358,7 @@ def _read_codes(state: Mapping[str, Any], key: str) -> Tensor:
 
 
 def _find_base(scale: Tensor) -> Tensor:
-    """Return what is added to the codes of a block: its scale, or its largest value, is that of code 255 or below it."""
+    """Return what is added to the codes of a block. Its scale, or its largest value, is at most that of code 255."""
     bits = scale.view(torch.int32)
     top = (bits >> _CODE_BITS) + ((bits & ((1 << _CODE_BITS) - 1)) != 0)
     return top.clamp(255, 0x7F7).int() - 255

@@ -24,7 +24,7 @@ from torch_helpers import (
 
 from rmsprop import Rule
 from rmsprop.errors import RMSpropWarning, StateError
-from rmsprop.torch.state import read_square  # noqa: E402
+from rmsprop.torch.state import read_square
 
 TOLERANCES = [(torch.float32, 2e-5), (torch.float64, 1e-12), (torch.complex128, 1e-12)]
 

@@ -16,7 +16,7 @@ using rmsprop::Tensor;
 
 namespace {
 
-constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_max", "lost_bits"};
+constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_scale", "lost_bits"};
 
 const char* name_of(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
 bool is_square(Kind kind) { return kind == Kind::mean_sq || kind == Kind::grad_var; }
@@ -98,7 +98,7 @@ void Plan::read_kinds(std::size_t lists) {
     const std::size_t statistics = kinds_.size();
     const bool compensated = rule.rounding == rmsprop::Rounding::compensated;
     code8_ = lists == statistics + compensated + 1;
-    if (code8_) kinds_.push_back(Kind::block_max);
+    if (code8_) kinds_.push_back(Kind::block_scale);
     if (compensated) kinds_.push_back(Kind::lost_bits);
     if (lists != kinds_.size())
         refuse("InputError", "buffers: " + std::to_string(lists) + " lists, expected " + std::to_string(statistics) +
@@ -225,12 +225,12 @@ void Plan::read_buffer(Tensor& t, std::size_t i, std::size_t column) {
     const View& p = held_[i * columns_].view;
     const View& b = open(i, column);
     writable(b, name_of(kind), i);
-    if (kind == Kind::block_max) {
+    if (kind == Kind::block_scale) {
         const std::ptrdiff_t blocks = (p.size + rmsprop::kBlock - 1) / rmsprop::kBlock;
         if (b.element != Element::float32 || b.size != blocks || !b.aligned() || !b.dense())
             refuse("InputError", name(name_of(kind), i) + ": " + dtype_text(b) + " of shape " + b.shape_text() +
                                      ", expected float32 of shape (" + std::to_string(blocks) + ",)");
-        t.square_max = static_cast<float*>(b.data);
+        t.square_scale = static_cast<float*>(b.data);
         return;
     }
     fits(b, name_of(kind), i);

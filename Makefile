@@ -24,8 +24,8 @@ heavyball_NEEDS := heavyball==3.2.1
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four baselines
-	$(BIN)/rmsprop race digits
+demo: $(VENV)/.demo ## a tour in five parts, under 30 seconds: sentences, and the page runs/demo/index.html
+	$(BIN)/rmsprop demo
 
 # A page that tells of more tasks than runs/races holds stays as it is: docs/races.py.
 races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE=digits,mnist for some

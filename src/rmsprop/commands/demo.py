@@ -14,9 +14,7 @@ __all__ = ["demo"]
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the page.", metavar="DIR")] = Path("runs/demo"),
-    browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page, where there is a display.")
-    ] = True,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page, where there is a display.")] = True,
 ) -> None:
     """Take a tour in five parts: each prints a sentence, and has its figure in one page.
 

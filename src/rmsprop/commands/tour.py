@@ -113,8 +113,8 @@ def compare_dialects(folder: Path, console: Console) -> Part:
     first = [abs(float(trace.update[0, 0])) / lr for trace in traces]
     return Part(
         "Two dialects from one start",
-        f"With lr {lr} and rho 0.99, PyTorch's RMSprop begins with a step of {first[0]:.3g} lr, and TensorFlow 1's with "
-        f"{first[1]:.3g} lr: the mean square starts at 0 in one and at 1 in the other.",
+        f"With lr {lr} and rho 0.99, PyTorch's RMSprop begins with a step of {first[0]:.3g} lr, and TensorFlow 1's "
+        f"with {first[1]:.3g} lr: the mean square starts at 0 in one and at 1 in the other.",
         [animate(traces, "The same lr and rho, two dialects", labels=["torch", "tensorflow1"])],
         {"torch": first[0], "tensorflow1": first[1]},
     )
@@ -141,18 +141,15 @@ def move_bfloat16() -> dict[str, float]:
 
     from rmsprop.torch import RMSprop as Ours
 
-    moved = {}
-    for name, make in {
-        "torch": lambda weights: torch.optim.RMSprop(weights, lr=1e-4),
-        "rmsprop": lambda weights: Ours(weights, lr=1e-4, param_rounding="stochastic", seed=0),
-    }.items():
+    def move(optimizer_class: Any, **options: Any) -> float:
         weight = torch.nn.Parameter(torch.ones(1000, dtype=torch.bfloat16))
-        optimizer = make([weight])
+        optimizer = optimizer_class([weight], lr=1e-4, **options)
         weight.grad = torch.ones_like(weight)
         for _ in range(1000):
             optimizer.step()
-        moved[name] = float((1 - weight.data.float()).mean())
-    return moved
+        return float((1 - weight.data.float()).mean())
+
+    return {"torch": move(torch.optim.RMSprop), "rmsprop": move(Ours, param_rounding="stochastic", seed=0)}
 
 
 def animate(traces: Sequence[Trace], caption: str, labels: Sequence[str] | None = None) -> tuple[str, str]:

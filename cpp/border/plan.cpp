@@ -123,13 +123,13 @@ void Plan::clear() {
 
 /// Return the array that the caller has now in a column of a row, or null.
 nb::handle Plan::find(std::size_t i, std::size_t column) const {
-    if (column == 0) return PyList_GET_ITEM(params_.ptr(), i);
+    if (column == 0) return PyList_GetItem(params_.ptr(), i);
     if (dicts_) {
-        PyObject* state = PyList_GET_ITEM(buffers_.ptr(), i);
-        return PyDict_Check(state) ? PyDict_GetItem(state, PyTuple_GET_ITEM(steps_.ptr(), column - 1)) : nullptr;
+        PyObject* state = PyList_GetItem(buffers_.ptr(), i);
+        return PyDict_Check(state) ? PyDict_GetItem(state, PyTuple_GetItem(steps_.ptr(), column - 1)) : nullptr;
     }
-    PyObject* list = column - 1 < kinds_.size() ? PyTuple_GET_ITEM(buffers_.ptr(), column - 1) : steps_.ptr();
-    return static_cast<Py_ssize_t>(i) < PyList_GET_SIZE(list) ? PyList_GET_ITEM(list, i) : nullptr;
+    PyObject* list = column - 1 < kinds_.size() ? PyTuple_GetItem(buffers_.ptr(), column - 1) : steps_.ptr();
+    return static_cast<Py_ssize_t>(i) < PyList_Size(list) ? PyList_GetItem(list, i) : nullptr;
 }
 
 bool Plan::unchanged(std::size_t i) const {
@@ -307,9 +307,9 @@ bool Plan::read(nb::handle grads, bool strict, Work& work) {
     if (one_array_) read_step_array();
     bool alone = true;
     for (std::size_t i = 0; i < count; ++i) {
-        PyObject* grad = PyTuple_GET_ITEM(grads.ptr(), i);
+        PyObject* grad = PyTuple_GetItem(grads.ptr(), i);
         if (grad == Py_None) continue;
-        if (PyList_GET_ITEM(params_.ptr(), i) != held_[i * columns_].object.ptr()) return false;
+        if (PyList_GetItem(params_.ptr(), i) != held_[i * columns_].object.ptr()) return false;
         if (!rows_[i].open || !unchanged(i)) {
             if (strict) {
                 open_row(i);

@@ -134,7 +134,9 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     """Yield a path for a new folder, which takes the place of `path` on success and is removed on any error."""
     path = Path(os.path.realpath(path))
     remove_stale(path.parent)
-    temporary, old = get_path_beside(path, "part"), get_path_beside(path, "old")
+    part, old = get_path_beside(path, "part"), get_path_beside(path, "old")
+    part.mkdir()
+    temporary = part / path.name  # inside, because Orbax leaves a folder of its own beside it when it fails
     try:
         yield temporary
         if path.exists():
@@ -145,7 +147,7 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
             os.rename(old, path)
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         if path.exists() and old.is_dir():
             shutil.rmtree(old)
         elif path.exists():

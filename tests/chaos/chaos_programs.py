@@ -19,7 +19,7 @@ TUNE = ["tune", "digits", "--quick", "--storage", "sqlite:///study.db", "--out",
 SHORT = {
     "race": [*RACE, "--rates", "0.01"],
     "tune": [*TUNE, "2"],
-    "sensitivity": ["sensitivity", "digits", "--quick", "--with", "rmsprop", "--epochs", "1", "--seeds", "1", "--out", "out"],
+    "sensitivity": ["sensitivity", "digits", "--quick", "--with", "rmsprop", "--seeds", "1", "--out", "out"],
     "minimize": ["minimize", "x^2", "--start", "1", "--steps", "20", "--csv", "out.csv", "--plot", "out.png"],
     "animate": ["minimize", "x^2", "--start", "1", "--steps", "20", "--seconds", "0.1", "--animate", "out.gif"],
     "compare": ["compare", "x^2", "--start", "1", "--steps", "20", "--csv", "out.csv", "--plot", "out.png"],

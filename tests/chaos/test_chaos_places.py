@@ -1,7 +1,6 @@
 """Promise: a full disk, a read-only folder, a second program and odd surroundings never end in a traceback."""
 
 import os
-import subprocess
 
 import pytest
 from chaos_programs import PRINTERS, SHORT
@@ -9,9 +8,13 @@ from chaos_programs import PRINTERS, SHORT
 from rmsprop import checkpoints
 from rmsprop.race import Folder
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
-DETERMINISTIC = "convert", "doctor", "minimize"
-"""Those that `make test` runs too."""
+pytestmark = pytest.mark.timeout(600)
+
+
+def choose(*names):
+    """Return the names as parameters; `make test` runs a few of them too."""
+    few = "convert", "convert to orbax", "dialects", "minimize"
+    return [pytest.param(name, marks=pytest.mark.slow if name in few else pytest.mark.chaos) for name in names]
 
 
 def list_files(folder):
@@ -19,7 +22,7 @@ def list_files(folder):
 
 
 @pytest.mark.parametrize("kind", ["full", "ro"])
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", choose(*SHORT))
 def test_a_full_or_read_only_folder_is_named_and_unchanged(mount, name, kind):
     starter = mount(kind)
     before = list_files(starter.folder)
@@ -29,7 +32,7 @@ def test_a_full_or_read_only_folder_is_named_and_unchanged(mount, name, kind):
     assert list_files(starter.folder) == before
 
 
-@pytest.mark.parametrize("name", PRINTERS)
+@pytest.mark.parametrize("name", choose(*PRINTERS))
 def test_a_full_disk_behind_the_output_is_one_line(starter, name):
     with open("/dev/full", "w") as full:
         code, _, errors = starter.run(*PRINTERS[name], stdout=full)
@@ -37,7 +40,7 @@ def test_a_full_disk_behind_the_output_is_one_line(starter, name):
     assert len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", [*PRINTERS, *SHORT])
+@pytest.mark.parametrize("name", choose(*PRINTERS, *SHORT))
 def test_a_reader_that_is_gone_is_no_traceback(starter, name):
     reader, writer = os.pipe()
     os.close(reader)
@@ -46,7 +49,7 @@ def test_a_reader_that_is_gone_is_no_traceback(starter, name):
     assert code
 
 
-@pytest.mark.parametrize("name", [*PRINTERS, *SHORT])
+@pytest.mark.parametrize("name", choose(*PRINTERS, *SHORT))
 def test_a_narrow_terminal_in_ascii_shows_everything(starter, name):
     env = {"COLUMNS": "40", "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     code, output, errors = starter.run(*{**PRINTERS, **SHORT}[name], env=env)
@@ -55,6 +58,7 @@ def test_a_narrow_terminal_in_ascii_shows_everything(starter, name):
     assert output.strip()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("name", SHORT)
 def test_two_at_once_both_end_and_what_is_left_is_whole(starter, name):
     programs = [starter.start(*SHORT[name]) for _ in range(2)]
@@ -71,8 +75,8 @@ def test_two_at_once_both_end_and_what_is_left_is_whole(starter, name):
     assert not [path for path in starter.folder.rglob("*") if path.suffix in (".part", ".old")]
 
 
-def test_output_goes_to_a_pipe_as_to_a_file(starter):
-    assert subprocess.run(["tty"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+@pytest.mark.slow
+def test_without_a_terminal_nothing_is_colored(starter):
     code, output, _ = starter.run(*SHORT["minimize"])
     assert code == 0
     assert "\x1b" not in output

@@ -75,6 +75,7 @@ class Plan:
         self.idle: list[Tensor] = []
         self.singles: list[int] = []
         self._table = table
+        self._in_inference_mode = torch.is_inference_mode_enabled()
         self._made_for = _get_numbers(group), dict(group["switches"]), list(self.params)
         recorded = is_recorded(group)
         states: list[dict[str, Any] | None] = []
@@ -92,11 +93,7 @@ class Plan:
                     "expected a plain CPU tensor without `differentiable` and `capturable`: only the compiled step "
                     f"does {option}"
                 )
-            if param.layout == torch.strided and any(s == 0 and n > 1 for s, n in zip(param.stride(), param.shape)):
-                raise InputError(
-                    f"param_groups[{number}]['params'][{i}]: strides {param.stride()} put several elements into one "
-                    "memory location, expected memory of its own for each; pass a clone()"
-                )
+            layout.check_memory(param, f"param_groups[{number}]['params'][{i}]")
             state = table[param]
             _state.prepare(param, state, self.rule, group)
             _state.refit(param, state, self.rule, group)
@@ -117,6 +114,7 @@ class Plan:
         return (
             table is self._table
             and self._version == table.version
+            and torch.is_inference_mode_enabled() == self._in_inference_mode
             and group["params"] is self.params
             and first == self.first
             and _get_numbers(group) == numbers

@@ -104,6 +104,16 @@ def test_every_command_and_option_is_in_the_reference():
     assert "\b" not in text
 
 
+def test_a_command_that_opens_the_lab_is_followed_by_it(tmp_path, monkeypatch):
+    command = '    rmsprop lab --link "#v=1&f=x"'
+    monkeypatch.setattr(hooks, "PAGE", tmp_path / "index.html")
+    assert hooks.on_page_markdown(command) == command
+    hooks.PAGE.touch()
+    before, frame = hooks.on_page_markdown(command).split("\n\n")
+    assert before == command
+    assert 'src="../lab.html#v=1&amp;f=x"' in frame
+
+
 def test_a_name_without_an_entry_fails_the_build(tmp_path):
     def build(names):
         lines = "".join(f"{name} py:function 1 api.html -\n" for name in names)

@@ -63,13 +63,12 @@ def test_a_broken_link_opens_the_default_with_a_message(browser, url, hash):
 def test_the_links_of_the_documents_open(browser, url):
     commands = [line for page in PAGES for line in shell_lines(page) if line.text.startswith("rmsprop lab --link")]
     assert len(commands) >= 10
-    lab = Lab(browser, url)
     for command in commands:
         link = shlex.split(command.text)[-1]
-        lab.open(link)
+        lab = Lab(browser, url).open(link)
         assert lab.page.locator("#message").is_hidden(), command
-        assert lab.get("__lab.app.state").get("text") == parse_qs(link.removeprefix("#"))["f"][0]
-    lab.close()
+        assert lab.get("__lab.app.state")["text"] == parse_qs(link.removeprefix("#"))["f"][0]
+        lab.close()
 
 
 def test_numbers_in_a_link_are_bounded(browser, url):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rmsprop import _step
-from rmsprop.errors import InputError, InputTypeError
+from rmsprop.errors import InputTypeError
 from rmsprop.rule import Rule
 from rmsprop.torch import foreach, groups, layout
 from rmsprop.torch import state as _state

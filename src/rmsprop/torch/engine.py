@@ -69,7 +69,7 @@ class Plan:
         self.first = first
         self.handle = _step.handle(self.rule, rounding=group["param_rounding"]) if KERNEL else None
         self.keys = _state.list_keys(self.rule, group)
-        self.wide_keys = _state.list_keys(self.rule, {**group, "state_dtype": "float32"})
+        self.wide_keys = _state.list_keys(self.rule, groups.ParamGroup({**group, "state_dtype": "float32"}))
         self.params: list[Tensor] = group["params"]
         self.others: list[int] = []
         self.idle: list[Tensor] = []

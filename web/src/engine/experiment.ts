@@ -25,8 +25,8 @@ export function functionOf(text: string): Expression {
   return last.f;
 }
 
-export const sceneOf = (f: Expression): Scene | undefined =>
-  tables.scenes.find((scene) => JSON.stringify(parse(scene.text)) === JSON.stringify(f.tree));
+const scenes = new Map(tables.scenes.map((scene) => [JSON.stringify(parse(scene.text)), scene]));
+export const sceneOf = (f: Expression): Scene | undefined => scenes.get(JSON.stringify(f.tree));
 
 /** A run's own numbers, all of them: a baseline's, or none for RMSprop. */
 export function numbersOf(setting: RunSetting): Record<string, number> {

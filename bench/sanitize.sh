@@ -45,7 +45,8 @@ check() {
 
 build sanitize address,undefined
 check "$("$compiler" -print-file-name=libasan.so):$("$compiler" -print-file-name=libubsan.so)" \
-    tests/test_same_bits.py tests/test_border.py "$@"
+    tests/test_same_bits.py tests/test_border.py tests/test_numpy.py tests/test_numpy_bad_input.py \
+    tests/test_storage_16bit.py tests/test_storage_8bit.py "$@"
 
 build sanitize-threads thread
 "$compiler" -shared -fPIC -O2 -fsanitize=thread -o "$build/libopenmp.so" bench/openmp_by_threads.cpp

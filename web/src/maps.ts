@@ -22,6 +22,8 @@ const TINTS = [
   "#f7a8d8",
   "#b7c4d6",
 ];
+/** What the labels -1, -2 and -3 of the basins mean. */
+const ENDS = ["still moving", "at rest, not at a minimum", "diverged"];
 const MARGIN = { left: 58, bottom: 34, top: 8, right: 8 };
 
 function heatColor(unit: number): [number, number, number] {
@@ -126,7 +128,8 @@ export function heat(): HTMLElement {
     const base = low.known ? low.value : Math.min(...map.f.filter(Number.isFinite));
     const gap = (v: number) => (Number.isFinite(v) ? Math.log10(Math.max(v - base, 1e-14)) : Number.NaN);
     const sorted = map.f.map(gap).filter(Number.isFinite).sort();
-    const from = sorted[0] ?? 0;
+    // The luckiest and the worst 3 % are beyond the ends of the scale: one cell does not flatten the rest.
+    const from = sorted[Math.floor(0.03 * (sorted.length - 1))] ?? 0;
     const to = sorted[Math.floor(0.97 * (sorted.length - 1))] ?? 1;
     const w = (width - MARGIN.left - MARGIN.right) / side();
     const t = (height - MARGIN.top - MARGIN.bottom) / side();
@@ -160,13 +163,12 @@ export function heat(): HTMLElement {
     const v = value(...cell);
     text.textContent = `lr ${show(map.lr[cell[0]], 3)}, ${name.value} ${show(map.other[cell[1]], 4)}: ${
       Number.isFinite(v) ? `f = ${show(v, 3)}` : "diverges"
-    } after ${Math.min(app.state.steps, 2000)} steps. Click or Enter loads it.`;
+    } after ${app.state.steps} steps. Click or Enter loads it.`;
   };
   const load = () => {
     if (!map || !cell) return;
     const i = Number(select.value);
-    const lr = Number(map.lr[cell[0]]!.toPrecision(3));
-    const other = Number(map.other[cell[1]]!.toPrecision(name.value === "rho" ? 5 : 3));
+    const [lr, other] = [map.lr[cell[0]]!, map.other[cell[1]]!];
     app.change({
       runs: app.state.runs.map((run, k) => (k === i ? { ...run, lr, own: { ...run.own, [name.value]: other } } : run)),
     });
@@ -218,7 +220,7 @@ export function heat(): HTMLElement {
     (signal) => api.sweep(app.state, Number(select.value), name.value as "rho" | "eps", signal),
     (answer, ms) => {
       map = answer;
-      said.textContent = `${(side() * side()).toLocaleString("en")} runs of ${Math.min(app.state.steps, 2000)} steps in ${show(ms / 1000, 2)} s`;
+      said.textContent = `${(side() * side()).toLocaleString("en")} runs of ${app.state.steps} steps in ${show(ms / 1000, 2)} s`;
       draw();
     },
     (why) => {
@@ -346,7 +348,7 @@ export function basins(): HTMLElement {
     (answer, ms) => {
       found = answer;
       const starts = answer.count ** 2;
-      said.textContent = `${starts.toLocaleString("en")} starts, ${Math.min(app.state.steps, 1000)} steps each, in ${show(ms / 1000, 2)} s: ${(100 * answer.share).toFixed(0)} % end at a minimum`;
+      said.textContent = `${starts.toLocaleString("en")} starts, ${app.state.steps} steps each, in ${show(ms / 1000, 2)} s: ${(100 * answer.share).toFixed(0)} % end at a minimum`;
       const items: HTMLElement[] = [];
       for (let i = 0; i < answer.minima.length / 2; i += 1) {
         const share = answer.label.filter((which) => which === i).length / starts;
@@ -362,11 +364,11 @@ export function basins(): HTMLElement {
           ),
         );
       }
-      const lost = answer.label.filter((which) => which < 0).length / starts;
-      if (lost)
-        items.push(
-          h("li", {}, h("span", { class: "dot none" }), "elsewhere", h("b", {}, `${(100 * lost).toFixed(1)} %`)),
-        );
+      for (const [k, why] of ENDS.entries()) {
+        const share = answer.label.filter((which) => which === -1 - k).length / starts;
+        if (share)
+          items.push(h("li", {}, h("span", { class: "dot none" }), why, h("b", {}, `${(100 * share).toFixed(1)} %`)));
+      }
       fill(list, ...items);
       draw();
     },

@@ -140,6 +140,7 @@ export interface Heat {
 
 export interface Basins {
   count: number;
+  /** For each start the number of its minimum; -1: still moving, -2: at rest elsewhere, -3: diverged. */
   label: Float64Array;
   minima: Float64Array;
   share: number;

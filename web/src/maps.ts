@@ -4,6 +4,7 @@ import { app, nameOf } from "./app";
 import { floor } from "./curves";
 import { clamp, fill, fit, flat, h, perFrame, show } from "./dom";
 import { rgb } from "./height";
+import { isotropic } from "./plane";
 
 const HEAT = ["#4be38f", "#27b88c", "#1e8b86", "#20607a", "#1f3d63", "#172343", "#0d1226"].map(rgb);
 const LOST = rgb("#4a2233");
@@ -322,13 +323,14 @@ export function basins(): HTMLElement {
     context.fillRect(0, 0, width, height);
     const { count, label } = found;
     const tints = TINTS.map((hex) => rgb(hex).map((part) => part * 0.8) as [number, number, number]);
-    paintCells(context, count, [0, 0, width, height], (i) =>
+    const box = isotropic(width, height);
+    paintCells(context, count, [box.left, box.top, box.width, box.height], (i) =>
       label[i]! < 0 ? NOWHERE : tints[label[i]! % tints.length]!,
     );
     const [[left, right], [bottom, top]] = app.state.domain;
     for (let i = 0; i < found.minima.length; i += 2) {
-      const x = ((found.minima[i]! - left) / (right - left)) * width;
-      const y = ((top - found.minima[i + 1]!) / (top - bottom)) * height;
+      const x = ((found.minima[i]! - left) / (right - left)) * box.width + box.left;
+      const y = ((top - found.minima[i + 1]!) / (top - bottom)) * box.height + box.top;
       context.beginPath();
       context.arc(x, y, 5, 0, 7);
       context.fillStyle = TINTS[(i / 2) % TINTS.length]!;

@@ -88,6 +88,8 @@ export interface RunAbout {
   lr: number;
   rule: Rule | null;
   own: Record<string, number>;
+  /** Whether the optimizer keeps a mean or sum of squared gradients. */
+  accumulates: boolean;
   broken: number | null;
   exit: number | null;
 }

@@ -176,6 +176,7 @@ export function walk(state: State, setting: RunSetting): Run {
     lr,
     rule: walk.rule,
     own: walk.own,
+    accumulates: walk.rule !== null || BASELINES.get(optimizer)!.statistic !== null,
     broken,
     exit: findExit(x.subarray(0, 2 * done + 2), state.domain),
     steps: done,

@@ -56,5 +56,5 @@ def test_runs_that_rest_on_a_flat_are_not_at_a_minimum():
 
 
 def test_runs_that_diverge_are_neither_moving_nor_at_a_minimum():
-    minima, label = find_basins({"optimizer": "gradient_descent", "lr": 3.0}, "x^2 + y^2", steps=1000)
+    _, label = find_basins({"optimizer": "gradient_descent", "lr": 3.0}, "x^2 + y^2", steps=1000)
     assert (label == DIVERGED).all()

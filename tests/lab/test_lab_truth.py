@@ -112,7 +112,8 @@ def count_dark(lab: Lab) -> float:
     """Return the share of the map that has the color of nothing."""
     return lab.get(
         """(() => {
-          const c = document.querySelector("#contour"), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+          const c = document.querySelector("#contour");
+          const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
           let n = 0;
           for (let i = 0; i < d.length; i += 4) n += d[i] === 0x0a && d[i + 1] === 0x10 && d[i + 2] === 0x20;
           return n / (c.width * c.height);
@@ -172,6 +173,15 @@ def test_a_cell_of_the_heat_map_loads_what_it_showed(lab):
     )
     assert exact == lab.get("__lab.app.result.runs[0].f.at(-1)")
     assert f"after {lab.get('__lab.app.state.steps')} steps" in said
+
+
+def test_one_lucky_cell_does_not_change_the_heat_maps_colors(lab):
+    lab.page.click("#tab-heat")
+    lab.wait_until("/runs of/.test(document.querySelector('#panel-heat .hint').textContent)")
+    # Of 4096 equal cells but for a gentle slope, one is lower by twelve decades.
+    ends = lab.get("__lab.heatEnds(Float64Array.from({ length: 4096 }, (_, i) => (i === 7 ? -12 : 1 + i / 4096)))")
+    assert ends[0] > 1
+    assert 1.9 < ends[1] < 2
 
 
 def test_an_exported_run_keeps_its_name(lab, browser, tmp_path):

@@ -34,6 +34,13 @@ function heatColor(unit: number): [number, number, number] {
   return [mix(0), mix(1), mix(2)];
 }
 
+/** The ends of the color scale: the best and the worst 3 % lie outside, so that one lucky cell does not flatten the rest. */
+export function heatEnds(values: Float64Array): [number, number] {
+  const sorted = values.filter(Number.isFinite).sort();
+  const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))];
+  return [at(0.03) ?? 0, at(0.97) ?? 1];
+}
+
 /** Paint square cells without seams: one pixel each, enlarged. Row 0 is the lowest. */
 function paintCells(
   context: CanvasRenderingContext2D,
@@ -128,10 +135,7 @@ export function heat(): HTMLElement {
     const low = floor();
     const base = low.known ? low.value : Math.min(...map.f.filter(Number.isFinite));
     const gap = (v: number) => (Number.isFinite(v) ? Math.log10(Math.max(v - base, 1e-14)) : Number.NaN);
-    const sorted = map.f.map(gap).filter(Number.isFinite).sort();
-    // The luckiest and the worst 3 % are beyond the ends of the scale: one cell does not flatten the rest.
-    const from = sorted[Math.floor(0.03 * (sorted.length - 1))] ?? 0;
-    const to = sorted[Math.floor(0.97 * (sorted.length - 1))] ?? 1;
+    const [from, to] = heatEnds(map.f.map(gap));
     const w = (width - MARGIN.left - MARGIN.right) / side();
     const t = (height - MARGIN.top - MARGIN.bottom) / side();
     paintCells(context, side(), [MARGIN.left, MARGIN.top, w * side(), t * side()], (i) => {

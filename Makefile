@@ -20,13 +20,13 @@ bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
 .PHONY: help demo races lab lab-site data test test-fast coverage lint format bench gpu docs docs-serve pages peers \
-	sanitize fuzz clean
+	sanitize fuzz chaos wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.demo ## train a small network on real handwritten digits: RMSprop beside four baselines
-	$(BIN)/rmsprop race digits
+demo: $(VENV)/.demo ## a tour in five parts, under 30 seconds: sentences, and the page runs/demo/index.html
+	$(BIN)/rmsprop demo
 
 # A page that tells of more tasks than runs/races holds stays as it is: docs/races.py.
 races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE=digits,mnist for some
@@ -46,7 +46,7 @@ test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.test $(if $(NPM),$(PAGE)) ## the tests without the slow ones, the browser, several processes and other libraries: 90 seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers)"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers or chaos)"
 
 coverage: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, and which lines of src no test reaches
 	$(BIN)/coverage erase
@@ -97,12 +97,26 @@ peer-%: .peers/%/.installed
 	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< numpy $($*_NEEDS)
 	@touch $@
 
-sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behavior sanitizers
+sanitize: $(VENV)/.test ## the kernel's tests under the address, undefined-behavior and thread sanitizers
 	bench/sanitize.sh $(BIN)/python
 
 fuzz: $(VENV)/.fuzz ## readers, parsers and drawn programs under random input; FUZZ_SECONDS=60 for a minute
 	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/test_state_machine.py --timeout 0
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
+
+# Pure Python 3 of a failed build has no platform: auditwheel refuses it. The second environment has no compiler's packages.
+wheel: $(VENV)/.wheel $(if $(NPM),$(PAGE)) ## sdist and wheel in dist/, checked, and tried in an empty environment
+	rm -rf dist build/empty
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/python -m auditwheel repair --wheel-dir dist build/dist/*-linux_*.whl
+	mv build/dist/*.tar.gz dist && rm -rf build/dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv build/empty
+	wheel=$$(echo dist/*.whl) && CC=false CXX=false build/empty/bin/python -m pip install --quiet --only-binary :all: "$$wheel[lab]"
+	cd build && PATH= empty/bin/python -I ../tests/wheel_smoke.py
+
+chaos: $(VENV)/.test ## kill, interrupt and starve the commands: 20 minutes; as root on full and read-only disks too
+	$(BIN)/python -m pytest -q -m "" tests/chaos
 
 clean: ## remove what was built; runs/ stays
 	rm -rf $(VENV) .peers build dist web/node_modules src/rmsprop/lab/page
@@ -132,6 +146,10 @@ $(VENV)/.test: $(VENV)/.built requirements/test.txt
 
 $(VENV)/.docs: $(VENV)/.built requirements/docs.txt
 	$(PIP) -r requirements/docs.txt
+	@touch $@
+
+$(VENV)/.wheel: requirements/wheel.txt | $(VENV)/bin/python
+	$(PIP) -r requirements/wheel.txt
 	@touch $@
 
 # atheris has wheels for Linux and Python 3.11 to 3.13.

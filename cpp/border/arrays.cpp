@@ -86,7 +86,7 @@ std::string dtype_text(PyObject* object) {
     std::string text = "an unknown dtype";
     PyObject* dtype = PyObject_GetAttrString(object, "dtype");
     PyObject* string = dtype == nullptr ? nullptr : PyObject_Str(dtype);
-    const char* utf8 = string == nullptr ? nullptr : PyUnicode_AsUTF8(string);
+    const char* utf8 = string == nullptr ? nullptr : PyUnicode_AsUTF8AndSize(string, nullptr);
     if (utf8 != nullptr) text = utf8;
     PyErr_Clear();
     Py_XDECREF(string);
@@ -131,7 +131,11 @@ bool read_buffer(View& view, PyObject* object, const Py_buffer& buffer, std::str
 
 bool open_buffer(View& view, PyObject* object, std::string& why) {
     if (!PyObject_CheckBuffer(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
-        why = std::string("a ") + Py_TYPE(object)->tp_name + ", expected a NumPy array";
+        PyObject* name = PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object)), "__name__");
+        const char* utf8 = name == nullptr ? nullptr : PyUnicode_AsUTF8AndSize(name, nullptr);
+        why = std::string("a ") + (utf8 == nullptr ? "value" : utf8) + ", expected a NumPy array";
+        PyErr_Clear();
+        Py_XDECREF(name);
         return false;
     }
     Py_buffer buffer;

@@ -16,7 +16,7 @@ using rmsprop::Tensor;
 
 namespace {
 
-constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_max", "lost_bits"};
+constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_scale", "lost_bits"};
 
 const char* name_of(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
 bool is_square(Kind kind) { return kind == Kind::mean_sq || kind == Kind::grad_var; }
@@ -98,7 +98,7 @@ void Plan::read_kinds(std::size_t lists) {
     const std::size_t statistics = kinds_.size();
     const bool compensated = rule.rounding == rmsprop::Rounding::compensated;
     code8_ = lists == statistics + compensated + 1;
-    if (code8_) kinds_.push_back(Kind::block_max);
+    if (code8_) kinds_.push_back(Kind::block_scale);
     if (compensated) kinds_.push_back(Kind::lost_bits);
     if (lists != kinds_.size())
         refuse("InputError", "buffers: " + std::to_string(lists) + " lists, expected " + std::to_string(statistics) +
@@ -123,13 +123,13 @@ void Plan::clear() {
 
 /// Return the array that the caller has now in a column of a row, or null.
 nb::handle Plan::find(std::size_t i, std::size_t column) const {
-    if (column == 0) return PyList_GET_ITEM(params_.ptr(), i);
+    if (column == 0) return PyList_GetItem(params_.ptr(), i);
     if (dicts_) {
-        PyObject* state = PyList_GET_ITEM(buffers_.ptr(), i);
-        return PyDict_Check(state) ? PyDict_GetItem(state, PyTuple_GET_ITEM(steps_.ptr(), column - 1)) : nullptr;
+        PyObject* state = PyList_GetItem(buffers_.ptr(), i);
+        return PyDict_Check(state) ? PyDict_GetItem(state, PyTuple_GetItem(steps_.ptr(), column - 1)) : nullptr;
     }
-    PyObject* list = column - 1 < kinds_.size() ? PyTuple_GET_ITEM(buffers_.ptr(), column - 1) : steps_.ptr();
-    return static_cast<Py_ssize_t>(i) < PyList_GET_SIZE(list) ? PyList_GET_ITEM(list, i) : nullptr;
+    PyObject* list = column - 1 < kinds_.size() ? PyTuple_GetItem(buffers_.ptr(), column - 1) : steps_.ptr();
+    return static_cast<Py_ssize_t>(i) < PyList_Size(list) ? PyList_GetItem(list, i) : nullptr;
 }
 
 bool Plan::unchanged(std::size_t i) const {
@@ -225,12 +225,12 @@ void Plan::read_buffer(Tensor& t, std::size_t i, std::size_t column) {
     const View& p = held_[i * columns_].view;
     const View& b = open(i, column);
     writable(b, name_of(kind), i);
-    if (kind == Kind::block_max) {
+    if (kind == Kind::block_scale) {
         const std::ptrdiff_t blocks = (p.size + rmsprop::kBlock - 1) / rmsprop::kBlock;
         if (b.element != Element::float32 || b.size != blocks || !b.aligned() || !b.dense())
             refuse("InputError", name(name_of(kind), i) + ": " + dtype_text(b) + " of shape " + b.shape_text() +
                                      ", expected float32 of shape (" + std::to_string(blocks) + ",)");
-        t.square_max = static_cast<float*>(b.data);
+        t.square_scale = static_cast<float*>(b.data);
         return;
     }
     fits(b, name_of(kind), i);
@@ -307,9 +307,9 @@ bool Plan::read(nb::handle grads, bool strict, Work& work) {
     if (one_array_) read_step_array();
     bool alone = true;
     for (std::size_t i = 0; i < count; ++i) {
-        PyObject* grad = PyTuple_GET_ITEM(grads.ptr(), i);
+        PyObject* grad = PyTuple_GetItem(grads.ptr(), i);
         if (grad == Py_None) continue;
-        if (PyList_GET_ITEM(params_.ptr(), i) != held_[i * columns_].object.ptr()) return false;
+        if (PyList_GetItem(params_.ptr(), i) != held_[i * columns_].object.ptr()) return false;
         if (!rows_[i].open || !unchanged(i)) {
             if (strict) {
                 open_row(i);

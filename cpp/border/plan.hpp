@@ -35,7 +35,7 @@ struct Step {
 };
 
 /// What a list of arrays beside params and grads holds.
-enum class Kind : std::uint8_t { mean_sq, mean_grad, grad_var, momentum_buf, block_max, lost_bits };
+enum class Kind : std::uint8_t { mean_sq, mean_grad, grad_var, momentum_buf, block_scale, lost_bits };
 
 /// What one step works on: the tensors that have a gradient, and their places in the caller's lists.
 struct Work {

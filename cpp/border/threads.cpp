@@ -1,7 +1,5 @@
 #include "threads.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <string>
 
@@ -9,6 +7,9 @@
 
 #if defined(_OPENMP)
 #include <omp.h>
+#endif
+#if !defined(_WIN32)  // which has no fork()
+#include <pthread.h>
 #endif
 
 namespace border {
@@ -46,8 +47,10 @@ int threads_for(std::ptrdiff_t elements, int asked) {
 void set_threads(int threads) {
     if (threads < 0 || threads > kMostThreads)
         refuse("InputError", "threads: " + std::to_string(threads) + ", expected 0 (all) to 1024");
+#if !defined(_WIN32)
     static const int registered = pthread_atfork(nullptr, nullptr, [] { g_forked = true; });
     (void)registered;
+#endif
     g_threads = threads;
 }
 

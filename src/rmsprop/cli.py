@@ -24,6 +24,7 @@ from rmsprop.errors import InputError, RMSpropError
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS: dict[str, str] = {
+    "demo": "rmsprop.commands.demo:demo",
     "race": "rmsprop.race.command:race",
     "lab": "rmsprop.lab.command:lab",
     "minimize": "rmsprop.commands.minimize:minimize",
@@ -100,7 +101,6 @@ def _print_error(error: RMSpropError | OSError) -> None:
 app = typer.Typer(
     name="rmsprop",
     cls=_Group,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -126,6 +126,7 @@ def _describe(
     Examples:
 
     \b
+      rmsprop demo                  a tour in five parts: ten seconds, one page
       rmsprop race digits           train it beside its baselines on real data
       rmsprop race digits --quick   the same in seconds
       rmsprop race --list           the tasks and optimizers

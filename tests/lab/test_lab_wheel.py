@@ -25,7 +25,7 @@ def build(kind: str, out: Path) -> Path:
     """Build a wheel, without the compiled module, or an sdist."""
     code = (
         f"import sys; from scikit_build_core.build import build_{kind} as build;"
-        "print(build(sys.argv[1], {'wheel.cmake': 'false'}))"
+        "print(build(sys.argv[1], {'wheel.cmake': 'false', 'wheel.py-api': ''}))"
     )
     subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT, check=True, capture_output=True)
     (archive,) = out.iterdir()

@@ -16,8 +16,8 @@ from rmsprop.race.task import TorchTask
 
 torch = pytest.importorskip("torch")
 
-TORCH = [name for name in names() if name != "digits"]
-TABLES = ["digits", "fashion", "mnist", "speech", "diamonds", "ratings"]
+TORCH = [name for name in names() if isinstance(get(name), TorchTask)]
+TABLES = ["digits", "tumors", "fashion", "mnist", "speech", "diamonds", "ratings"]
 LEARNING = [name for name in names() if name not in ("cartpole", "finetune", "translate")]
 
 
@@ -70,7 +70,7 @@ def test_batches_depend_on_the_seed_and_the_epoch_alone(name, load_short):
 def test_an_epoch_uses_every_training_example_once_in_full_batches_but_for_the_last(name, load_short):
     task, data = load_short(name)
     batches = get_first_batches(task, data, count=None)
-    splits = data.content if name == "digits" else data.content.splits
+    splits = data.content if name in ("digits", "tumors") else data.content.splits
     sizes = [len(batch[-1]) for batch in batches]
     assert len(set(sizes[:-1])) == 1
     assert 0 < sizes[-1] <= sizes[0]

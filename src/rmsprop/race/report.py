@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rmsprop._theme import css_variables
 from rmsprop.errors import FileError
@@ -21,7 +22,9 @@ from rmsprop.race.run import is_complete
 from rmsprop.race.task import Task, import_package
 from rmsprop.race.verdict import LEVEL, describe_verdict, explain_step_time, format_number, make_table
 
-__all__ = ["ResultsWriter", "render_json", "render_page"]
+__all__ = ["ResultsWriter", "render_json", "render_page", "render_template"]
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 # The markers of `rmsprop.optimizers` as SVG, at the middle of a line of 38 x 14.
 _MARKS = {
@@ -127,16 +130,9 @@ def render_json(task: Task, results: Results) -> str:
 
 def render_page(task: Task, results: Results) -> str:
     """Return report.html; at least one seed must be finished by all optimizers."""
-    jinja2 = import_package("jinja2", extra="lab", purpose="the report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rmsprop.race"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     table = make_table(task, results)
-    return environment.get_template("report.html").render(
+    return render_template(
+        "report.html",
         task=task,
         metric=task.metric,
         settings=results.settings,
@@ -149,12 +145,25 @@ def render_page(task: Task, results: Results) -> str:
         step_time=explain_step_time(results, task.framework),
         level=LEVEL,
         figures=[(draw_svg(name, task, results), caption) for name, (_, caption) in PANELS.items()],
-        optimizers=TABLE.values(),
         choice=choice,
         marks=_MARKS,
         dash=_format_dash,
         number=format_number,
-        css_variables=css_variables(),
+    )
+
+
+def render_template(name: str, *, policy: str = POLICY, **values: Any) -> str:
+    """Return a page of this package's templates; `policy` is its content policy."""
+    jinja2 = import_package("jinja2", extra="lab", purpose="the report")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rmsprop.race"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(
+        policy=policy, css_variables=css_variables(), optimizers=TABLE.values(), **values
     )
 
 

@@ -13,7 +13,7 @@ Repository, 1998; the 1,797 images of 8 x 8 pixels in scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +64,7 @@ class Learner:
         """Return the loss and its gradient, a dict of the shapes of `params`."""
         x, labels = batch
         hidden, logp = self._forward(x)
-        rows = np.arange(len(labels))
-        loss = -float(logp[rows, labels].mean())
-        s = np.exp(logp)
-        s[rows, labels] -= 1
-        s /= np.float32(len(labels))
+        loss, s = compute_residuals(logp, labels)
         dh = np.where(hidden > 0, s @ self.params["w2"].T, np.float32(0))
         return loss, {"w1": x.T @ dh, "b1": dh.sum(axis=0), "w2": hidden.T @ s, "b2": s.sum(axis=0)}
 
@@ -91,21 +87,43 @@ class Learner:
 
     def _forward(self, x: F32) -> tuple[F32, F32]:
         hidden = np.maximum(x @ self.params["w1"] + self.params["b1"], 0)
-        z = hidden @ self.params["w2"] + self.params["b2"]
-        # Subtracting the row's maximum changes no probability and keeps exp finite.
-        z = z - z.max(axis=1, keepdims=True)
-        return hidden, z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        return hidden, log_softmax(hidden @ self.params["w2"] + self.params["b2"])
+
+
+def log_softmax(z: F32) -> F32:
+    """Return the logarithms of the probabilities, row by row."""
+    # Subtracting the row's maximum changes no probability and keeps exp finite.
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def compute_residuals(logp: F32, labels: NDArray[np.intp]) -> tuple[float, F32]:
+    """Return the mean loss of a batch and its gradient by the logits, of the shape of `logp`."""
+    rows = np.arange(len(labels))
+    s = np.exp(logp)
+    s[rows, labels] -= 1
+    s /= np.float32(len(labels))
+    return -float(logp[rows, labels].mean()), s
 
 
 def load(task: Task) -> Data:
     """Read scikit-learn's digits and split them 70 : 15 : 15, each digit in proportion."""
-    sklearn = import_package("sklearn", extra="lab", purpose="the digits' images", package="scikit-learn")
+    import_sklearn("the digits' images")
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    parts = split_evenly(labels, (0.7, 0.15, 0.15), seed=SPLIT_SEED)
-    splits = {name: Examples(images[part], labels[part].astype(np.intp)) for name, part in parts.items()}
+    return make_splits((images / 16).astype(np.float32), labels, seed=SPLIT_SEED)
+
+
+def import_sklearn(purpose: str) -> Any:
+    """Import scikit-learn, or raise MissingDependency."""
+    return import_package("sklearn", extra="lab", purpose=purpose, package="scikit-learn")
+
+
+def make_splits(rows: F32, labels: NDArray[Any], *, seed: int) -> Data:
+    """Split examples 70 : 15 : 15, each label in proportion."""
+    parts = split_evenly(labels, (0.7, 0.15, 0.15), seed=seed)
+    splits = {name: Examples(rows[part], labels[part].astype(np.intp)) for name, part in parts.items()}
     digest_of = [array.tobytes() for part in splits.values() for array in (part.images, part.labels.astype(np.int8))]
-    versions = {"numpy": np.__version__, "scikit-learn": sklearn.__version__}
+    versions = {"numpy": np.__version__, "scikit-learn": import_sklearn("the table").__version__}
     return make_data(splits, {name: len(part.labels) for name, part in splits.items()}, digest_of, **versions)

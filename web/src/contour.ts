@@ -1,6 +1,6 @@
 // The map: heights as colors and lines, paths, balls with their squares. One function draws every frame, on any canvas.
 import { app, at, nameOf } from "./app";
-import { fit, flat, h, perFrame, show } from "./dom";
+import { clamp, fit, flat, h, perFrame, show } from "./dom";
 import { color } from "./height";
 import { colorOf, shapeOf, trace } from "./look";
 import { type Frame, fromPixels, isotropic, toPixels } from "./plane";
@@ -306,7 +306,9 @@ export function contour(): HTMLElement {
   const place = (event: PointerEvent): [number, number] => {
     const box = canvas.getBoundingClientRect();
     const { left, top, width, height } = isotropic(box.width, box.height);
-    return fromPixels(event.clientX - box.left - left, event.clientY - box.top - top, { width, height, ratio: 1 });
+    const px = clamp(event.clientX - box.left - left, 0, width);
+    const py = clamp(event.clientY - box.top - top, 0, height);
+    return fromPixels(px, py, { width, height, ratio: 1 });
   };
   let dragging = false;
   canvas.addEventListener("pointerdown", (event) => {

@@ -217,10 +217,12 @@ def test_a_run_that_leaves_is_marked_where_it_left(lab):
           const canvas = document.querySelector("#contour"), c = canvas.getContext("2d");
           const {width, height} = canvas, data = c.getImageData(0, 0, width, height).data;
           let n = 0;
+          // The ravine is twice as wide as high.
+          const left = Math.max(0, (width - 2 * height) / 2), top = Math.max(0, (height - width / 2) / 2);
           for (let y = 0; y < height; y += 1) for (let x = 0; x < width; x += 1) {
-            if (x > 24 && x < width - 24 && y > 24 && y < height - 24) continue;
+            if (x > left + 24 && x < width - left - 24 && y > top + 24 && y < height - top - 24) continue;
             const i = 4 * (y * width + x);
-            if (data[i] === 0xcc && data[i + 1] === 0x61 && data[i + 2] === 0xaf) n += 1;
+            if (data[i] === 0x09 && data[i + 1] === 0xe3 && data[i + 2] === 0xff) n += 1;
           }
           return n > 40;
         })()"""

@@ -8,28 +8,12 @@
 
 #include "element.hpp"
 #include "ieee.hpp"
+#include "narrow.hpp"
 #include "storage.hpp"
 
 namespace rmsprop {
 namespace RMSPROP_ISA_NAMESPACE {
 namespace {
-
-/// The keys of one block's random bits: each array draws its own.
-struct Keys {
-    u32 param, square, mean, buffer;
-    Keys() : param(0), square(0), mean(0), buffer(0) {}
-    Keys(std::uint64_t key, std::int64_t block)
-        : param(block_key(key, block, 0)),
-          square(block_key(key, block, 1)),
-          mean(block_key(key, block, 2)),
-          buffer(block_key(key, block, 3)) {}
-};
-
-template <class Format, class T>
-inline typename Format::Stored narrow(T x, u32 key, u32 i, u16& lost) {
-    if constexpr (Format::kRandom) return Format::store(x, random_bits(key, i), lost);
-    else return Format::store(x, 0, lost);
-}
 
 /// One step on n elements; `mean` only when Centered, `buffer` only when Buffered, `lost` only for a compensated Param.
 template <class T, bool Centered, bool Buffered, bool Plain, class Param, class State>

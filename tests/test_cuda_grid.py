@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-import cuda_grid
 import pytest
 
 from rmsprop import Rule, _step
+from rmsprop.errors import InputError, MissingDependency
 
 torch = pytest.importorskip("torch")
 torch_engine = pytest.importorskip("rmsprop.torch.engine")
 if not torch_engine.KERNEL:
     pytest.skip("needs the compiled module", allow_module_level=True)
 
+import cuda_grid  # noqa: E402
+from rmsprop.torch import cuda  # noqa: E402
+from rmsprop.torch.cuda import Variant, compile_variant, load_cubin  # noqa: E402
+
 VARIANTS = cuda_grid.list_variants()
-FAST = [v for v in VARIANTS if v[3:] in (("0", "0"), ("1", "1"))]
+FAST = [v for v in VARIANTS if v[3:] in ((False, False), (True, True))]
 ROUNDINGS = {"NearestBFloat16": "nearest", "StochasticBFloat16": "stochastic", "CompensatedBFloat16": "compensated"}
 RULES = {
-    ("0", "0"): [
+    (False, False): [
         Rule(),
         Rule(eps_mode="inside", bias_correction=True, weight_decay=0.1, weight_decay_mode="l2", maximize=True),
         Rule(eps_mode="max", eps=0.0, var_floor=1e-3, weight_decay=0.1, weight_decay_mode="decoupled_corrected"),
     ],
-    ("0", "1"): [
+    (False, True): [
         Rule(momentum=0.9, buffer="unit", nesterov="post", weight_decay=0.1, weight_decay_mode="in_buffer"),
         Rule(momentum=0.9, buffer="lr", weight_decay=0.1, weight_decay_mode="decoupled"),
     ],
-    ("1", "0"): [Rule(centered=True), Rule(centered=True, bias_correction=True, eps_mode="inside")],
-    ("1", "1"): [Rule(centered=True, momentum=0.9, buffer="lr", bias_correction=True, nesterov="post")],
+    (True, False): [Rule(centered=True), Rule(centered=True, bias_correction=True, eps_mode="inside")],
+    (True, True): [Rule(centered=True, momentum=0.9, buffer="lr", bias_correction=True, nesterov="post")],
 }
 CHUNK = 32 * 256
 SIZES = (1, 7, 8, 31, 255, 256, 257, 0, 2048, 2049, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 300)
@@ -39,7 +48,7 @@ SIZES = (1, 7, 8, 31, 255, 256, 257, 0, 2048, 2049, CHUNK - 1, CHUNK, CHUNK + 1,
 class Arrays:
     """The arrays of one optimizer, made twice alike."""
 
-    def __init__(self, variant: tuple[str, ...], rule: Rule, sizes: Any, seed: int, *, offset: int = 0) -> None:
+    def __init__(self, variant: Variant, rule: Rule, sizes: Any, seed: int, *, offset: int = 0) -> None:
         kind, param, state, _, _ = variant
         generator = torch.Generator().manual_seed(seed)
         dtype = torch.float64 if kind == "double" else torch.float32 if "Direct" in param else torch.bfloat16
@@ -69,18 +78,18 @@ def assert_equal_bits(mine: Arrays, other: Arrays) -> None:
         assert torch.equal(a, b), f"array {i} of size {a.numel()} bytes"
 
 
-def make_pair(variant: tuple[str, ...], rule: Rule, sizes: Any = SIZES, *, offset: int = 0) -> tuple[Arrays, Arrays]:
+def make_pair(variant: Variant, rule: Rule, sizes: Any = SIZES, *, offset: int = 0) -> tuple[Arrays, Arrays]:
     return tuple(Arrays(variant, rule, sizes, 7, offset=offset) for _ in range(2))
 
 
-def name(variant: tuple[str, ...]) -> str:
-    return "-".join(variant)
+def name(variant: Variant) -> str:
+    return "-".join(map(str, variant))
 
 
 # ---- compiled ------------------------------------------------------------------------------------------------------
 
 
-def check_ptx(variant: tuple[str, ...], ptx: str) -> None:
+def check_ptx(variant: Variant, ptx: str) -> None:
     assert not re.findall(r"\bfma\.\S+", ptx), "contraction would change bits"
     assert ".local" not in ptx
     floats = "f64" if variant[0] == "double" else "f32"
@@ -93,8 +102,8 @@ def check_ptx(variant: tuple[str, ...], ptx: str) -> None:
 
 
 @pytest.mark.parametrize("variant", FAST[::3], ids=name)
-def test_compiles_with_exact_operations_and_wide_loads(variant: tuple[str, ...]) -> None:
-    ptx, cubin = cuda_grid.compile_device(variant, "sm_80")
+def test_compiles_with_exact_operations_and_wide_loads(variant: Variant) -> None:
+    ptx, cubin = compile_variant(variant, "sm_80")
     check_ptx(variant, ptx)
     assert cubin.startswith(b"\x7fELF")
 
@@ -103,15 +112,92 @@ def test_compiles_with_exact_operations_and_wide_loads(variant: tuple[str, ...])
 @pytest.mark.parametrize("architecture", cuda_grid.ARCHITECTURES)
 def test_every_variant_compiles_for_every_architecture(architecture: str) -> None:
     for variant in VARIANTS:
-        ptx, cubin = cuda_grid.compile_device(variant, architecture)
+        ptx, cubin = compile_variant(variant, architecture)
         check_ptx(variant, ptx)
         assert cubin.startswith(b"\x7fELF")
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Variant]:
+    """Record what is compiled."""
+    done: list[Variant] = []
+
+    def record(variant: Variant, architecture: str) -> tuple[str, bytes]:
+        done.append(variant)
+        return compile_variant(variant, architecture)
+
+    monkeypatch.setattr("rmsprop.torch.cuda.compile_variant", record)
+    return done
+
+
+def test_a_variant_is_compiled_once(compiled: list[Variant], tmp_path: Path) -> None:
+    first = load_cubin(VARIANTS[0], "sm_80", tmp_path / "new")
+    assert load_cubin(VARIANTS[0], "sm_80", tmp_path / "new") == first
+    assert compiled == [VARIANTS[0]]
+    load_cubin(VARIANTS[0], "sm_90", tmp_path / "new")
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("change", [lambda b: b[:100], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_corrupt_cubin_is_compiled_again(change: Any, compiled: list[Variant], tmp_path: Path) -> None:
+    first = load_cubin(VARIANTS[0], "sm_80", tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(change(path.read_bytes()))
+    for _ in range(2):
+        assert load_cubin(VARIANTS[0], "sm_80", tmp_path) == first
+    assert len(compiled) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(
+    compiled: list[Variant], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way of the folder")
+    assert load_cubin(VARIANTS[0], "sm_80", tmp_path / "file")
+
+    def fill(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    assert load_cubin(VARIANTS[0], "sm_80", tmp_path / "full")
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def test_two_processes_may_compile_at_once(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from rmsprop.torch import cuda  # noqa: E402
+from rmsprop.torch.cuda import Variant, load_cubin
+print(hash(load_cubin({VARIANTS[0]!r}, "sm_80", Path({str(tmp_path)!r}))))
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONHASHSEED": "0"}
+        )
+        for _ in range(2)
+    ]
+    first, second = (process.communicate(timeout=200)[0] for process in started)
+    assert [process.returncode for process in started] == [0, 0]
+    assert first == second
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("architecture", ["sm_35", "sm_999"])
+def test_an_architecture_that_nvrtc_does_not_know_is_named(architecture: str) -> None:
+    with pytest.raises(InputError, match=f"{architecture}.*sm_90"):
+        compile_variant(VARIANTS[0], architecture)
+
+
+def test_without_nvrtc_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cuda._nvrtc.cache_clear()
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(MissingDependency, match="pip install"):
+        load_cubin(VARIANTS[0], "sm_80", tmp_path)
 
 
 # ---- simulated -----------------------------------------------------------------------------------------------------
 
 
-def check_rules(variant: tuple[str, ...]) -> None:
+def check_rules(variant: Variant) -> None:
     for rule, offset in itertools.product(RULES[variant[3:]], (0, 1)):
         host, grid = make_pair(variant, rule, offset=offset)
         for number in range(3):
@@ -123,13 +209,13 @@ def check_rules(variant: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("variant", FAST[::4], ids=name)
-def test_grid_gives_the_bits_of_the_cpu(variant: tuple[str, ...]) -> None:
+def test_grid_gives_the_bits_of_the_cpu(variant: Variant) -> None:
     check_rules(variant)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS, ids=name)
-def test_every_variant_gives_the_bits_of_the_cpu(variant: tuple[str, ...]) -> None:
+def test_every_variant_gives_the_bits_of_the_cpu(variant: Variant) -> None:
     check_rules(variant)
 
 
@@ -196,8 +282,6 @@ def test_found_inf_changes_no_parameter_and_no_statistic() -> None:
 
 
 def test_bad_gradient_raises_before_a_launch() -> None:
-    from rmsprop.errors import InputError
-
     grid, before = make_pair(VARIANTS[0], Rule(), (4, 5))
     grads = [grid.grads[0][0], torch.zeros(6)]
     with pytest.raises(InputError, match=r"grads\[1\]"):

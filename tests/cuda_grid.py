@@ -46,11 +46,7 @@ def compile_host(variant: Variant) -> ctypes.CDLL:
         library = Path(folder) / "grid.so"
         source = CPP / "cuda" / "grid.hpp"
         flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-x", "c++", "-Wno-unused"]
-        subprocess.run(
-            [compiler, *flags, *variant.list_defines(), "-o", library, CPP / "cuda" / "grid.hpp"],
-            check=True,
-            timeout=120,
-        )
+        subprocess.run([compiler, *flags, *variant.list_defines(), "-o", library, source], check=True, timeout=120)
         return ctypes.CDLL(str(library))
 
 

@@ -117,6 +117,14 @@ def test_every_variant_compiles_for_every_architecture(architecture: str) -> Non
         assert cubin.startswith(b"\x7fELF")
 
 
+def test_the_sources_are_installed() -> None:
+    for folder in "cuda", "kernel":
+        for source in (cuda_grid.CPP / folder).rglob("*"):
+            if source.is_file() and source.suffix != ".cpp":
+                installed = cuda._find_sources() / source.relative_to(cuda_grid.CPP)
+                assert installed.read_bytes() == source.read_bytes()
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Variant]:
     """Record what is compiled."""

@@ -13,8 +13,8 @@ struct DeviceNumbers {
     std::uintptr_t norm;                   // float64: the norm, a counter, and a partial sum for each chunk
 };
 
-/// Check a step as `step` does, call `launch(rows, row_of_chunk, launches)`, and count the step. `launches` is a list of
-/// (blocks of the grid, the kernels' argument). All tensors of the plan are of one dtype and on one device.
+/// Check a step as `step` does, call `launch(rows, row_of_chunk, launches)`, and count the step. `launches` is a list
+/// of (blocks of the grid, the kernels' argument). All tensors of the plan are of one dtype and on one device.
 void step_on_device(Plan& plan, nanobind::list grads, const Args& args, const DeviceNumbers& numbers,
                     nanobind::object launch);
 

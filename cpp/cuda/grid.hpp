@@ -4,8 +4,8 @@
 // compiler compiles the same bodies for a host, where blocks and threads are loops. Every element is computed from its
 // own numbers alone, so both give the bits of the CPU's loops (span.cpp). Compile without contraction.
 //
-// A warp steps a block of kBlock elements, 8 for each thread. A thread reads the widest array in groups of 16 bytes, and
-// neighbors read neighboring groups.
+// A warp steps a block of kBlock elements, 8 for each thread. A thread reads the widest array in groups of 16 bytes,
+// and neighbors read neighboring groups.
 #pragma once
 #define RMSPROP_ISA_NAMESPACE grid
 #include <cstdint>
@@ -207,8 +207,7 @@ inline void step_chunk(const Row* rows, const u32* row_of_chunk, const Launch& l
     }
     RMSPROP_BARRIER;
     const Chunk<T>& chunk = *reinterpret_cast<const Chunk<T>*>(memory);
-    for (std::ptrdiff_t first = chunk.begin; first < chunk.end; first += kWarps * kBlock)
-        RMSPROP_THREADS(t) {
+    for (std::ptrdiff_t first = chunk.begin; first < chunk.end; first += kWarps * kBlock) RMSPROP_THREADS(t) {
             const std::ptrdiff_t mine = first + t / kWarp * kBlock;
             if (mine < chunk.end) step_share<T, Centered, Buffered, Param, State>(chunk, mine, t % kWarp);
         }
@@ -291,21 +290,21 @@ inline void norm_chunk(const Row* rows, const u32* row_of_chunk, const Launch& l
     RMSPROP_TYPE, RMSPROP_CENTERED, RMSPROP_BUFFERED, rmsprop::grid::RMSPROP_PARAM, rmsprop::grid::RMSPROP_STATE
 #endif
 #if defined(__CUDACC__)
-extern "C" __global__ void __launch_bounds__(256)
-    rmsprop_step(const rmsprop::Row* rows, const unsigned* row_of_chunk, const __grid_constant__ rmsprop::Launch launch) {
+extern "C" __global__ void __launch_bounds__(256) rmsprop_step(const rmsprop::Row* rows, const unsigned* row_of_chunk,
+                                                               const __grid_constant__ rmsprop::Launch launch) {
     rmsprop::grid::step_chunk<RMSPROP_VARIANT>(rows, row_of_chunk, launch, blockIdx.x);
 }
-extern "C" __global__ void __launch_bounds__(256)
-    rmsprop_norm(const rmsprop::Row* rows, const unsigned* row_of_chunk, const __grid_constant__ rmsprop::Launch launch) {
+extern "C" __global__ void __launch_bounds__(256) rmsprop_norm(const rmsprop::Row* rows, const unsigned* row_of_chunk,
+                                                               const __grid_constant__ rmsprop::Launch launch) {
     rmsprop::grid::norm_chunk<rmsprop::grid::RMSPROP_PARAM>(rows, row_of_chunk, launch, blockIdx.x);
 }
 #elif defined(RMSPROP_PARAM)
 extern "C" void rmsprop_step(const rmsprop::Row* rows, const unsigned* row_of_chunk, const rmsprop::Launch& launch,
-                     unsigned blocks) {
+                             unsigned blocks) {
     for (unsigned b = 0; b < blocks; ++b) rmsprop::grid::step_chunk<RMSPROP_VARIANT>(rows, row_of_chunk, launch, b);
 }
 extern "C" void rmsprop_norm(const rmsprop::Row* rows, const unsigned* row_of_chunk, const rmsprop::Launch& launch,
-                     unsigned blocks) {
+                             unsigned blocks) {
     for (unsigned b = 0; b < blocks; ++b)
         rmsprop::grid::norm_chunk<rmsprop::grid::RMSPROP_PARAM>(rows, row_of_chunk, launch, b);
 }

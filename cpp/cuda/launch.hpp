@@ -36,11 +36,11 @@ struct Launch {
     Rule rule;
     Number lr, lr_max, grad_scale, found_inf;
     double scale, max_norm, norm_eps;
-    double* norm;               // of all gradients, where max_norm > 0; written by the kernel of that name
+    double* norm;  // of all gradients, where max_norm > 0; written by the kernel of that name
     std::uint64_t seed;
-    std::uint32_t first_row;    // of this launch
+    std::uint32_t first_row;  // of this launch
     std::uint32_t first_chunk;
-    std::uint32_t chunks;       // of the table: all launches of a step together
+    std::uint32_t chunks;  // of the table: all launches of a step together
     const void* grad[kRows];
     double fresh[kRows];
     std::uint32_t step[kRows];

@@ -1,4 +1,5 @@
-// What a step is asked to do, as plain numbers, and what follows from it for one step: the same code on a CPU and a GPU.
+// What a step is asked to do, as plain numbers, and what follows from it for one step: the same code on a CPU and a
+// GPU.
 #pragma once
 #include <cstdint>
 

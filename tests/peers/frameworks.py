@@ -58,17 +58,17 @@ def torch(options: Options, dtype: str) -> Iterator[Snapshot]:
 def timm(options: Options, dtype: str) -> Iterator[Snapshot]:
     if not (ALONE / "timm").is_dir():
         raise ModuleNotFoundError(f"no timm in {ALONE}: `make test` puts it there", name="timm")
-    upstream = _alone(ALONE / "timm" / "optim", "rmsprop_tf").RMSpropTF
+    upstream = import_alone(ALONE / "timm" / "optim", "rmsprop_tf").RMSpropTF
     return _torch_family(upstream, options, dtype, TORCH_WORDS)
 
 
 def sb3(options: Options, dtype: str) -> Iterator[Snapshot]:
     (folder,) = importlib.util.find_spec("stable_baselines3").submodule_search_locations
-    upstream = _alone(Path(folder) / "common" / "sb2_compat", "rmsprop_tf_like").RMSpropTFLike
+    upstream = import_alone(Path(folder) / "common" / "sb2_compat", "rmsprop_tf_like").RMSpropTFLike
     return _torch_family(upstream, options, dtype, TORCH_WORDS)
 
 
-def _alone(folder: Path, module: str) -> Any:
+def import_alone(folder: Path, module: str) -> Any:
     """Import one file of a package and its neighbors, without the package: timm wants torchvision, sb3 TensorBoard."""
     name = f"alone_{folder.name}"
     if name not in sys.modules:

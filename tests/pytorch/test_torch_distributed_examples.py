@@ -1,41 +1,17 @@
 """Promise: the examples on several processes do what they say."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
-import tempfile
 
 import pytest
 import torch
+
+from example_programs import run_with_torchrun
 
 pytestmark = [
     pytest.mark.distributed,
     pytest.mark.slow,
     pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch is built without torch.distributed"),
 ]
-
-
-def run_with_torchrun(processes, example, *arguments):
-    script = pathlib.Path(__file__).parents[2] / "examples" / example
-    with tempfile.TemporaryDirectory() as logs:
-        # A log file for each rank: on one pipe the lines of two processes run into each other.
-        command = [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"),
-            *("--redirects", "3", "--log-dir", logs, "--nproc-per-node", str(processes), script, *arguments),
-        ]
-        environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-        run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        try:
-            output, _ = run.communicate(timeout=200)
-        finally:
-            if run.poll() is None:
-                run.terminate()  # torchrun ends its workers, which are in sessions of their own
-                run.wait(60)
-        texts = {path: path.read_text("utf-8") for path in sorted(pathlib.Path(logs).rglob("std*.log"))}
-    assert run.returncode == 0, output + "".join(texts.values())
-    return "".join(text for path, text in texts.items() if path.name == "stdout.log")
 
 
 def find_losses(output):

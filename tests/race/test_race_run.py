@@ -252,3 +252,14 @@ def test_a_resumed_benchmark_records_all_environments_that_trials_ran_in(environ
     # Resuming in the last environment once more adds nothing.
     del resumed.trials[next(reversed(resumed.trials))]
     assert len(run_race(task, earlier=resumed).later) == (1 if environment else 0)
+
+
+def test_a_dataframe_has_a_row_per_trial():
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    results = run_race(ValleyTask(), optimizers=("sgd", "rmsprop"), seeds=2)
+    frame = results.to_dataframe()
+    assert len(frame) == len(results.trials)
+    expected = [(*key, trial.late_score, trial.late_loss) for key, trial in results.trials.items()]
+    columns = ["phase", "optimizer", "lr", "seed", "score", "loss"]
+    pd.testing.assert_frame_equal(frame[columns], pd.DataFrame(expected, columns=columns))
+    assert not frame["diverged"].any()

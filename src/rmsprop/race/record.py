@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rmsprop.errors import FileError, InputError, StateError
+from rmsprop.errors import FileError, InputError, MissingDependency, StateError
 from rmsprop.race import choice
 from rmsprop.race.task import Split, Task
 
@@ -239,6 +239,27 @@ class Results:
             self.later.append(dict(environment))
         elif environment.get("date", "") != last.get("date", ""):
             last["until"] = environment["date"]
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas DataFrame with a row per trial: what was run, late score and loss, steps, seconds.
+
+        `score` is the task's metric and `loss` the mean loss over the last quarter of the epochs, on the split that
+        `phase` names: validation while "tuning", test for "final". `diverged` is True where a loss was not finite.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependency("pandas is needed for to_dataframe: pip install pandas") from error
+        columns = ("phase", "optimizer", "lr", "seed", "steps", "seconds")
+        rows = [
+            {name: getattr(trial, name) for name in columns}
+            | {"score": trial.late_score, "loss": trial.late_loss, "diverged": trial.diverged is not None}
+            for trial in self.trials.values()
+        ]
+        return pd.DataFrame(rows)
 
     def to_json(self, extra: dict[str, Any]) -> str:
         """Return the document; `extra` (what follows from the trials) comes before the long curves."""

@@ -12,7 +12,8 @@ try:
 except ImportError as error:
     raise MissingDependency.of("torch", extra="torch", purpose="rmsprop.torch") from error
 
+from rmsprop.torch.groups import param_groups
 from rmsprop.torch.optimizer import RMSprop
 from rmsprop.torch.release import release_gradients
 
-__all__ = ["RMSprop", "release_gradients"]
+__all__ = ["RMSprop", "param_groups", "release_gradients"]

@@ -12,13 +12,13 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rmsprop.errors import InputTypeError, RuleError
 from rmsprop.rule import Rule
 from rmsprop.select import describe_unknown, select, translate_words
 
-__all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "resolve", "rule_of"]
+__all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "param_groups", "resolve", "rule_of"]
 
 WORDS = {
     "alpha": "rho",
@@ -49,6 +49,47 @@ _OF_OTHERS = {"epsilon", "decay", "learning_rate", *(field.name for field in dat
 
 _OF_SAM = "adaptive"
 """Sharpness-aware wrappers (SAM, ASAM, WSAM) put this into the groups beside their radius, which they call `rho`."""
+
+
+_UNDECAYED = (
+    nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.BatchNorm1d, nn.BatchNorm2d,
+    nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+)  # fmt: skip
+
+
+def param_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Return two parameter groups of a model: weights, which decay, and biases, norms and embeddings, which do not.
+
+    A parameter decays if it has at least two dimensions and no embedding or normalization layer holds it. Names are not
+    looked at. So the biases and scales of your own modules do not decay either, and a weight that an embedding shares
+    with another layer does not.
+
+    Args:
+        model: A module. Every parameter of it is in one of the two groups, frozen ones too.
+        weight_decay: The strength for the first group; the second has 0.
+
+    Returns:
+        `[{"params": [...], "weight_decay": weight_decay}, {"params": [...], "weight_decay": 0.0}]`, for any torch
+        optimizer; a group without parameters is left out.
+
+    Raises:
+        InputTypeError: `model` is not a module.
+
+    Example:
+        >>> import torch, rmsprop
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 1))
+        >>> groups = rmsprop.torch.param_groups(model, weight_decay=0.01)
+        >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
+        [(2, 0.01), (4, 0.0)]
+        >>> optimizer = rmsprop.torch.RMSprop(groups, lr=1e-3)
+    """
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(f"model: a {type(model).__name__}, expected a torch.nn.Module")
+    undecayed = {p for module in model.modules() if isinstance(module, _UNDECAYED) for p in module.parameters(False)}
+    split: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for param in model.parameters():
+        split[param.ndim < 2 or param in undecayed].append(param)
+    return [{"params": params, "weight_decay": decay} for params, decay in zip(split, (weight_decay, 0.0)) if params]
 
 
 def check_numbers(given: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from rmsprop.torch import cuda  # noqa: E402
 from rmsprop.torch.cuda import Variant, compile_variant, load_cubin  # noqa: E402
 
 VARIANTS = cuda_grid.list_variants()
-FAST = [v for v in VARIANTS if v[3:] in ((False, False), (True, True))]
+FAST = VARIANTS[::5]  # all switches, and all formats but one
 ROUNDINGS = {"NearestBFloat16": "nearest", "StochasticBFloat16": "stochastic", "CompensatedBFloat16": "compensated"}
 RULES = {
     (False, False): [
@@ -101,7 +101,7 @@ def check_ptx(variant: Variant, ptx: str) -> None:
         assert re.search(rf"\b{direction}\.[a-z.]*v(?:4\.[ufb]32|2\.[ufb]64)", ptx), f"16 bytes at once: {direction}"
 
 
-@pytest.mark.parametrize("variant", FAST[::3], ids=name)
+@pytest.mark.parametrize("variant", FAST, ids=name)
 def test_compiles_with_exact_operations_and_wide_loads(variant: Variant) -> None:
     ptx, cubin = compile_variant(variant, "sm_80")
     check_ptx(variant, ptx)
@@ -216,7 +216,7 @@ def check_rules(variant: Variant) -> None:
             assert_equal_bits(grid, host)
 
 
-@pytest.mark.parametrize("variant", FAST[::4], ids=name)
+@pytest.mark.parametrize("variant", FAST, ids=name)
 def test_grid_gives_the_bits_of_the_cpu(variant: Variant) -> None:
     check_rules(variant)
 

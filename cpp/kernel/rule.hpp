@@ -48,7 +48,8 @@ struct Rule {
         t.fresh = fresh;
         t.rho = bias_correction ? 1.0 - fresh : rho;
         t.first = bias_correction && centered && step == 1 ? 1 : 0;
-        t.key = mixed(mixed(mixed(seed) + place) + static_cast<std::uint64_t>(step));
+        if (t.rounding != Rounding::nearest || t.state == Dtype::bfloat16 || t.state == Dtype::code8)
+            t.key = mixed(mixed(mixed(seed) + place) + static_cast<std::uint64_t>(step));
     }
 
 private:

@@ -207,10 +207,12 @@ inline void step_chunk(const Row* rows, const u32* row_of_chunk, const Launch& l
     }
     RMSPROP_BARRIER;
     const Chunk<T>& chunk = *reinterpret_cast<const Chunk<T>*>(memory);
-    for (std::ptrdiff_t first = chunk.begin; first < chunk.end; first += kWarps * kBlock) RMSPROP_THREADS(t) {
+    for (std::ptrdiff_t first = chunk.begin; first < chunk.end; first += kWarps * kBlock) {
+        RMSPROP_THREADS(t) {
             const std::ptrdiff_t mine = first + t / kWarp * kBlock;
             if (mine < chunk.end) step_share<T, Centered, Buffered, Param, State>(chunk, mine, t % kWarp);
         }
+    }
 }
 
 /// Add the sums of all threads pairwise; the first has the total.

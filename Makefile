@@ -19,7 +19,8 @@ mlx_NEEDS := mlx[cpu]==0.32.4
 bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
-.PHONY: help demo races lab data test test-fast coverage lint format bench docs docs-serve pages peers sanitize fuzz clean
+.PHONY: help demo races lab lab-site data test test-fast coverage lint format bench gpu docs docs-serve pages peers \
+	sanitize fuzz clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,6 +35,9 @@ races: $(VENV)/.race ## hours: race every task and write docs/why/races.md; RACE
 
 lab: $(VENV)/.demo $(PAGE) ## open the lab: a local page to watch optimizers, change them and scrub through time
 	$(BIN)/rmsprop lab
+
+lab-site: $(PAGE) ## the lab as a folder for any web server: build/lab
+	rm -rf build/lab && mkdir -p build && cp -r $(dir $(PAGE)) build/lab
 
 data: $(VENV)/.built ## fetch the real data of the benchmark tasks: about 60 MB, into the user's cache folder; DATA=all: 84 MB more
 	$(BIN)/python -m rmsprop.race.fetch $(DATA)
@@ -65,6 +69,13 @@ format: $(VENV)/.test ## rewrite the sources in the house format
 
 bench: $(VENV)/.test ## measured ratios against the memory limit and the peers; BENCH=--quick for a minute
 	$(BIN)/python -m bench $(BENCH)
+
+# In the Python that has torch with CUDA: PYTHON=... make gpu. Offline: scikit-build-core and nanobind must be there.
+gpu: ## on a machine with a GPU: its bits against the CPU's, torch's tests, speed; writes docs/reference/gpu.md
+	@$(PYTHON) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/dev/null || \
+	{ echo "make gpu needs a CUDA GPU and a torch that sees it in $(PYTHON); PYTHON=... names another Python"; exit 1; }
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps .
+	$(PYTHON) -m bench.gpu
 
 docs: $(VENV)/.docs ## build the documentation site into build/site; a broken link or an undocumented public name fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -133,5 +144,12 @@ web/node_modules/.installed: web/package-lock.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(PAGE): $(wildcard web/src/* web/*.mjs web/*.json) web/node_modules/.installed
-	cd web && npm run --silent build
+$(VENV)/.page: $(VENV)/.built requirements/page.txt
+	$(PIP) -r requirements/page.txt
+	@touch $@
+
+# The page has the library's kernel and tables inside.
+TABLES := $(addprefix src/rmsprop/,lab/tables.py landscapes.py optimizers.py rule.py dialects/*.py expression/*.py)
+KERNEL := cpp/wasm/lab.cpp cpp/border/rule.cpp cpp/kernel/element.hpp
+$(PAGE): $(wildcard web/src/* web/src/*/* web/*.mjs web/*.json $(TABLES)) $(KERNEL) web/node_modules/.installed $(VENV)/.page
+	cd web && PYTHON=$(abspath $(BIN)/python) npm run --silent build

@@ -2,21 +2,20 @@
 
 import dataclasses
 import inspect
-import json
 import pathlib
 import re
 
 import pytest
 
 from rmsprop import baselines
-from rmsprop.lab.server import _build_catalog
+from rmsprop.lab.tables import build_tables
 from rmsprop.optimizers import TABLE
 from rmsprop.race import choice
 from rmsprop.race.picture import line_style
 from rmsprop.view.style import THEMES, assign_looks
 
 ROOT = pathlib.Path(__file__).parent.parent
-FOLDERS = ("src/rmsprop/**/*.py", "web/src/*", "docs/*.py", "bench/*.py")
+FOLDERS = ("src/rmsprop/**/*.py", "web/src/**/*.*", "docs/*.py", "bench/*.py")
 SOURCES = [path for pattern in FOLDERS for path in ROOT.glob(pattern)]
 
 
@@ -38,7 +37,7 @@ def test_an_optimizer_looks_the_same_in_a_benchmark_a_picture_and_the_lab(name):
         assert dataclasses.astuple(look) == (color, row.marker, row.dash)
     style = line_style(row.short)
     assert (style["color"], style["marker"], style["linestyle"]) == (row.light, row.marker, row.dash)
-    shown = {item["name"]: item for item in json.loads(_build_catalog())["optimizers"]}
+    shown = {item["name"]: item for item in build_tables()["optimizers"]}
     assert (name in shown) == ("numpy" in row.builds)
     if name in shown:
         keys = ("label", "light", "dark", "marker")

@@ -1,24 +1,13 @@
-// Builds the page: one script, one style sheet, a few fonts, no other host. `node build.mjs OUT` chooses the folder.
-import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
+// Builds the page: one file that any server sends and any browser opens. `node build.mjs OUT` chooses the folder.
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { formulas } from "./formulas.mjs";
+import { fonts, made } from "./plugins.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(process.argv[2] ?? resolve(here, "../src/rmsprop/lab/page"));
-
-// KaTeX runs here, not in the browser: the page gets finished formulas as data.
-const prerendered = {
-  name: "formulas",
-  setup(builder) {
-    builder.onResolve({ filter: /^formulas:data$/ }, () => ({ path: "data", namespace: "formulas" }));
-    builder.onLoad({ filter: /.*/, namespace: "formulas" }, () => ({
-      contents: JSON.stringify(formulas()),
-      loader: "json",
-    }));
-  },
-};
 
 // The formulas use three of KaTeX's sixty font files; style.css declares those.
 const katexStyle = {
@@ -31,22 +20,47 @@ const katexStyle = {
   },
 };
 
-await rm(out, { recursive: true, force: true });
-await mkdir(out, { recursive: true });
-await build({
+const { outputFiles } = await build({
   entryPoints: [resolve(here, "src/main.ts"), resolve(here, "src/style.css")],
   entryNames: "[name]",
-  assetNames: "fonts/[name]",
   outdir: out,
+  write: false,
   bundle: true,
   minify: true,
   format: "iife",
   target: "es2022",
   charset: "utf8",
   legalComments: "none",
-  loader: { ".woff2": "file", ".woff": "empty", ".ttf": "empty" },
-  plugins: [prerendered, katexStyle],
+  loader: { ".woff": "empty", ".ttf": "empty" },
+  plugins: [made, fonts, katexStyle],
   logLevel: "warning",
 });
-await copyFile(resolve(here, "src/index.html"), resolve(out, "index.html"));
-await copyFile(resolve(here, "src/icon.svg"), resolve(out, "icon.svg"));
+const textOf = (name) => outputFiles.find(({ path }) => path.endsWith(name)).text.trim();
+const script = textOf("main.js").replaceAll("</script", "<\\/script");
+const style = textOf("style.css");
+const icon = Buffer.from(await readFile(resolve(here, "src/icon.svg"))).toString("base64");
+const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+// Nothing is loaded from anywhere, and nothing runs but this script: an injected one has another hash.
+const policy = [
+  "default-src 'none'",
+  `script-src ${hash(script)} 'wasm-unsafe-eval'`,
+  "worker-src blob:",
+  `style-src ${hash(style)}`,
+  "img-src data: blob:",
+  "font-src data:",
+  "media-src blob:",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+const page = Object.entries({
+  'content="policy"': `content="${policy}"`,
+  'href="icon"': `href="data:image/svg+xml;base64,${icon}"`,
+  "<!-- style -->": `<style>${style}</style>`,
+  "<!-- script -->": `<script>${script}</script>`,
+}).reduce(
+  (text, [mark, part]) => text.replace(mark, () => part),
+  await readFile(resolve(here, "src/index.html"), "utf8"),
+);
+await rm(out, { recursive: true, force: true });
+await mkdir(out, { recursive: true });
+await writeFile(resolve(out, "index.html"), page);

@@ -59,6 +59,8 @@ Array = Any
 
 LIMIT = {"float32": 2.0**62, "float64": 2.0**510}
 """The largest gradient whose square is finite with room to spare."""
+LEAST_EPS = 2.0**-126
+"""From this eps on, the smallest normal float32, no denominator is 0."""
 _NUDGE = {"float32": 0.75 * 2.0**-23, "float64": 0.75 * 2.0**-52}
 """Times x: between 3/4 and 3/2 of the unit in the last place of x, which added to x is rounded to one unit."""
 _ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
@@ -212,7 +214,9 @@ def limit_grad(grad: Array, *, xp: Any) -> Array:
     return xp.where(beyond, limit * xp.sign(grad), grad)
 
 
-def statistics(grad: Array, buffers: Mapping[str, Array], rule: Rule, n: Numbers, *, xp: Any) -> dict[str, Array]:
+def statistics(
+    grad: Array, buffers: Mapping[str, Array], rule: Rule, n: Numbers, *, xp: Any, nudge: bool = True
+) -> dict[str, Array]:
     """Return the new averages: mean_sq, or mean_grad and grad_var where centered.
 
     Args:
@@ -221,6 +225,7 @@ def statistics(grad: Array, buffers: Mapping[str, Array], rule: Rule, n: Numbers
         rule: The variant of RMSprop.
         n: The numbers of this step.
         xp: The array namespace.
+        nudge: Whether a mean that is too near to the gradient to move goes one unit (the last guard above).
     """
     if not rule.centered:
         return {"mean_sq": n.rho * buffers["mean_sq"] + n.one_minus_rho * (grad * grad)}
@@ -228,8 +233,9 @@ def statistics(grad: Array, buffers: Mapping[str, Array], rule: Rule, n: Numbers
     deviation = grad - before
     move = n.one_minus_rho * deviation
     mean = before + move
-    nudged = before + _of(_NUDGE, before.dtype) * xp.abs(before) * xp.sign(move)
-    mean = xp.where((mean == before) & (move != 0), nudged, mean)
+    if nudge:
+        nudged = before + _of(_NUDGE, before.dtype) * xp.abs(before) * xp.sign(move)
+        mean = xp.where((mean == before) & (move != 0), nudged, mean)
     variance = n.rho * (buffers["grad_var"] + move * deviation)
     least = _of(_ROUNDOFF, variance.dtype) * (grad * grad)
     return {"mean_grad": mean, "grad_var": xp.where(variance < least, least, variance)}
@@ -251,7 +257,7 @@ def bounded_square(buffers: Mapping[str, Array], rule: Rule, n: Numbers, *, xp: 
             square = _choose(n.is_first, mean_square(buffers), square, xp)
     else:
         square = buffers["mean_sq"]
-    return xp.where(square < rule.var_floor, rule.var_floor, square)
+    return xp.where(square < rule.var_floor, rule.var_floor, square) if rule.var_floor else square
 
 
 def denominator(buffers: Mapping[str, Array], rule: Rule, n: Numbers, *, xp: Any) -> Array:
@@ -286,8 +292,11 @@ def apply(
         n: The numbers of this step.
         xp: The array namespace.
     """
-    vanished = divisor == 0
-    unit = xp.where(vanished, 0.0, grad) / xp.where(vanished, 1.0, divisor)
+    if isinstance(n.eps, float) and n.eps >= LEAST_EPS:
+        unit = grad / divisor
+    else:
+        vanished = divisor == 0
+        unit = xp.where(vanished, 0.0, grad) / xp.where(vanished, 1.0, divisor)
     if rule.weight_decay_mode == "in_buffer":
         unit = unit + n.weight_decay * param
 

@@ -1,4 +1,4 @@
-"""Fuzz what reads the files, texts and requests of others: `make fuzz`.
+"""Fuzz what reads the files and texts of others: `make fuzz`.
 
     python tests/fuzz/fuzz.py SECONDS [TARGET...]
 
@@ -8,7 +8,6 @@ ever. 0 seconds: only the corpus is tried, which needs no atheris.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import io
@@ -66,31 +65,6 @@ def prepare_names() -> Callable[[bytes], Any]:
             _names.parse_names(file.name)
 
     return try_names
-
-
-def prepare_request() -> Callable[[bytes], Any]:
-    """A request is its path, a space and its body."""
-    from rmsprop.lab.server import make_application
-
-    app = make_application(page=CORPUS)
-
-    async def send(data: bytes) -> None:
-        name, _, body = data.partition(b" ")
-        path = f"/api/{name.decode('latin-1')}"
-        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
-        statuses: list[int] = []
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def answer(message: Any) -> None:
-            statuses.append(message.get("status", 0))
-
-        await app({**scope, "scheme": "http", "root_path": ""}, receive, answer)
-        assert statuses[0] < 500, statuses
-
-    return lambda data: asyncio.run(send(data))
 
 
 def prepare_reader(
@@ -153,7 +127,6 @@ TARGETS: dict[str, Callable[[], Callable[[bytes], Any]]] = {
     "expression": prepare_expression,
     "rule": prepare_rule,
     "names": prepare_names,
-    "request": prepare_request,
     "rmsprop": lambda: prepare_reader("rmsprop"),
     "paddle": lambda: prepare_reader("paddle"),
     "flax": lambda: prepare_reader("optax"),

@@ -31,15 +31,6 @@ TEXTS = {
     ],
     "rule": [rmsprop.Rule().to_json(), dialect("graves2013").to_json()],
     "names": ['["net/w", "net/b"]', '{"0": "w", "1": null, "2": {"to": 3, "transpose": [1, 0]}}'],
-    "request": [
-        'run {"function": "0.1*x^2 + 2*y^2", "start": [-5, -2], "steps": 9, "domain": [[-6, 6], [-3, 3]], '
-        '"runs": [{"optimizer": "rmsprop", "lr": 0.4, "rule": {"rho": 0.5}}, {"optimizer": "adam", "lr": 0.1}]}',
-        'sweep {"function": "x^2 + y", "start": [1, 2], "steps": 3, "domain": [[-6, 6], [-3, 3]], "cells": 3, '
-        '"runs": [{"optimizer": "rmsprop", "lr": 0.4}], "name": "eps", "lr": [0.1, 1], "other": [1e-8, 1]}',
-        'starts {"function": "x^2*y", "start": [1, 2], "steps": 3, "domain": [[-6, 6], [-3, 3]], "count": 3, '
-        '"runs": [{"optimizer": "rmsprop", "lr": 0.4, "dialect": "torch"}], "noise": {"kind": "gauss", "seed": 1}}',
-        'surface {"function": "x + y", "domain": [[-6, 6], [-3, 3]], "cells": 9}',
-    ],
 }
 
 

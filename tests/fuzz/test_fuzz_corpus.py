@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent
-PACKAGES = {"torch": "torch", "flax": "msgpack", "keras": "h5py", "tensorflow": "tensorflow", "request": "starlette"}
+PACKAGES = {"torch": "torch", "flax": "msgpack", "keras": "h5py", "tensorflow": "tensorflow"}
 PACKAGES |= {"orbax": "orbax"}
 
 

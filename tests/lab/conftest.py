@@ -7,7 +7,7 @@ from serving import run_server
 
 @pytest.fixture(scope="module")
 def port():
-    with run_server() as number:
+    with run_server(find_page().read_text("utf-8")) as number:
         yield number
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import socket
 import threading
 import time
@@ -13,19 +12,9 @@ from typing import Any
 
 import pytest
 
-from rmsprop.lab.wire import unpack
-
-RAVINE = {
-    "function": "0.1*x^2 + 2*y^2",
-    "start": [-5.0, -2.0],
-    "steps": 20,
-    "domain": [[-6, 6], [-3, 3]],
-    "runs": [{"optimizer": "rmsprop", "lr": 0.4}],
-}
-
 
 @contextlib.contextmanager
-def run_server() -> Iterator[int]:
+def run_server(page: str, **options: Any) -> Iterator[int]:
     """Run the server in a thread; yield its port."""
     pytest.importorskip("starlette", reason="starlette is not installed: the lab needs it")
     uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: the lab needs it")
@@ -33,7 +22,7 @@ def run_server() -> Iterator[int]:
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(make_application(), log_level="critical", lifespan="off", ws="none")
+        config = uvicorn.Config(make_application(page, **options), log_level="critical", lifespan="off", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -47,29 +36,20 @@ def run_server() -> Iterator[int]:
             thread.join(10)
 
 
-def send(port: int, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, dict, bytes]:
-    """Send a GET request, or a POST request with `body`: bytes, or anything that JSON can store."""
+def send(
+    port: int, path: str, headers: list[tuple[str, str]] | None = None, method: str = "GET"
+) -> tuple[int, dict[str, str], bytes]:
+    """Send a request with exactly these headers, and a usual Host where they have none."""
+    headers = headers or []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    content = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-    usual = {} if content is None else {"Content-Type": "application/json"}
     try:
-        connection.request("GET" if content is None else "POST", path, content, {**usual, **(headers or {})})
+        connection.putrequest(
+            method, path, skip_host=any(name == "Host" for name, _ in headers), skip_accept_encoding=True
+        )
+        for name, value in headers:
+            connection.putheader(name, value)
+        connection.endheaders()
         reply = connection.getresponse()
         return reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read()
     finally:
         connection.close()
-
-
-def call(port: int, name: str, body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header and the arrays of an answer."""
-    status, _, content = send(port, f"/api/{name}", body)
-    assert status == 200, content
-    return unpack(content)
-
-
-def get_error(port: int, name: str, body: Any) -> dict[str, Any]:
-    """Return the error of a request that the server rejects."""
-    status, _, content = send(port, f"/api/{name}", body)
-    assert status == 422, (status, content[:200])
-    error: dict[str, Any] = json.loads(content)["error"]
-    return error

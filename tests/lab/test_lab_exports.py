@@ -11,6 +11,9 @@ import struct
 import pytest
 from labpage import Lab
 from PIL import Image
+from typer.testing import CliRunner
+
+from rmsprop import cli, landscapes
 
 pytestmark = pytest.mark.browser
 
@@ -106,27 +109,41 @@ def test_the_shared_script_computes_the_page_numbers(lab):
     assert lab.page.input_value("#command-text").startswith("rmsprop compare")
 
 
-def test_the_single_file_page_scrubs_without_a_server(lab, browser, tmp_path):
+def test_an_exported_page_is_a_live_lab_without_a_server(lab, browser, tmp_path):
     lab.get("__lab.seek(6)")
     file = tmp_path / "saved.html"
     file.write_bytes(export(lab, "html"))
     values, points = lab.get_losses(), lab.get_points(0)
-    saved = Lab(browser, file.as_uri(), offline=True)
-    saved.open()
+    saved = Lab(browser, file.as_uri(), offline=True).open()
     assert saved.get("__lab.app.step") == 6
     assert saved.get_losses() == values
     assert saved.get_points(0) == points
-    saved.page.evaluate("() => document.activeElement.blur()")
-    saved.page.keyboard.press("End")
-    assert saved.get("__lab.app.step") == 20
-    saved.page.click("#tab-table")
-    assert saved.page.locator("tr.now").inner_text().startswith("20")
-    assert len(saved.page.locator("#contour").screenshot()) > 8000
-    with saved.page.expect_download() as waiting:
-        saved.page.click("#export")
-        saved.page.click("#export-csv")
-    assert waiting.value.path().stat().st_size > 1000
+    with saved.wait_for_answer():
+        saved.page.locator("#function").fill("x^2 + 3y^2")
+    assert saved.get_points(0) != points
+    with saved.wait_for_answer():
+        saved.page.select_option("#scene", "himmelblau")
+    saved.page.click("#tab-heat")
+    saved.wait_until("/runs of/.test(document.querySelector('#panel-heat .hint').textContent)")
+    again = tmp_path / "again.html"
+    again.write_bytes(export(saved, "html"))
+    other = Lab(browser, again.as_uri(), offline=True).open()
+    assert other.page.input_value("#function") == landscapes.get("himmelblau").text
+    assert other.get_points(0) == saved.get_points(0)
+    other.close()
     saved.close()
+
+
+def test_the_command_writes_the_page_with_the_state_of_a_link(lab, browser, tmp_path):
+    with lab.wait_for_answer():
+        lab.page.select_option("#scene", "beale")
+    lab.page.click("#share")
+    words = ["lab", "--export", str(tmp_path / "lab.html"), "--link", lab.page.input_value("#link-text")]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    written = Lab(browser, (tmp_path / "lab.html").as_uri(), offline=True).open()
+    assert written.get_points(0) == lab.get_points(0)
+    written.close()
 
 
 def test_a_diverging_run_is_exported_as_valid_json(lab):

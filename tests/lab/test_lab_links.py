@@ -67,7 +67,6 @@ def test_numbers_in_a_link_are_bounded(browser, url):
 
 def test_a_function_in_a_link_is_only_text(browser, url):
     lab = Lab(browser, url)
-    lab.expects_error = True
     lab.page.goto(
         url + "#v=1&f=<img src=x onerror=document.title=1>&x=-1,1&y=-1,1&start=0,0&steps=9&run=rmsprop,lr=0.1"
     )

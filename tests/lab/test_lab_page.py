@@ -2,27 +2,88 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import http.server
 import re
+import threading
 
 import numpy as np
 import pytest
-from labpage import find_page, format_number, run_ravine
+from labpage import Lab, find_page, format_number, run_ravine
 
 from rmsprop import dialects, expression
 
 pytestmark = pytest.mark.browser
 
 
-def test_the_bundle_is_at_most_350_kilobytes_compressed():
-    files = [path for path in find_page().rglob("*") if path.is_file()]
-    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= 350 * 1024
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
 
 
-def test_the_page_uses_no_other_host():
-    for path in find_page().rglob("*"):
-        if path.suffix in (".html", ".css"):
-            assert not re.search(r"(https?:)?//(?!www\.w3\.org)[a-z]", path.read_text())
+def test_the_page_is_one_file_of_at_most_260_kilobytes_compressed():
+    assert [path.name for path in find_page().parent.iterdir()] == ["index.html"]
+    assert len(gzip.compress(find_page().read_bytes(), 9)) <= 260 * 1024
+
+
+def test_the_page_loads_nothing():
+    head = find_page().read_text("utf-8").replace("</script>", "<script>").split("<script>")[0]
+    assert "default-src 'none'" in head
+    assert not re.search(r"(src|href)=\"(?!data:|#)|url\((?!\"?data:)|@import", head)
+
+
+def test_the_page_asks_for_nothing_after_it_is_loaded(browser, url):
+    lab = Lab(browser, url)
+    requests = []
+    lab.page.on("request", lambda request: requests.append(request.url))
+    lab.open()
+    for tab in ("steps", "heat", "basins", "apart", "notes", "table"):
+        lab.page.click(f"#tab-{tab}")
+    lab.wait_until("/end at a minimum/.test(document.querySelector('#basins-said').textContent)")
+    lab.page.click("#export")
+    with lab.page.expect_download():
+        lab.page.click("#export-html")
+    assert [each for each in requests if not each.startswith(("blob:", "data:"))] == [url]
+    lab.close()
+
+
+def test_any_static_server_is_enough(browser):
+    handler = functools.partial(Quiet, directory=str(find_page().parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        lab = Lab(browser, f"http://127.0.0.1:{server.server_port}/").open()
+        assert lab.get_points(0) == run_ravine()[0].ravel().tolist()
+        lab.close()
+        server.shutdown()
+
+
+def test_without_webassembly_the_page_says_so(browser, url):
+    lab = Lab(browser, url)
+    lab.page.add_init_script("delete globalThis.WebAssembly")
+    lab.page.goto(url)
+    lab.wait_until("!!window.__lab && window.__lab.app.answers > 0")
+    assert "WebAssembly" in lab.page.inner_text("#message")
+    lab.close()
+
+
+def test_a_long_computation_blocks_neither_the_page_nor_another_run(lab):
+    order = lab.page.evaluate(
+        """async () => {
+          const { api, app } = __lab, done = [], signal = new AbortController().signal;
+          const state = { ...app.state, text: "sin(x)*cos(y)*exp(-x^2)", steps: 2000 };
+          const heat = api.sweep(state, 0, "rho").then(() => done.push("heat"));
+          await api.run({ ...state, steps: 20 }, signal).then(() => done.push("run"));
+          await heat;
+          const old = new AbortController();
+          const first = api.sweep(state, 0, "rho", old.signal).catch(() => done.push("ended"));
+          old.abort();
+          await first;
+          await api.rates({ ...state, steps: 20 }, 0, Float64Array.of(0.1, 0.2));
+          return [...done, "rates"];
+        }"""
+    )
+    assert order == ["run", "heat", "ended", "rates"]
 
 
 def test_the_points_are_identical_to_the_librarys(lab):

@@ -70,7 +70,7 @@ def test_training_goes_in_the_right_direction(options):
 
     def closure():
         optimizer.zero_grad()
-        loss = (weight.mv(torch.linspace(-1, 1, 5)) + bias).pow(2).sum()
+        loss = (weight.mv(torch.linspace(-1, 1, 5, device=weight.device)) + bias).pow(2).sum()
         loss.backward()
         return loss
 

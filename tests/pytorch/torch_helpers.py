@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from rmsprop.torch import RMSprop
 
 TorchRMSprop = torch.optim.RMSprop
 
+DEVICE = os.environ.get("RMSPROP_TEST_DEVICE", "cpu")
+"""Where `make_params` puts parameters; `make gpu` runs torch's optimizer table on "cuda"."""
 SHAPES = ((), (1,), (7,), (3, 5), (2, 3, 4, 4))
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -37,7 +40,7 @@ def make_params(shapes: Sequence[tuple[int, ...]] = SHAPES, dtype: Any = None, s
     """Make parameters of size about 1, the same ones for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     values = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
-    return [torch.nn.Parameter(x.to(dtype or torch.float32)) for x in values]
+    return [torch.nn.Parameter(x.to(DEVICE, dtype or torch.float32)) for x in values]
 
 
 def draw_grads(params: Sequence[Any], step: int) -> None:
@@ -74,7 +77,7 @@ def list_params(optimizer: Any) -> list[Any]:
 
 def read_bits(tensors: Sequence[Any]) -> list[bytes]:
     """Return the bytes of tensors, in the order of their elements."""
-    return [t.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for t in tensors]
+    return [t.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for t in tensors]
 
 
 def read_state_bits(optimizer: Any) -> list[dict[str, bytes]]:

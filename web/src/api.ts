@@ -1,5 +1,9 @@
-// The server's calls. In a saved page there is no server: the answers lie in the page.
-import type { Catalog, Note, Pair, Result, Run, RunAbout, State, Surface } from "./types";
+// What the page asks its worker to compute.
+import tables from "tables:catalog";
+import source from "worker:source";
+import type { Answer, Basins, Catalog, Heat, Pair, Request, Result, State, Surface } from "./types";
+
+export type { Basins, Heat };
 
 export class Refused extends Error {
   constructor(
@@ -10,133 +14,69 @@ export class Refused extends Error {
   }
 }
 
-export interface Saved {
-  state: State;
-  catalog: Catalog;
-  run: string;
-  surface: string;
-}
+/** The link whose state an exported page opens with, or null. */
+export const saved = JSON.parse(document.getElementById("saved")?.textContent || "null") as string | null;
 
-interface Packed {
-  about: Record<string, unknown>;
-  arrays: Record<string, { values: Float64Array; shape: number[] }>;
-}
+export const catalog: Catalog = tables;
 
-/** What a single-file page carries, or null when a server stands behind the page. */
-export const saved: Saved | null = (() => {
-  const element = document.getElementById("saved");
-  return element ? (JSON.parse(element.textContent ?? "null") as Saved | null) : null;
-})();
+const NO_KERNEL =
+  "The lab computes with WebAssembly, which this browser lacks or has switched off: use another browser, or allow it in the settings.";
 
-/** The last answers as bytes, for the single-file page. */
-export const last: { run: ArrayBuffer | null; surface: ArrayBuffer | null } = { run: null, surface: null };
+const waiting = new Map<number, { done(value: unknown): void; failed(error: Error): void }>();
+let worker: Worker | null = null;
+let asked = 0;
 
-function unpack(buffer: ArrayBuffer): Packed {
-  const length = new DataView(buffer).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const arrays: Packed["arrays"] = {};
-  for (const [name, place] of Object.entries(header.arrays as Record<string, { at: number; shape: number[] }>)) {
-    const count = place.shape.reduce((product, n) => product * n, 1);
-    arrays[name] = { values: new Float64Array(buffer, 4 + length + place.at, count), shape: place.shape };
-  }
-  return { about: header, arrays };
-}
-
-async function post(name: string, body: unknown, signal?: AbortSignal): Promise<ArrayBuffer> {
-  let response: Response;
-  try {
-    response = await fetch(`api/${name}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      ...(signal ? { signal } : {}),
-    });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Refused("The lab's server does not answer. Is `rmsprop lab` still running?", null);
-  }
-  if (!response.ok) {
-    const reply = await response.json().catch(() => null);
-    throw new Refused(reply?.error?.message ?? `The server answered ${response.status}.`, reply?.error?.column ?? null);
-  }
-  return response.arrayBuffer();
-}
-
-const decode = (text: string): ArrayBuffer => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
-
-/** An experiment as the server takes it. */
-export function experiment(state: State): Record<string, unknown> {
-  const runs = state.runs.map(({ optimizer, lr, dialect, own }) =>
-    optimizer === "rmsprop" ? { optimizer, lr, dialect, rule: own } : { optimizer, lr, ...own },
-  );
-  const { text, domain, start, steps, noise } = state;
-  return { function: text, domain, start, steps, noise, runs };
-}
-
-export async function catalog(): Promise<Catalog> {
-  if (saved) return saved.catalog;
-  const response = await fetch("api/scenes");
-  return response.json() as Promise<Catalog>;
-}
-
-export async function run(state: State, signal: AbortSignal): Promise<Result> {
-  const buffer = saved ? decode(saved.run) : await post("run", experiment(state), signal);
-  const { about, arrays } = unpack(buffer);
-  last.run = buffer;
-  const runs = (about.runs as RunAbout[]).map((each, i): Run => {
-    const of = (name: string) => arrays[`${i}.${name}`]!.values;
-    return {
-      ...each,
-      steps: of("f").length - 1,
-      x: of("x"),
-      f: of("f"),
-      grad: of("grad"),
-      statistic: of("statistic"),
-      rate: of("rate"),
-    };
-  });
-  return {
-    runs,
-    notes: about.notes as Note[],
-    python: about.python as string,
-    command: about.command as string | null,
-    steps: about.steps as number,
+function start(): Worker {
+  const started = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  started.onmessage = ({ data }: MessageEvent<Answer>) => {
+    const { done, failed } = waiting.get(data.id) ?? {};
+    waiting.delete(data.id);
+    if ("error" in data) failed?.(new Refused(data.error.message, data.error.column));
+    else done?.(data.value);
   };
+  started.onerror = (event) => {
+    for (const { failed } of waiting.values()) failed(new Refused(event.message || "The worker stopped.", null));
+    waiting.clear();
+  };
+  return started;
 }
+
+function ask<T>(request: Request, signal?: AbortSignal): Promise<T> {
+  if (typeof WebAssembly === "undefined") return Promise.reject(new Refused(NO_KERNEL, null));
+  worker ??= start();
+  asked += 1;
+  const id = asked;
+  worker.postMessage({ id, request });
+  return new Promise((done, failed) => {
+    waiting.set(id, { done: done as (value: unknown) => void, failed });
+    signal?.addEventListener("abort", () => {
+      if (!waiting.delete(id)) return;
+      worker?.postMessage({ id });
+      failed(new DOMException("Replaced by a newer one.", "AbortError"));
+    });
+  });
+}
+
+/** The state with one of its runs alone, and at most so many steps. */
+const alone = (state: State, index: number, steps: number): State => ({
+  ...state,
+  runs: [state.runs[index]!],
+  steps: Math.min(state.steps, steps),
+});
+
+export const run = (state: State, signal: AbortSignal): Promise<Result> => ask({ kind: "run", state }, signal);
 
 export async function surface(text: string, domain: [Pair, Pair], signal: AbortSignal): Promise<Surface> {
   const cells = 120;
-  const buffer = saved ? decode(saved.surface) : await post("surface", { function: text, domain, cells }, signal);
-  last.surface = buffer;
-  return { domain, cells, f: unpack(buffer).arrays.f!.values };
+  return { domain, cells, f: await ask<Float64Array>({ kind: "surface", text, domain, cells }, signal) };
 }
 
-export interface Heat {
-  f: Float64Array;
-  lr: Float64Array;
-  other: Float64Array;
-}
+export const sweep = (state: State, index: number, name: "rho" | "eps", signal?: AbortSignal): Promise<Heat> =>
+  ask({ kind: "sweep", state: alone(state, index, 2000), name }, signal);
 
-export async function sweep(state: State, index: number, name: "rho" | "eps"): Promise<Heat> {
-  const body = { ...experiment({ ...state, runs: [state.runs[index]!] }), name, cells: 64 };
-  const { arrays } = unpack(await post("sweep", { ...body, steps: Math.min(state.steps, 2000) }));
-  return { f: arrays.f!.values, lr: arrays.lr!.values, other: arrays.other!.values };
-}
+export const starts = (state: State, index: number, signal?: AbortSignal): Promise<Basins> =>
+  ask({ kind: "basins", state: alone(state, index, 1000) }, signal);
 
-export interface Basins {
-  count: number;
-  label: Float64Array;
-  minima: Float64Array;
-  share: number;
-}
-
-export async function starts(state: State, index: number): Promise<Basins> {
-  const body = { ...experiment({ ...state, runs: [state.runs[index]!] }), count: 64 };
-  const { about, arrays } = unpack(await post("starts", { ...body, steps: Math.min(state.steps, 1000) }));
-  return {
-    count: 64,
-    label: arrays.label!.values,
-    minima: arrays.minima!.values,
-    share: about.share as number,
-  };
-}
+/** f after the last step for each of at most 64 learning rates, for any optimizer. */
+export const rates = (state: State, index: number, lr: Float64Array, signal?: AbortSignal): Promise<Float64Array> =>
+  ask({ kind: "rates", state: alone(state, index, state.steps), lr }, signal);

@@ -1,4 +1,4 @@
-// The one place that knows everything: state, results, time. Views listen; nobody else talks to the server.
+// The one place that knows everything: state, results, time. Views listen.
 import * as api from "./api";
 import { clamp } from "./dom";
 import { type Height, heightOf } from "./height";
@@ -161,9 +161,12 @@ class App {
 
   /** Keep the state in the address, so that a reload and a copied link restore it. */
   remember(): void {
-    if (api.saved) return;
     this.state.step = this.step;
-    history.replaceState(null, "", states.toHash(this.state));
+    try {
+      history.replaceState(null, "", states.toHash(this.state));
+    } catch {
+      // A page inside another one may not change its address.
+    }
   }
 
   link(): string {

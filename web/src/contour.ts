@@ -372,7 +372,7 @@ export function contour(): HTMLElement {
 }
 
 function moveStart(x: number, y: number): void {
-  if (!app.state || document.body.classList.contains("saved")) return;
+  if (!app.state) return;
   app.change({ start: [Number(x.toPrecision(4)), Number(y.toPrecision(4))] });
 }
 

@@ -1,6 +1,9 @@
-// The run as files: CSV, JSON, and one HTML file that needs no server.
-import { last, type Saved } from "./api";
+// The run as files: CSV, JSON, and the page itself, which opens with this state.
 import { app, nameOf } from "./app";
+import { toHash } from "./state";
+
+/** The page as it came: this module runs before anything is added to it. */
+const SOURCE = document.documentElement.outerHTML;
 
 const COLUMNS = ["step", "run", "x", "y", "f", "grad_x", "grad_y", "statistic_x", "statistic_y", "rate_x", "rate_y"];
 
@@ -47,59 +50,14 @@ export function json(): string {
   return `${JSON.stringify({ format: "rmsprop-lab-1", function: text, domain, start, steps, noise, runs, notes, python, command }, null, 1)}\n`;
 }
 
-function base64(buffer: ArrayBuffer): string {
-  const bytes = new Uint8Array(buffer);
-  let text = "";
-  for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
-  return btoa(text);
-}
-
-async function source(path: string): Promise<Response> {
-  const response = await fetch(path);
-  if (!response.ok) throw new Error(`${path}: the server answered ${response.status}`);
-  return response;
-}
-
-/** The page itself, with this run's numbers inside: script, style and fonts in one file. */
-export async function page(): Promise<string> {
-  if (!last.run || !last.surface) throw new Error("There is no run yet.");
-  const script = (await (await source("main.js")).text()).replaceAll("</script", "<\\/script");
-  let style = await (await source("style.css")).text();
-  for (const [whole, path] of [...style.matchAll(/url\("?(\.\/fonts\/[^")]+)"?\)/g)]) {
-    const font = base64(await (await source(path!)).arrayBuffer());
-    style = style.replaceAll(whole, `url(data:font/woff2;base64,${font})`);
-  }
+/** The page with this state: a live lab in one file. */
+export function page(): string {
   app.state.step = app.step;
-  const saved: Saved = {
-    state: app.state,
-    catalog: app.catalog,
-    run: base64(last.run),
-    surface: base64(last.surface),
-  };
-  const data = JSON.stringify(saved).replaceAll("<", "\\u003c");
-  const policy =
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; media-src blob:";
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>RMSprop lab: ${escaped(app.state.text)}</title>
-<style>${style}</style>
-</head>
-<body class="saved">
-<header id="top"></header>
-<div id="message" role="alert" hidden></div>
-<main><aside id="controls" aria-label="Optimizers and settings"></aside>
-<section id="stage" aria-label="The run" tabindex="-1"><div id="views"></div><div id="dock"></div></section></main>
-<footer id="timeline"></footer>
-<div id="live" class="unseen" aria-live="polite"></div>
-<script type="application/json" id="saved">${data}</script>
-<script>${script}</script>
-</body>
-</html>
-`;
+  const link = JSON.stringify(toHash(app.state)).replaceAll("<", "\\u003c");
+  const title = `RMSprop lab: ${app.state.text}`.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  const changed = SOURCE.replace(/<title>[^<]*/, () => `<title>${title}`).replace(
+    /(<script type="application\/json" id="saved">)[^<]*/,
+    (_, tag) => tag + link,
+  );
+  return `<!doctype html>\n${changed}\n`;
 }
-
-const escaped = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");

@@ -1,8 +1,3 @@
-declare module "formulas:data" {
-  const formulas: Record<string, unknown>;
-  export default formulas;
-}
-
 declare module "gifenc" {
   type Palette = number[][];
   interface Encoder {

@@ -1,5 +1,4 @@
 // The top line: which surface, which function, and what to do with the whole.
-import { saved } from "./api";
 import { app } from "./app";
 import { fill, h } from "./dom";
 import { openExport, openShare } from "./share";
@@ -87,10 +86,6 @@ export function header(root: HTMLElement): void {
     theme.textContent = { auto: "Auto", light: "Light", dark: "Dark" }[chosen];
     theme.setAttribute("aria-label", `Theme: ${chosen}. Change`);
   });
-  if (saved) {
-    text.readOnly = true;
-    scenes.disabled = true;
-  }
 }
 
 type Theme = "auto" | "light" | "dark";

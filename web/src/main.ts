@@ -17,13 +17,16 @@ import type { State } from "./types";
 const at = (id: string): HTMLElement => document.getElementById(id)!;
 const DEFAULT = "ravine";
 
+/** The address's link, or the one that an exported page carries. */
+const linkOf = () => (location.hash.length > 1 ? location.hash : (api.saved ?? ""));
+
 /** The state of the link, or the default one and why. */
 function first(): [State, string] {
   const scene = app.catalog.scenes.find((each) => each.name === DEFAULT)!;
-  if (api.saved) return [api.saved.state, ""];
-  if (location.hash.length < 2) return [ofScene(scene), ""];
+  const link = linkOf();
+  if (link.length < 2) return [ofScene(scene), ""];
   try {
-    return [fromHash(location.hash, app.catalog), ""];
+    return [fromHash(link, app.catalog), ""];
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return [ofScene(scene), `This link cannot be read (${why}); the ravine is shown instead.`];
@@ -31,14 +34,8 @@ function first(): [State, string] {
 }
 
 async function start(): Promise<void> {
-  try {
-    app.catalog = await api.catalog();
-    setOptimizers(app.catalog.optimizers);
-  } catch {
-    at("message").hidden = false;
-    at("message").textContent = "The lab's server does not answer. Is `rmsprop lab` still running?";
-    return;
-  }
+  app.catalog = api.catalog;
+  setOptimizers(app.catalog.optimizers);
   const [state, why] = first();
   app.state = state;
   let kept = why;
@@ -68,10 +65,9 @@ async function start(): Promise<void> {
   dock(at("dock"));
   timeline(at("timeline"));
   announce(at("live"));
-  at("controls").inert = Boolean(api.saved);
   theme();
   // The end is what a run is about: without a time in the link the cursor stands there.
-  const hasTime = location.hash.includes("&t=") || Boolean(api.saved);
+  const hasTime = linkOf().includes("&t=");
   app.load(state, hasTime ? state.step : Number.POSITIVE_INFINITY);
   addEventListener("hashchange", () => {
     const [next, reason] = first();
@@ -88,6 +84,7 @@ declare global {
     __lab: {
       seek(time: number): void;
       app: typeof app;
+      api: typeof api;
       squares(run: number): ReturnType<typeof squaresOf>;
     };
   }
@@ -98,6 +95,7 @@ window.__lab = {
     app.seek(time);
   },
   app,
+  api,
   squares: (run) => (app.result?.runs[run] ? squaresOf(app.result.runs[run], app.time) : null),
 };
 

@@ -64,31 +64,28 @@ function runSelect(id: string, all: boolean): { select: HTMLSelectElement; refre
   return { select, refresh };
 }
 
-/** Ask the server when the panel is open and something changed; the last question wins. */
+/** Compute when the panel is open and something changed; a new question ends the old one. */
 function asker<T>(
   element: HTMLElement,
-  ask: () => Promise<T>,
+  ask: (signal: AbortSignal) => Promise<T>,
   done: (answer: T, ms: number) => void,
   failed: (why: string) => void,
 ) {
   let asked = "";
-  let number = 0;
-  let timer = 0;
-  return (key: () => string) => {
-    clearTimeout(timer);
-    timer = window.setTimeout(async () => {
-      if (!element.offsetParent || key() === asked || api.saved) return;
-      asked = key();
-      number += 1;
-      const mine = number;
-      const began = performance.now();
-      try {
-        const answer = await ask();
-        if (mine === number) done(answer, performance.now() - began);
-      } catch (error) {
-        if (mine === number) failed(error instanceof Error ? error.message : String(error));
-      }
-    }, 120);
+  let flight = new AbortController();
+  return async (key: () => string) => {
+    if (!element.offsetParent || key() === asked) return;
+    asked = key();
+    flight.abort();
+    const mine = new AbortController();
+    flight = mine;
+    const began = performance.now();
+    try {
+      const answer = await ask(mine.signal);
+      if (!mine.signal.aborted) done(answer, performance.now() - began);
+    } catch (error) {
+      if (!mine.signal.aborted) failed(error instanceof Error ? error.message : String(error));
+    }
   };
 }
 
@@ -218,7 +215,7 @@ export function heat(): HTMLElement {
   };
   const ask = asker(
     element,
-    () => api.sweep(app.state, Number(select.value), name.value as "rho" | "eps"),
+    (signal) => api.sweep(app.state, Number(select.value), name.value as "rho" | "eps", signal),
     (answer, ms) => {
       map = answer;
       said.textContent = `${(side() * side()).toLocaleString("en")} runs of ${Math.min(app.state.steps, 2000)} steps in ${show(ms / 1000, 2)} s`;
@@ -345,7 +342,7 @@ export function basins(): HTMLElement {
   };
   const ask = asker(
     element,
-    () => api.starts(app.state, Number(select.value)),
+    (signal) => api.starts(app.state, Number(select.value), signal),
     (answer, ms) => {
       found = answer;
       const starts = answer.count ** 2;

@@ -1,5 +1,4 @@
 // Two dialogs: the link and the code, and the files.
-import { saved } from "./api";
 import { app } from "./app";
 import { download, fill, h } from "./dom";
 import { csv, json, page } from "./files";
@@ -61,7 +60,8 @@ function copyable(title: string, text: string, id: string, hint: string): HTMLEl
 export function openShare(): void {
   const { result } = app;
   const parts: HTMLElement[] = [];
-  if (!saved) parts.push(copyable("Link", app.link(), "link-text", "Restores this page in a lab at the same address."));
+  if (location.protocol !== "file:")
+    parts.push(copyable("Link", app.link(), "link-text", "Restores this page in a lab at the same address."));
   if (result) {
     parts.push(
       copyable("Python", result.python, "python-text", "The same runs with the library; prints the same numbers."),
@@ -116,13 +116,7 @@ export function openExport(): void {
     ...(canFilm() ? ([["MP4", "rmsprop-lab.mp4", () => mp4(film())]] as [string, string, () => Promise<Blob>][]) : []),
     ["CSV", "rmsprop-lab.csv", async () => new Blob([csv()], { type: "text/csv" })],
     ["JSON", "rmsprop-lab.json", async () => new Blob([json()], { type: "application/json" })],
-    ...(saved
-      ? []
-      : ([["HTML", "rmsprop-lab.html", async () => new Blob([await page()], { type: "text/html" })]] as [
-          string,
-          string,
-          () => Promise<Blob>,
-        ][])),
+    ["HTML", "rmsprop-lab.html", async () => new Blob([page()], { type: "text/html" })],
   ];
   async function png(): Promise<Blob> {
     const canvas = document.createElement("canvas");

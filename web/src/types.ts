@@ -1,4 +1,4 @@
-// What the server sends and what the page keeps.
+// What the worker answers and what the page keeps.
 
 export type Pair = [number, number];
 export type Switch = number | string | boolean;
@@ -23,9 +23,18 @@ export interface Dialect {
   title: string;
   lr: number | null;
   rule: Rule;
+  /** How a change travels there, as in src/rmsprop/dialects/_model.py. */
+  offers: string[];
+  momentum_buffer: string;
+  weight_decay_modes: string[];
+  choices: Record<string, Switch[]>;
+  refuses: Record<string, string>;
+  nonzero: Record<string, string>;
+  needs: Record<string, string>;
+  when: { switch: string; then: Rule }[];
 }
 
-/** A row of the server's table, rmsprop/optimizers.py: colors, and the marker in matplotlib's words. */
+/** A row of the table rmsprop/optimizers.py: colors, and the marker in matplotlib's words. */
 export interface Optimizer {
   name: string;
   label: string;
@@ -34,6 +43,8 @@ export interface Optimizer {
   marker: string;
   lr_scale: number;
   hyperparameters: Record<string, number>;
+  /** Its class in rmsprop.baselines. */
+  class: string;
 }
 
 export interface Catalog {
@@ -109,4 +120,40 @@ export interface Surface {
   domain: [Pair, Pair];
   cells: number;
   f: Float64Array;
+}
+
+/** One of the page's requests to the worker; of a state's runs, all but "run" take the first. */
+export type Request =
+  | { kind: "surface"; text: string; domain: [Pair, Pair]; cells: number }
+  | { kind: "run" | "basins"; state: State }
+  | { kind: "sweep"; state: State; name: "rho" | "eps" }
+  | { kind: "rates"; state: State; lr: Float64Array };
+
+export type Answer = { id: number; value: unknown } | { id: number; error: { message: string; column: number | null } };
+
+/** f after the last step: rows of the second hyperparameter, columns of lr. */
+export interface Heat {
+  f: Float64Array;
+  lr: Float64Array;
+  other: Float64Array;
+}
+
+export interface Basins {
+  count: number;
+  label: Float64Array;
+  minima: Float64Array;
+  share: number;
+}
+
+/** Python's tables, made when the page is built (src/rmsprop/lab/tables.py). */
+export interface Tables extends Catalog {
+  language: {
+    functions: string[];
+    aliases: Record<string, string>;
+    constants: Record<string, number>;
+    /** For a character that is not in the language: its name, and what to type instead. */
+    hints: Record<string, [string, string]>;
+  };
+  /** The widths of the layers that NumPy's normal numbers are multiples of, in units of 2^52. */
+  ziggurat: number[];
 }

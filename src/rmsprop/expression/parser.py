@@ -44,7 +44,7 @@ _TOKEN = re.compile(
 )
 _ALLOWED = "only ASCII letters, digits, + - * / ^ ( ) and . are read"
 _EXPECTED = "expected a number, x, y, a function or a parenthesis"
-_HINTS = {
+HINTS = {
     "=": "type the right-hand side alone",
     ",": "every function takes one argument",
     ".": "a dot stands only inside a number",
@@ -207,7 +207,7 @@ def make_error(message: str, text: str, column: int) -> ExpressionError:
 def _describe_unexpected(char: str) -> str:
     """Name a character that the language does not have, and what to type in its place."""
     title = f" ({unicodedata.name(char, 'no name')})" if ord(char) > 127 else ""
-    hints = [hint for chars, hint in _HINTS.items() if char in chars]
+    hints = [hint for chars, hint in HINTS.items() if char in chars]
     return f"unexpected character {char!r}{title}: {(hints or [_ALLOWED])[0]}"
 
 

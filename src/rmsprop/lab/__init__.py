@@ -1,14 +1,12 @@
-"""The lab: a local web page that shows how optimizers work, computed by this library.
+"""The lab: a page that shows how optimizers work, computed in the browser by this library's kernel.
 
-    command      `rmsprop lab`
-    server       the page and its API, on loopback, with the checks that a local server needs
-    experiment   the contents of a request, checked
-    simulate     runs step by step; sweep: many settings, or many starts, at once
-    notes        sentences about the runs; script: the experiment as Python and as a command
-    wire         arrays as bytes
+    command      `rmsprop lab`: open the page, or write it to a file
+    export       the page as text, with the state that it opens with
+    server       serves it on loopback
+    tables       what the page takes from the library's tables when it is built
     page/        the built page; its source is web/
 
-The updates are computed by `rmsprop.RMSprop`, `rmsprop.baselines` and `rmsprop.formula`.
+A run is computed by cpp/kernel through web/src/engine.
 """
 
 from __future__ import annotations

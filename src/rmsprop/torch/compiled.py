@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from rmsprop import _step
-from rmsprop.torch.engine import CLIP_EPS, find_clip_factor, read_rates, record_rate
 from rmsprop.torch.layout import align_grads
+from rmsprop.torch.scalars import CLIP_EPS, find_clip_factor, read_rates, record_rate
 
 __all__ = ["Traced", "prepare", "step"]
 

@@ -3,8 +3,9 @@
     optimizer.step -> Engine.step -> border -> kernel
 
 A plan splits a group's parameters by kind. Those that the kernel takes as they are go there in one call. Complex,
-distributed, sparse and strided tensors go in pieces (`rmsprop.torch.layout`), all others through `formula.step` in
-torch's operations.
+distributed, sparse and strided tensors go in pieces (`rmsprop.torch.layout`). Tensors on a device without a kernel go
+in lists through `rmsprop.torch.foreach`; their lr, scales, norm and `found_inf` stay on the device. All others go
+through `formula.step` in torch's operations.
 """
 
 from __future__ import annotations
@@ -20,17 +21,25 @@ from torch import Tensor
 from rmsprop import _step
 from rmsprop.errors import InputError, InputTypeError
 from rmsprop.rule import Rule
-from rmsprop.torch import groups, layout
+from rmsprop.torch import foreach, groups, layout
 from rmsprop.torch import state as _state
-from rmsprop.torch.layout import PLAIN_TYPES, is_plain
+from rmsprop.torch.layout import KERNEL, PLAIN_TYPES, is_plain
+from rmsprop.torch.scalars import (
+    CLIP_EPS,
+    check_devices,
+    copy_written,
+    find_clip_factor,
+    invert_scale,
+    is_on_device,
+    is_recorded,
+    measure_norm,
+    read_rates,
+    record_rate,
+    restore,
+)  # fmt: skip
 from rmsprop.torch.state import StateTable
 
-__all__ = ["KERNEL", "Engine", "Plan", "find_clip_factor", "measure_norm", "read_rates", "record_rate"]
-
-KERNEL = _step.accept_tensors(Tensor, torch.nn.Parameter)
-"""Whether the compiled step takes tensors; without it, or with a torch before 2.10, all take the general path."""
-
-CLIP_EPS = 1e-6  # what torch.nn.utils.clip_grad_norm_ adds to the norm
+__all__ = ["Engine", "Plan"]
 
 _get_numbers = itemgetter(
     "alpha", "eps", "momentum", "centered", "weight_decay", "maximize",
@@ -67,7 +76,7 @@ class Plan:
         self.singles: list[int] = []
         self._table = table
         self._made_for = _get_numbers(group), dict(group["switches"]), list(self.params)
-        recorded = _is_recorded(group)
+        recorded = is_recorded(group)
         states: list[dict[str, Any] | None] = []
         for i, param in enumerate(self.params):
             states.append(None)
@@ -146,16 +155,30 @@ class Engine:
         attributes["_opt_called"] = True
         grad_scale = attributes.get("grad_scale") if grad_scale is None else grad_scale
         found_inf = attributes.get("found_inf") if found_inf is None else found_inf
-        if found_inf is not None and float(found_inf) != 0:
+        overflow_on_device = found_inf is not None and is_on_device(found_inf)
+        if found_inf is not None and not overflow_on_device and float(found_inf) != 0:
             return loss
         args = self.args
-        args.scale = 1.0 if grad_scale is None else _invert_scale(grad_scale)
+        args.scale = 1.0 if grad_scale is None else invert_scale(grad_scale)
         args.max_norm, args.seed = optimizer.max_norm, optimizer.seed
         args.threads = torch.get_num_threads()
         # All plans and rates first, because they may raise.
-        work = [(number, plan, group, read_rates(group, number)) for plan, number, group in self.find_plans(optimizer)]
+        work = [
+            (number, plan, group, read_rates(group, number, on_device=plan.kernel is None))
+            for plan, number, group in self.find_plans(optimizer)
+        ]
+        for number, plan, _, (lr, _) in work:
+            check_devices(plan, number, lr)
+        kept: list[tuple[Tensor, Tensor]] = []
+        if overflow_on_device:
+            if any(plan.kernel is not None for _, plan, _, _ in work):
+                if float(found_inf) != 0:
+                    return loss
+            else:
+                kept = copy_written(optimizer)
         if args.max_norm and (len(work) > 1 or not work[0][1].takes_all()):
             self._clip(optimizer)
+        self._read_scale()
         for number, plan, group, (args.lr, args.lr_max) in work:
             record_rate(group, args.lr_max)
             others = plan.others
@@ -170,9 +193,10 @@ class Engine:
                 torch.autograd.graph.increment_version(params)
                 if args.max_norm:
                     optimizer.grad_norm = norm
-            for i in others:
-                if plan.params[i].grad is not None:
-                    step_other(plan, group, i, optimizer.state[plan.params[i]], args)
+            if others:
+                step_others(plan, group, others, optimizer.state, args)
+        if kept:
+            restore(kept, found_inf)
         return loss
 
     def _step_again(
@@ -193,6 +217,7 @@ class Engine:
         others = odd + plan.others
         if self.args.max_norm and others:
             self._clip(optimizer)
+            self._read_scale()
         norm = math.nan if plan.kernel is None else _step.core.step(plan.kernel, aligned, self.args)
         return plan, others, aligned, norm
 
@@ -202,10 +227,13 @@ class Engine:
             for i, own in enumerate(plan.params):
                 if own is param:
                     args = _step.StepArgs(
-                        *read_rates(group, number), seed=optimizer.seed, threads=torch.get_num_threads()
+                        *read_rates(group, number, on_device=plan.kernel is None),
+                        seed=optimizer.seed,
+                        threads=torch.get_num_threads(),
                     )
+                    check_devices(plan, number, args.lr)
                     record_rate(group, args.lr_max)
-                    step_other(plan, group, i, optimizer.state[param], args)
+                    step_others(plan, group, [i], optimizer.state, args)
                     return
 
     def find_plans(self, optimizer: Any, *, everything: bool = False) -> list[tuple[Plan, int, dict[str, Any]]]:
@@ -232,36 +260,63 @@ class Engine:
     def _clip(self, optimizer: Any) -> None:
         """Clip over all groups, before the kernel is called."""
         params = [param for group in optimizer.param_groups for param in group["params"]]
-        optimizer.grad_norm = measure_norm(params, self.args.scale)
-        self.args.scale *= find_clip_factor(optimizer.grad_norm, self.args.max_norm)
+        norm = optimizer.grad_norm = measure_norm(params, self.args.scale)
+        self.args.scale *= find_clip_factor(norm, self.args.max_norm)
         self.args.max_norm = 0.0
 
+    def _read_scale(self) -> None:
+        """Read a scale that is on a device, if a kernel on the CPU needs it."""
+        if type(self.args.scale) is not float and any(plan.kernel is not None for plan in self.plans.values()):
+            self.args.scale = float(self.args.scale)
 
-def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, Any], args: _step.StepArgs) -> None:
-    """Step one parameter that the kernel cannot take as it is, or whose gradient it cannot."""
+
+def step_others(plan: Plan, group: dict[str, Any], places: list[int], states: StateTable, args: _step.StepArgs) -> None:
+    """Step the parameters that the kernel cannot take as they are, or whose gradients it cannot."""
+    pieces = []
+    for i in places:
+        param = plan.params[i]
+        if param.grad is not None:
+            piece = _step_other(plan, group, i, states[param], args)
+            if piece is not None:
+                pieces.append(piece)
+    if pieces:
+        _step_lists(pieces, plan.rule, args)
+
+
+def _step_other(
+    plan: Plan, group: dict[str, Any], place: int, state: dict[str, Any], args: _step.StepArgs
+) -> foreach.Piece | None:
+    """Step one parameter, or return it in the form in which it is stepped together with others."""
     param = plan.params[place]
     grad = param.grad
     assert grad is not None
     keys = plan.keys if plan.keys[0] in state and plan.keys[-1] in state else plan.wide_keys
     buffers = tuple([state[key] for key in keys])
     originals, index, piece = (param, *buffers), None, None
-    recorded = _is_recorded(group)
+    recorded = is_recorded(group)
     with torch.set_grad_enabled(bool(group["differentiable"])):
         if group["lazy"] and grad.layout == torch.sparse_coo and not recorded:
             index, param, grad, buffers = layout.gather_rows(param, grad, buffers)
-        if KERNEL and not recorded:
-            narrow = group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
-            grad = grad.to(param.dtype) if narrow and grad.dtype != param.dtype else grad
-            piece = layout.make_piece(param, grad, buffers)
+        narrow = group["param_rounding"] != "nearest" or group["state_dtype"] != "float32"
+        grad = grad.to(param.dtype) if narrow and grad.dtype != param.dtype else grad
+        plain = None if group["differentiable"] else layout.view_plain(param, grad, buffers)
+        if KERNEL and not recorded and plain is not None:
+            piece = layout.make_piece(*plain)
         if piece is None:
             if option := _find_kernel_option(group, param):
                 raise InputTypeError(
                     f"params[{place}]: a gradient of type {type(grad).__name__}, expected a plain tensor: "
                     f"only the compiled step does {option}"
                 )
-            layout.step_general(
-                param, grad, buffers, state["step"], plan.rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale
-            )
+            if plain is not None and foreach.takes(plan.rule, state["step"]):
+                lists = foreach.Piece(*plain, state["step"])
+                if index is None:
+                    return lists
+                _step_lists([lists], plan.rule, args)
+            else:
+                layout.step_general(
+                    param, grad, buffers, state["step"], plan.rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale
+                )
         else:
             arrays = [piece.param], tuple([buffer] for buffer in piece.buffers), [state["step"]]
             kernel = _step.core.Plan(plan.handle, *arrays, None, plan.first + place)
@@ -273,11 +328,12 @@ def step_other(plan: Plan, group: dict[str, Any], place: int, state: dict[str, A
         if index is not None:
             for tensor, values in zip(originals, (param, *buffers)):
                 tensor.index_put_(index, values)
+    return None
 
 
-def _is_recorded(group: dict[str, Any]) -> bool:
-    """Whether autograd or a CUDA graph records the step, so that it must consist of torch's own operations."""
-    return bool(group["differentiable"] or group["capturable"])
+@torch.no_grad()
+def _step_lists(pieces: list[foreach.Piece], rule: Rule, args: _step.StepArgs) -> None:
+    foreach.step(pieces, rule, lr=args.lr, lr_max=args.lr_max, scale=args.scale)
 
 
 def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
@@ -287,76 +343,3 @@ def _find_kernel_option(group: dict[str, Any], param: Tensor) -> str:
     if group["param_rounding"] != "nearest" and param.dtype in (torch.bfloat16, torch.float16):
         return f"param_rounding={group['param_rounding']!r}"
     return ""
-
-
-def read_rates(group: dict[str, Any], number: int) -> tuple[Any, Any]:
-    """Return the learning rate of a group's step, checked, and the largest so far if the rule reads it."""
-    lr = group["lr"]
-    follows_largest = _follows_largest(group)
-    if type(lr) is not float and isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise InputError(f"param_groups[{number}]['lr']: a tensor of {lr.numel()} elements, expected one")
-        if _is_recorded(group):
-            lr = lr.reshape(())
-            if follows_largest:
-                before = torch.as_tensor(group.get("lr_max", 0.0), dtype=lr.dtype, device=lr.device)
-                return lr, torch.maximum(before, lr.detach())
-            return lr, lr
-        lr = lr.detach()
-    lr = float(lr)
-    if not 0.0 <= lr < math.inf:
-        raise InputError(f"param_groups[{number}]['lr']: {lr!r}, expected a finite number of at least 0")
-    return lr, max(float(group.get("lr_max", 0.0)), lr) if follows_largest else lr
-
-
-def record_rate(group: dict[str, Any], lr_max: Any) -> None:
-    """Keep the largest learning rate. Before the kernel call, so that an interrupt cannot lose that of a step."""
-    if _follows_largest(group):
-        group["lr_max"] = lr_max
-
-
-def _follows_largest(group: dict[str, Any]) -> bool:
-    """Whether the weight decay of a group depends on the largest learning rate so far."""
-    return group["switches"]["weight_decay_mode"] == "decoupled_corrected"
-
-
-def measure_norm(params: list[Tensor], scale: float) -> float:
-    """Return the global norm of the gradients of `params` times `scale`.
-
-    It is the kernel's own sum, in its order, if the kernel takes the gradients: grouping of parameters changes no bit.
-
-    Raises:
-        InputError: Finite gradients whose sum of squares overflows.
-    """
-    plain: list[Tensor] = []
-    others: list[Tensor] = []
-    for param in params:
-        grad = param.grad
-        if grad is None:
-            continue
-        grad = grad.detach() if grad.layout == torch.strided else grad.detach().coalesce().values()
-        ordered = type(grad) is not Tensor or grad.shape != param.shape or grad.stride() == param.stride()
-        if not ordered or layout.is_unresolved(grad):
-            grad = torch.empty_like(param, dtype=grad.dtype).copy_(grad)
-        (plain if KERNEL and is_plain(grad) else others).append(grad)
-    norm = _step.core.global_norm(plain, torch.get_num_threads()) if plain else 0.0
-    if others:
-        rest = torch.nn.utils.get_total_norm(others)
-        full = getattr(rest, "full_tensor", None)
-        norm = math.hypot(norm, float(rest if full is None else full()))
-    if math.isinf(norm) and all(bool(g.isfinite().all()) for g in (*plain, *others)):
-        raise InputError("grads: the sum of their squares overflows, so max_norm cannot scale them")
-    return norm * abs(scale)
-
-
-def find_clip_factor(norm: float, max_norm: float) -> float:
-    """Return what gradients of this norm are multiplied by to keep to `max_norm`; NaN for a NaN."""
-    least = max_norm / (norm + CLIP_EPS)
-    return least if least < 1 else (norm if math.isnan(norm) else 1.0)
-
-
-def _invert_scale(grad_scale: Tensor | float) -> float:
-    scale = float(grad_scale)
-    if not 0 < scale < math.inf:
-        raise InputError(f"grad_scale: {scale!r}, expected a finite number above 0")
-    return 1.0 / scale

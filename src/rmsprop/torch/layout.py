@@ -2,8 +2,8 @@
 
 Complex tensors are viewed as pairs of real numbers, distributed tensors as their local shards. Sparse gradients are
 made dense, or only their rows are stepped. Gradients in another memory order are copied; parameters in memory with gaps
-are copied and written back. Everything else (another device, a tensor subclass, `differentiable`, `capturable`) is
-stepped by `formula.step` with torch's own operations and the same results.
+are copied and written back. What no kernel and no list takes (a tensor subclass, `differentiable`, eps=0 without a
+kernel) is stepped by `formula.step` with torch's own operations and the same results.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rmsprop import formula
+from rmsprop import _step, formula
 from rmsprop.errors import InputError
 from rmsprop.rule import Rule
 
 __all__ = [
+    "KERNEL",
     "PLAIN_TYPES",
     "Piece",
     "align_grads",
@@ -33,12 +34,15 @@ __all__ = [
     "is_unresolved",
     "make_piece",
     "step_general",
+    "view_plain",
 ]
 
 MOST_DIMS = 8
 """Most axes that the kernel accepts. Dense memory with more axes is passed as one axis: the results are the same."""
 KERNEL_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+KERNEL = _step.accept_tensors(*PLAIN_TYPES)
+"""Whether the compiled step takes tensors; without it, or with a torch before 2.10, all take the general path."""
 
 _TORCH = SimpleNamespace(
     abs=torch.abs, astype=Tensor.to, isfinite=torch.isfinite, sign=torch.sign, sqrt=torch.sqrt, where=torch.where
@@ -95,35 +99,43 @@ def get_local(tensor: Tensor) -> Tensor:
     return tensor if to_local is None else to_local()
 
 
-def make_piece(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...]) -> Piece | None:
-    """Return the tensors in a form that the kernel takes, sharing the memory that is written; None if there is none."""
+def view_plain(
+    param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]] | None:
+    """Return (param, grad, buffers) as real, local, plain tensors, sharing the memory that is written, or None."""
     param, grad, *rest = (get_local(t) for t in (param, _redistribute(grad, param), *buffers))
-    shape = param.shape
     if param.is_complex():
         if param.is_conj() or not grad.is_complex():
             return None
         param, grad = torch.view_as_real(param), torch.view_as_real(_to_dense(grad).resolve_conj())
         rest = [torch.view_as_real(b) if b.is_complex() else b for b in rest]
-    param = param.detach()
-    if type(param) is not Tensor or param.device.type != "cpu" or param.dtype not in KERNEL_DTYPES:
+    grad = _to_dense(grad)
+    if type(param) not in PLAIN_TYPES or type(grad) is not Tensor or param.dtype not in KERNEL_DTYPES:
         return None
+    return param, grad, tuple(rest)
+
+
+def make_piece(param: Tensor, grad: Tensor, buffers: tuple[Tensor, ...]) -> Piece | None:
+    """Return tensors of `view_plain` in a form that the kernel takes, or None if there is none."""
+    if param.device.type != "cpu":
+        return None
+    param, grad = param.detach(), grad.detach()
     copied = not is_dense(param)
     if copied:
         param = param.clone()
-    grad = _to_dense(grad).detach()
     if grad.device.type != "cpu" or not is_regular(param, grad) or grad.shape != param.shape:
         return None
     if grad.stride() != param.stride() or is_unresolved(grad):
         grad = torch.empty_like(param).copy_(grad)
-    elementwise = [b.shape in (param.shape, shape) for b in rest]  # the others are maxima of blocks
-    if any(b.stride() != param.stride() for b, same in zip(rest, elementwise) if same):
+    elementwise = [b.shape == param.shape for b in buffers]  # the others are maxima of blocks
+    if any(b.stride() != param.stride() for b, same in zip(buffers, elementwise) if same):
         return None
     if param.dim() > MOST_DIMS:
         if copied:
             return None
-        rest = [_flatten(b) if same else b for b, same in zip(rest, elementwise)]
+        buffers = tuple(_flatten(b) if same else b for b, same in zip(buffers, elementwise))
         param, grad = _flatten(param), _flatten(grad)
-    return Piece(param, grad, tuple(rest), copied)
+    return Piece(param, grad, buffers, copied)
 
 
 def gather_rows(

@@ -31,7 +31,7 @@ class RMSprop(torch.optim.RMSprop):
 
     Args:
         params: Parameters or groups, as for any torch optimizer. The kernel steps CPU tensors of float32, float64,
-            bfloat16 and float16; torch's own operations step all others, with the same results. Written by `step`.
+            bfloat16 and float16; torch's own operations step all others, within rounding. Written by `step`.
         lr: Learning rate, at least 0: a number or a tensor of one element. None, here and below: the dialect's own
             (0.01 if the dialect has no default). Without a dialect these are torch's defaults.
         alpha: Decay of the moving averages, in [0, 1]. torch: 0.99.
@@ -39,7 +39,7 @@ class RMSprop(torch.optim.RMSprop):
         weight_decay: L2 strength per step, at least 0 (times lr in dialects that decouple it).
         momentum: Decay of the momentum buffer, in [0, 1).
         centered: Divide by the standard deviation of the gradient. Never NaN: the variance itself is averaged.
-        capturable: Keep `step` on the parameter's device, for CUDA graphs. Not measured on a GPU.
+        capturable: Keep `step` on the parameter's device, for CUDA graphs. Not run on a GPU.
         foreach: Accepted for compatibility with torch; it has no effect.
         maximize: Ascend instead of descend.
         differentiable: Let autograd run through the step (by `formula.step`, not the kernel).
@@ -116,7 +116,7 @@ class RMSprop(torch.optim.RMSprop):
         settings.check_flag("eager_state", eager_state)
         self.max_norm = settings.parse_max_norm(max_norm)
         self.seed = settings.check_seed(seed)
-        self.grad_norm = math.nan
+        self._grad_norm: Any = math.nan
         self._engine = Engine()
         self.releases_gradients = False
         self._traced: Any = None  # a `compiled.Traced` from the first compiled step on
@@ -137,6 +137,16 @@ class RMSprop(torch.optim.RMSprop):
         raise InputTypeError(
             "rule: cannot be assigned; set a number in param_groups, or build another RMSprop(..., dialect=rule)"
         )
+
+    @property
+    def grad_norm(self) -> float:
+        """The norm of the last step with `max_norm`, before clipping. Reading it waits for the parameters' device."""
+        self._grad_norm = float(self._grad_norm)
+        return self._grad_norm
+
+    @grad_norm.setter
+    def grad_norm(self, norm: Any) -> None:
+        self._grad_norm = norm
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -295,7 +305,7 @@ class RMSprop(torch.optim.RMSprop):
         return {**super().__getstate__(), **{name: getattr(self, name) for name in _PICKLED}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, default in {**_PICKLED, "grad_norm": math.nan, "releases_gradients": False}.items():
+        for name, default in {**_PICKLED, "_grad_norm": math.nan, "releases_gradients": False}.items():
             self.__dict__.setdefault(name, state.get(name, default))
         self._engine = Engine()
         self._traced = None

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
 # A new package has to be installed again to be found: its __init__.py counts as a source of the build.
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp src/rmsprop/*/__init__.py)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp cpp/cuda/std/* src/rmsprop/*/__init__.py)
 
 PAGE := src/rmsprop/lab/page/index.html
 RACE ?= all

@@ -21,13 +21,6 @@ constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momen
 const char* name_of(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
 bool is_square(Kind kind) { return kind == Kind::mean_sq || kind == Kind::grad_var; }
 
-std::uint64_t mixed(std::uint64_t x) {
-    x += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
 }  // namespace
 
 std::string dtype_text(const View& view) {
@@ -339,19 +332,16 @@ bool Plan::read(nb::handle grads, bool strict, Work& work) {
     return true;
 }
 
+double Plan::fresh_at(double step) const {
+    const double fresh = 1.0 - rule.rho;
+    return rule.bias_correction ? fresh / (1.0 - std::pow(rule.rho, step)) : fresh;
+}
+
 void Plan::prepare(Work& work, std::uint64_t seed) const {
     for (std::size_t n = 0; n < work.tensors.size(); ++n) {
         Tensor& t = work.tensors[n];
         const double step = work.steps[n].value() + 1;
-        t.fresh = 1.0 - rule.rho;
-        t.rho = rule.rho;
-        if (rule.bias_correction) {
-            t.fresh = t.fresh / (1.0 - std::pow(rule.rho, step));
-            t.rho = 1.0 - t.fresh;
-            t.first = rule.centered && step == 1 ? 1 : 0;
-        }
-        if (t.rounding != rmsprop::Rounding::nearest || t.state == Dtype::bfloat16 || t.state == Dtype::code8)
-            t.key = mixed(mixed(mixed(seed) + first_ + work.places[n]) + static_cast<std::uint64_t>(step));
+        rule.set_moment(t, step, fresh_at(step), seed, first_ + work.places[n]);
     }
 }
 

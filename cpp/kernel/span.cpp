@@ -8,27 +8,12 @@
 
 #include "element.hpp"
 #include "ieee.hpp"
+#include "narrow.hpp"
 #include "storage.hpp"
 
 namespace rmsprop {
 namespace RMSPROP_ISA_NAMESPACE {
 namespace {
-
-template <class Format, class T>
-inline typename Format::Stored narrow(T x, u32 key, i32 i, u16& lost) {
-    if constexpr (Format::kRandom) return Format::store(x, random_bits(key, static_cast<u32>(i)), lost);
-    else return Format::store(x, 0, lost);
-}
-
-/// The keys of one block's random bits: each array draws its own.
-struct Keys {
-    u32 param, square, mean, buffer;
-    Keys(std::uint64_t key, std::int64_t block)
-        : param(block_key(key, block, 0)),
-          square(block_key(key, block, 1)),
-          mean(block_key(key, block, 2)),
-          buffer(block_key(key, block, 3)) {}
-};
 
 /// One step on a block of n elements; `mean` only when Centered, `buffer` only when Buffered, `lost` only for a
 /// compensated Param. Positions are 32-bit, of which the random bits are made: half as many vectors as of 64.
@@ -47,10 +32,11 @@ inline void step_block(typename Param::Stored* __restrict param, const typename 
         if constexpr (Centered) e.mean = State::Signed::load(mean[i], 0);
         if constexpr (Buffered) e.buffer = State::Signed::load(buffer[i], 0);
         step_element<T, Centered, Buffered, Plain>(e, Param::wide(grad[i]), c);
-        square[i] = narrow<typename State::Square>(e.square, keys.square, i, rest);
-        if constexpr (Centered) mean[i] = narrow<typename State::Signed>(e.mean, keys.mean, i, rest);
-        if constexpr (Buffered) buffer[i] = narrow<typename State::Signed>(e.buffer, keys.buffer, i, rest);
-        param[i] = narrow<Param>(e.param, keys.param, i, rest);
+        square[i] = narrow<typename State::Square>(e.square, keys.square, static_cast<u32>(i), rest);
+        if constexpr (Centered) mean[i] = narrow<typename State::Signed>(e.mean, keys.mean, static_cast<u32>(i), rest);
+        if constexpr (Buffered)
+            buffer[i] = narrow<typename State::Signed>(e.buffer, keys.buffer, static_cast<u32>(i), rest);
+        param[i] = narrow<Param>(e.param, keys.param, static_cast<u32>(i), rest);
         if constexpr (Param::kCompensated) lost[i] = rest;
     }
 }
@@ -89,7 +75,7 @@ inline void step_coded_block(typename Param::Stored* __restrict param, const typ
         seen[i] = update_statistics<float, Centered, Plain>(e, grads[i], c);
         squares[i] = e.square;
         largest = greater(largest, bits_of(e.square));
-        if constexpr (Centered) mean[i] = narrow<Signed>(e.mean, keys.mean, i, rest);
+        if constexpr (Centered) mean[i] = narrow<Signed>(e.mean, keys.mean, static_cast<u32>(i), rest);
     }
     if (largest >= 0x7F800000u) largest = largest_finite(squares, n);
     const u32 base = base8(largest);
@@ -101,7 +87,7 @@ inline void step_coded_block(typename Param::Stored* __restrict param, const typ
         e.param = Param::load(param[i], rest);
         if constexpr (Buffered) e.buffer = Signed::load(buffer[i], 0);
         update_param<float, Buffered, Plain>(e, grads[i], seen[i], c);
-        if constexpr (Buffered) buffer[i] = narrow<Signed>(e.buffer, keys.buffer, i, rest);
+        if constexpr (Buffered) buffer[i] = narrow<Signed>(e.buffer, keys.buffer, static_cast<u32>(i), rest);
         const u32 random = random_bits(keys.param, static_cast<u32>(i));
         param[i] = Param::store(e.param, random, rest);
         if constexpr (Param::kCompensated) lost[i] = rest;
@@ -160,7 +146,7 @@ void step_blocks(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, cons
                 for (i32 j = 0; j < n; ++j) values[j] = Param::wide(param[j]);
                 for (i32 j = 0; j < n; ++j) grads[j] = Param::wide(grad[j]);
                 step(Direct<float>(), values, grads);
-                for (i32 j = 0; j < n; ++j) param[j] = narrow<Param>(values[j], keys.param, j, none);
+                for (i32 j = 0; j < n; ++j) param[j] = narrow<Param>(values[j], keys.param, static_cast<u32>(j), none);
             } else {
                 step(Param(), param, grad);
             }

@@ -54,12 +54,13 @@ coverage: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, and which lines of s
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(VENV)/.test $(if $(NPM),web/node_modules/.installed) ## ruff, mypy, import-linter, clang-format
+lint: $(VENV)/.test $(if $(NPM),web/node_modules/.installed) ## ruff, mypy, import-linter, clang-format, zizmor on the workflows, the page's checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror cpp/*/*.cpp cpp/*/*.hpp
+	$(BIN)/zizmor --offline --quiet .github
 	$(if $(NPM),cd web && npm run --silent check)
 
 format: $(VENV)/.test ## rewrite the sources in the house format

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
 # A new package has to be installed again to be found: its __init__.py counts as a source of the build.
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp src/rmsprop/*/__init__.py)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard cpp/*/*.cpp cpp/*/*.hpp cpp/cuda/std/* src/rmsprop/*/__init__.py)
 
 PAGE := src/rmsprop/lab/page/index.html
 RACE ?= all
@@ -20,7 +20,7 @@ bitsandbytes_NEEDS := bitsandbytes==0.50.2
 heavyball_NEEDS := heavyball==3.2.1
 
 .PHONY: help demo races lab lab-site data test test-fast coverage lint format bench gpu docs docs-serve pages peers \
-	sanitize fuzz wheel clean
+	sanitize fuzz chaos wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,7 +46,7 @@ test: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, offline
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.test $(if $(NPM),$(PAGE)) ## the tests without the slow ones, the browser, several processes and other libraries: 90 seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers)"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or browser or distributed or peers or chaos)"
 
 coverage: $(VENV)/.test $(if $(NPM),$(PAGE)) ## every test, and which lines of src no test reaches
 	$(BIN)/coverage erase
@@ -97,10 +97,10 @@ peer-%: .peers/%/.installed
 	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< numpy $($*_NEEDS)
 	@touch $@
 
-sanitize: $(VENV)/.test ## the kernel's tests under the address and undefined-behavior sanitizers
+sanitize: $(VENV)/.test ## the kernel's tests under the address, undefined-behavior and thread sanitizers
 	bench/sanitize.sh $(BIN)/python
 
-fuzz: $(VENV)/.fuzz ## readers, parsers, requests and drawn programs under random input; FUZZ_SECONDS=60 for a minute
+fuzz: $(VENV)/.fuzz ## readers, parsers and drawn programs under random input; FUZZ_SECONDS=60 for a minute
 	FUZZ_EXAMPLES=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/test_state_machine.py --timeout 0
 	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
 
@@ -114,6 +114,9 @@ wheel: $(VENV)/.wheel $(if $(NPM),$(PAGE)) ## sdist and wheel in dist/, checked,
 	$(PYTHON) -m venv build/empty
 	wheel=$$(echo dist/*.whl) && CC=false CXX=false build/empty/bin/python -m pip install --quiet --only-binary :all: "$$wheel[lab]"
 	cd build && PATH= empty/bin/python -I ../tests/wheel_smoke.py
+
+chaos: $(VENV)/.test ## kill, interrupt and starve the commands: 20 minutes; as root on full and read-only disks too
+	$(BIN)/python -m pytest -q -m "" tests/chaos
 
 clean: ## remove what was built; runs/ stays
 	rm -rf $(VENV) .peers build dist web/node_modules src/rmsprop/lab/page

@@ -59,10 +59,19 @@ def machine() -> dict[str, Any]:
         "instruction set": _step.core.isa() if rmsprop.is_compiled() else None,
         "threads": rmsprop.threads(),
         "cores": os.cpu_count(),
+        "processor": processor(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def processor() -> str:
+    """The processor's name; Python knows it on few systems."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
 
 
 def text(value: Any) -> str:

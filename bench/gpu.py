@@ -205,7 +205,7 @@ def list_candidates(shapes: list[tuple[int, ...]], device: str, quick: bool) -> 
         found["torch.compile"] = lambda: torch.compile(theirs(make(), foreach=True).step)
     for name in ("bfloat16 stochastic", "bfloat16 stochastic, 8-bit state"):
         dtype, form = FORMATS[name]
-        found[f"rmsprop, {name}"] = lambda dtype=dtype, form=form: RMSprop(make(dtype), **form).step  # type: ignore[misc]
+        found[f"rmsprop, {name}"] = lambda dtype=dtype, form=form: RMSprop(make(dtype), **form).step
     return found
 
 

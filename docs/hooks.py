@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import html
 import re
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rmsprop"
+PAGE = PACKAGE / "lab" / "page" / "index.html"
 INTERNAL = {"cli", "commands", "select"}
 """Modules without an underscore that users do not import."""
 
@@ -41,8 +43,17 @@ def write_commands() -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the reference of the commands in its place."""
-    return markdown.replace("<!-- commands -->", write_commands()) if "<!-- commands -->" in markdown else markdown
+    """Put the commands' reference in its place, and the lab, if it is built, below a command that opens it."""
+    if "<!-- commands -->" in markdown:
+        markdown = markdown.replace("<!-- commands -->", write_commands())
+    if PAGE.exists():
+        frame = '\n\n<iframe class="lab" title="The lab" loading="lazy" src="../lab.html{}"></iframe>'
+
+        def embed(found: re.Match[str]) -> str:
+            return found[0] + frame.format(html.escape(found[1]))
+
+        markdown = re.sub(r'^    rmsprop lab --link "(#.*)"$', embed, markdown, flags=re.MULTILINE)
+    return markdown
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -57,7 +68,9 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def on_post_build(config: Any, **_: Any) -> None:
-    """Fail if a public name has no entry in the API pages: no page shows it, or it has no docstring."""
+    """Copy the lab's page; fail if a public name has no entry in the API pages: no page shows it, or no docstring."""
+    if PAGE.exists():
+        shutil.copy(PAGE, Path(config.site_dir) / "lab.html")
     packed = (Path(config.site_dir) / "objects.inv").read_bytes().split(b"\n", 4)[4]
     entries = {line.split(" ", 1)[0] for line in zlib.decompress(packed).decode().splitlines()}
     entries |= {re.sub(r"\b(\w+)\.\1$", r"\1", entry) for entry in entries}  # a function that its module is named after

@@ -19,6 +19,7 @@ import jax.numpy as jnp  # noqa: E402
 
 import rmsprop.jax  # noqa: E402
 import rmsprop.torch  # noqa: E402
+from rmsprop.torch import groups  # noqa: E402
 
 
 def make_numpy(**options):
@@ -137,6 +138,45 @@ def test_a_switch_given_to_a_dialect_is_in_its_rule_or_raises(dialect, switch, v
         assert switch in str(error)  # noqa: PT017 (one of two right answers)
     else:
         assert getattr(rule, switch) == value
+
+
+COMMON = {"eps": "eps", "momentum": "momentum", "centered": "centered"}
+SWEEP = {
+    "numpy": {**COMMON, "rho": "rho", "weight_decay": "weight_decay"},
+    "torch": groups.WORDS,
+    "group": groups.WORDS,
+    "constructor of a group": groups.WORDS,
+    "jax": {**COMMON, "decay": "rho", "eps_in_sqrt": "eps_mode", "nesterov": "nesterov"}
+    | {"bias_correction": "bias_correction"},
+}
+"""Where an argument is given -> the argument -> the switch."""
+MEANINGS = {("eps_in_sqrt", True): "inside", ("eps_in_sqrt", False): "outside"}
+MEANINGS |= {("nesterov", True): "post", ("nesterov", False): "none"}
+VALUES = {"eps": (0.0, 0.5), "momentum": (0.0, 0.5), "rho": (0.0, 0.5), "weight_decay": (0.0, 0.5)}
+
+
+def find_rule(place, dialect, options):
+    if place == "numpy":
+        return make_numpy(dialect=dialect, **options).rule
+    if place == "jax":
+        return make_jax(dialect=dialect, **options).rule
+    if place == "torch":
+        return groups.rule_of(make_torch(dialect=dialect, **options).param_groups[0])
+    given = ({"dialect": dialect, **options}, {}) if place == "group" else ({"dialect": dialect}, options)
+    return groups.rule_of(make_group(given[0], **given[1]))
+
+
+@pytest.mark.parametrize("dialect", dialects.names())
+@pytest.mark.parametrize("place", SWEEP)
+def test_every_argument_is_honored_or_raises_for_every_dialect(place, dialect):
+    for word, switch in SWEEP[place].items():
+        for value in VALUES.get(switch, (False, True)):
+            try:
+                rule = find_rule(place, dialect, {word: value})
+            except (RuleError, InputError) as error:
+                assert word in str(error)  # noqa: PT017 (one of two right answers)
+            else:
+                assert getattr(rule, switch) == MEANINGS.get((word, value), value), word
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)

@@ -102,3 +102,23 @@ def test_a_trace_a_result_and_an_animation_show_in_a_fresh_kernel(tmp_path):
     )
     assert result == animation == [{"text/html", "text/plain"}]
     assert trace == [{"image/png", "text/plain"}]
+
+
+@pytest.mark.slow
+def test_a_benchmark_and_a_report_of_the_doctor_show_in_a_fresh_kernel(tmp_path):
+    for package in ("torch", "sklearn"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    results, report = run_cells(
+        tmp_path,
+        "from rmsprop.race import Settings, get, race\n"
+        "digits = get('digits')\n"
+        "race(digits, Settings.of(digits, optimizers=('adam', 'rmsprop'), seeds=2, epochs=1, quick=True))",
+        "import torch, rmsprop.doctor\n"
+        "weight = torch.nn.Parameter(torch.ones(3))\n"
+        "optimizer = torch.optim.RMSprop([weight], lr=0.1)\n"
+        "with rmsprop.doctor.watch(optimizer) as watcher:\n"
+        "    weight.grad = torch.ones(3)\n"
+        "    optimizer.step()\n"
+        "watcher",
+    )
+    assert results == report == [{"text/html", "text/plain"}]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import PAGES, ROOT
+from pages import PAGES, ROOT, python_blocks, shell_lines
 from rmsprop import cli
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -73,12 +73,45 @@ def test_every_page_is_in_the_navigation():
     assert sorted(f"docs/{page}" for page in navigation) == [page for page in PAGES if page.startswith("docs/")]
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/learn/") and "watching" not in page])
+def test_a_page_of_the_course_has_code_a_lab_and_three_answers(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert python_blocks(page)
+    assert [line for line in shell_lines(page) if line.text.startswith("rmsprop lab --link")]
+    assert re.findall(r'^\?\?\? question "(\d)\. .+"\n    \S', text, re.MULTILINE) == ["1", "2", "3"]
+
+
+def test_the_course_quotes_the_benchmarks():
+    races = (ROOT / "docs/why/races.md").read_text(encoding="utf-8")
+    quoted = (ROOT / "docs/learn/when.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"\(\.\./why/races\.md#(\w+)\).*? \| (\S+)(?: %)? \| (.+?), (\S+)(?: %)? \| (.+?) \|$", quoted, re.MULTILINE
+    )
+    assert len(rows) == 6
+    for task, ours, best, metric, verdict in rows:
+        row = next(line for line in races.splitlines() if line.startswith(f"| [{task}]"))
+        _, _, _, measured, _, winner, result, _ = (cell.strip() for cell in row.split("|"))
+        assert measured.split(" ")[0] == ours
+        assert winner.split(" ± ")[0].removesuffix(" %") == f"{best}, {metric}"
+        assert result == verdict
+
+
 def test_every_command_and_option_is_in_the_reference():
     text = hooks.on_page_markdown((ROOT / "docs/reference/commands.md").read_text(encoding="utf-8"))
     sections = dict(re.findall(r"^## `rmsprop (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert list(sections) == list(cli.COMMANDS)
     assert "--eps-mode" in sections["minimize"]
     assert "\b" not in text
+
+
+def test_a_command_that_opens_the_lab_is_followed_by_it(tmp_path, monkeypatch):
+    command = '    rmsprop lab --link "#v=1&f=x"'
+    monkeypatch.setattr(hooks, "PAGE", tmp_path / "index.html")
+    assert hooks.on_page_markdown(command) == command
+    hooks.PAGE.touch()
+    before, frame = hooks.on_page_markdown(command).split("\n\n")
+    assert before == command
+    assert 'src="../lab.html#v=1&amp;f=x"' in frame
 
 
 def test_a_name_without_an_entry_fails_the_build(tmp_path):

@@ -237,10 +237,10 @@ def round_everything(**options):
     rule = Rule(rho=0.9, eps=1e-4, centered=True, buffer="unit", momentum=0.9)
     draws = [torch.from_numpy(rng.standard_normal(PARALLEL).astype("float32")) for _ in range(5)]
     param, grad, mean, buffer = (x.bfloat16() for x in draws[:4])
-    codes, maxima = _encode(draws[4] ** 2)
-    step_kernel(rule, param, grad, [mean, codes, buffer, maxima], rounding="stochastic", lr=0.01, **options)
+    codes, scales = _encode(draws[4] ** 2)
+    step_kernel(rule, param, grad, [mean, codes, buffer, scales], rounding="stochastic", lr=0.01, **options)
     arrays = {"param": read_words(param), "mean": read_words(mean), "buffer": read_words(buffer), "code": codes.numpy()}
-    return {name: array.tobytes() for name, array in (*arrays.items(), ("maxima", maxima.numpy()))}
+    return {name: array.tobytes() for name, array in (*arrays.items(), ("scales", scales.numpy()))}
 
 
 def test_the_same_seed_gives_the_same_bits_with_any_threads_and_instructions(isa):

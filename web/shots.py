@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "lab"))
 
-from labpage import Lab, open_browser
+from labpage import Lab, find_page, open_browser
 from serving import run_server
 
 SIZES = {"desktop": (1280, 720), "wide": (1920, 1080), "phone": (390, 844)}
@@ -68,7 +68,7 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--sizes"]
     folder = Path(words[0] if words else "docs/pictures")
     folder.mkdir(parents=True, exist_ok=True)
-    with run_server() as port, open_browser() as browser:
+    with run_server(find_page().read_text("utf-8")) as port, open_browser() as browser:
         (take_all_sizes if "--sizes" in sys.argv else take_pictures)(folder, f"http://127.0.0.1:{port}/", browser)
 
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "launch.hpp"
 #include "refusal.hpp"
 #include "step.hpp"
 #include "threads.hpp"
@@ -55,7 +56,7 @@ Number attribute(nb::handle args, PyObject* name) {
     return nb::cast<Number>(nb::steal(PyObject_GetAttr(args.ptr(), name)));
 }
 
-nb::object step(border::Plan& plan, nb::list grads, nb::object args, bool strict) {
+border::Args read_args(nb::handle args) {
     static PyObject* const lr = PyUnicode_InternFromString("lr");
     static PyObject* const lr_max = PyUnicode_InternFromString("lr_max");
     static PyObject* const scale = PyUnicode_InternFromString("scale");
@@ -64,11 +65,19 @@ nb::object step(border::Plan& plan, nb::list grads, nb::object args, bool strict
     static PyObject* const check_finite = PyUnicode_InternFromString("check_finite");
     static PyObject* const seed = PyUnicode_InternFromString("seed");
     static PyObject* const threads = PyUnicode_InternFromString("threads");
-    const border::Args numbers{attribute<double>(args, lr),          attribute<double>(args, lr_max),
-                               attribute<double>(args, scale),       attribute<double>(args, max_norm),
-                               attribute<double>(args, norm_eps),    attribute<bool>(args, check_finite),
-                               attribute<std::uint64_t>(args, seed), attribute<int>(args, threads)};
-    return border::step(plan, grads, numbers, strict);
+    return {attribute<double>(args, lr),          attribute<double>(args, lr_max),
+            attribute<double>(args, scale),       attribute<double>(args, max_norm),
+            attribute<double>(args, norm_eps),    attribute<bool>(args, check_finite),
+            attribute<std::uint64_t>(args, seed), attribute<int>(args, threads)};
+}
+
+nb::object step(border::Plan& plan, nb::list grads, nb::object args, bool strict) {
+    return border::step(plan, grads, read_args(args), strict);
+}
+
+void step_on_device(border::Plan& plan, nb::list grads, nb::object args, nb::object launch, std::uintptr_t lr,
+                    std::uintptr_t lr_max, std::uintptr_t grad_scale, std::uintptr_t found_inf, std::uintptr_t norm) {
+    border::step_on_device(plan, grads, read_args(args), {lr, lr_max, grad_scale, found_inf, norm}, launch);
 }
 
 // A hook of a parameter can keep the optimizer alive, and the optimizer the plan: only the collector ends such a
@@ -135,6 +144,10 @@ NB_MODULE(_core, m) {
     m.def("step", &step, "plan"_a, "grads"_a, "args"_a, "strict"_a = true,
           "Do one step in place; return the global norm of the gradients, or NaN where nothing asked for it. Where not "
           "strict: return None, with nothing changed, if an array is not as the plan needs it.");
+    m.def("step_on_device", &step_on_device, "plan"_a, "grads"_a, "args"_a, "launch"_a, nb::kw_only(), "lr"_a = 0,
+          "lr_max"_a = 0, "grad_scale"_a = 0, "found_inf"_a = 0, "norm"_a = 0,
+          "Check a step, call launch(rows, row_of_chunk, [(blocks, argument), ...]) and count it. The numbers are "
+          "addresses on the device.");
     m.def("global_norm", &border::global_norm, "grads"_a, "threads"_a = 0,
           "Return the square root of the sum of all squares, the same for every thread count.");
     m.def("move_bytes", &border::move_bytes, "params"_a, "grads"_a, "squares"_a, "threads"_a = 1,

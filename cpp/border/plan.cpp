@@ -16,17 +16,10 @@ using rmsprop::Tensor;
 
 namespace {
 
-constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_max", "lost_bits"};
+constexpr const char* kKindNames[] = {"mean_sq", "mean_grad", "grad_var", "momentum_buf", "block_scale", "lost_bits"};
 
 const char* name_of(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
 bool is_square(Kind kind) { return kind == Kind::mean_sq || kind == Kind::grad_var; }
-
-std::uint64_t mixed(std::uint64_t x) {
-    x += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
 
 }  // namespace
 
@@ -98,7 +91,7 @@ void Plan::read_kinds(std::size_t lists) {
     const std::size_t statistics = kinds_.size();
     const bool compensated = rule.rounding == rmsprop::Rounding::compensated;
     code8_ = lists == statistics + compensated + 1;
-    if (code8_) kinds_.push_back(Kind::block_max);
+    if (code8_) kinds_.push_back(Kind::block_scale);
     if (compensated) kinds_.push_back(Kind::lost_bits);
     if (lists != kinds_.size())
         refuse("InputError", "buffers: " + std::to_string(lists) + " lists, expected " + std::to_string(statistics) +
@@ -225,12 +218,12 @@ void Plan::read_buffer(Tensor& t, std::size_t i, std::size_t column) {
     const View& p = held_[i * columns_].view;
     const View& b = open(i, column);
     writable(b, name_of(kind), i);
-    if (kind == Kind::block_max) {
+    if (kind == Kind::block_scale) {
         const std::ptrdiff_t blocks = (p.size + rmsprop::kBlock - 1) / rmsprop::kBlock;
         if (b.element != Element::float32 || b.size != blocks || !b.aligned() || !b.dense())
             refuse("InputError", name(name_of(kind), i) + ": " + dtype_text(b) + " of shape " + b.shape_text() +
                                      ", expected float32 of shape (" + std::to_string(blocks) + ",)");
-        t.square_max = static_cast<float*>(b.data);
+        t.square_scale = static_cast<float*>(b.data);
         return;
     }
     fits(b, name_of(kind), i);
@@ -339,19 +332,16 @@ bool Plan::read(nb::handle grads, bool strict, Work& work) {
     return true;
 }
 
+double Plan::fresh_at(double step) const {
+    const double fresh = 1.0 - rule.rho;
+    return rule.bias_correction ? fresh / (1.0 - std::pow(rule.rho, step)) : fresh;
+}
+
 void Plan::prepare(Work& work, std::uint64_t seed) const {
     for (std::size_t n = 0; n < work.tensors.size(); ++n) {
         Tensor& t = work.tensors[n];
         const double step = work.steps[n].value() + 1;
-        t.fresh = 1.0 - rule.rho;
-        t.rho = rule.rho;
-        if (rule.bias_correction) {
-            t.fresh = t.fresh / (1.0 - std::pow(rule.rho, step));
-            t.rho = 1.0 - t.fresh;
-            t.first = rule.centered && step == 1 ? 1 : 0;
-        }
-        if (t.rounding != rmsprop::Rounding::nearest || t.state == Dtype::bfloat16 || t.state == Dtype::code8)
-            t.key = mixed(mixed(mixed(seed) + first_ + work.places[n]) + static_cast<std::uint64_t>(step));
+        rule.set_moment(t, step, fresh_at(step), seed, first_ + work.places[n]);
     }
 }
 

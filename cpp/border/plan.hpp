@@ -35,7 +35,7 @@ struct Step {
 };
 
 /// What a list of arrays beside params and grads holds.
-enum class Kind : std::uint8_t { mean_sq, mean_grad, grad_var, momentum_buf, block_max, lost_bits };
+enum class Kind : std::uint8_t { mean_sq, mean_grad, grad_var, momentum_buf, block_scale, lost_bits };
 
 /// What one step works on: the tensors that have a gradient, and their places in the caller's lists.
 struct Work {
@@ -71,6 +71,9 @@ public:
     /// Collect what has a gradient. False, where not `strict`: an array is not as the plan needs it.
     bool read(nanobind::handle grads, bool strict, Work& work);
     void prepare(Work& work, std::uint64_t seed) const;
+    /// The weight of this step's gradient in the averages, corrected for the bias where the rule asks for it.
+    double fresh_at(double step) const;
+    std::uint64_t first() const { return first_; }
     void check_finite(const Work& work) const;
 
     int traverse(visitproc visit, void* arg) const;

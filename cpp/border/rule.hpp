@@ -1,24 +1,12 @@
-// What a step is asked to do, as plain numbers.
+// What a call of the step is given beside its arrays.
 #pragma once
 #include <cstdint>
 
-#include "../kernel/step.hpp"
+#include "../kernel/rule.hpp"
 
 namespace border {
 
-/// The switches of `rmsprop.Rule`, as the kernel wants them.
-struct Rule {
-    double rho, eps, var_floor, momentum, weight_decay;
-    enum class Eps : std::uint8_t { outside, inside, max } eps_mode;
-    enum class Buffer : std::uint8_t { none, unit, lr } buffer;
-    enum class Decay : std::uint8_t { none, l2, decoupled, decoupled_corrected, in_buffer } decay;
-    bool centered, bias_correction, nesterov, maximize;
-    rmsprop::Rounding rounding = rmsprop::Rounding::nearest;
-
-    /// The arrays kept per parameter, those of rmsprop.Rule.buffers.
-    int buffers() const { return (centered ? 2 : 1) + (buffer == Buffer::none ? 0 : 1); }
-    rmsprop::Numbers numbers(double lr, double lr_max, double grad_scale) const;
-};
+using rmsprop::Rule;
 
 /// What changes from step to step: the attributes of rmsprop._step.StepArgs.
 struct Args {

@@ -95,17 +95,22 @@ struct Element {
     T param, square, mean, buffer;
 };
 
-/// One step of one element. Plain leaves out the operations that `Rounded::is_plain` has shown to change nothing.
-template <class T, bool Centered, bool Buffered, bool Plain>
-inline void step_element(Element<T>& e, T grad, const Rounded<T>& c) {
-    // scale_grad, limit_grad
+// The stages of a step, as in formula.py. Plain leaves out the operations that `Rounded::is_plain` has shown to change
+// nothing.
+
+/// Scale the gradient, add the l2 term, and limit what its square would make infinite.
+template <class T, bool Plain>
+inline T limit_grad(T grad, T param, const Rounded<T>& c) {
     T g = grad * c.scale;
-    if constexpr (!Plain) g = c.use_l2.pick(g + c.l2 * e.param, g);
+    if constexpr (!Plain) g = c.use_l2.pick(g + c.l2 * param, g);
     const T size = magnitude_of(g);
     const bool beyond = (size > Limits<T>::saturation) & (size <= Limits<T>::largest);
-    g = beyond ? signed_like(Limits<T>::saturation, g) : g;
+    return beyond ? signed_like(Limits<T>::saturation, g) : g;
+}
 
-    // statistics, and what the denominator sees of them
+/// Update the statistics and return what the denominator sees of them.
+template <class T, bool Centered, bool Plain>
+inline T update_statistics(Element<T>& e, T g, const Rounded<T>& c) {
     T s;
     if constexpr (Centered) {
         const T deviation = g - e.mean;
@@ -124,8 +129,12 @@ inline void step_element(Element<T>& e, T grad, const Rounded<T>& c) {
         s = c.rho * e.square + c.fresh * (g * g);
         e.square = s;
     }
+    return s;
+}
 
-    // denominator
+/// Divide by the denominator and apply the update to the parameter.
+template <class T, bool Buffered, bool Plain>
+inline void update_param(Element<T>& e, T g, T s, const Rounded<T>& c) {
     T u;
     if constexpr (Plain) {
         u = g / (root_of(s + c.eps_inside) + c.eps_outside);
@@ -136,8 +145,6 @@ inline void step_element(Element<T>& e, T grad, const Rounded<T>& c) {
         u = (d == T(0)) ? T(0) : g / d;
         u = c.use_in_buffer.pick(u + c.in_buffer * e.param, u);
     }
-
-    // apply
     T move = c.lr_inside * u;
     if constexpr (Buffered) {
         const T b = c.momentum * e.buffer + move;
@@ -147,6 +154,14 @@ inline void step_element(Element<T>& e, T grad, const Rounded<T>& c) {
         move = c.lr_outside * move;
     }
     e.param = c.keep * e.param - move;
+}
+
+/// One step of one element.
+template <class T, bool Centered, bool Buffered, bool Plain>
+inline void step_element(Element<T>& e, T grad, const Rounded<T>& c) {
+    const T g = limit_grad<T, Plain>(grad, e.param, c);
+    const T s = update_statistics<T, Centered, Plain>(e, g, c);
+    update_param<T, Buffered, Plain>(e, g, s, c);
 }
 
 }  // namespace RMSPROP_ISA_NAMESPACE

@@ -8,40 +8,22 @@
 
 #include "element.hpp"
 #include "ieee.hpp"
+#include "narrow.hpp"
 #include "storage.hpp"
 
 namespace rmsprop {
 namespace RMSPROP_ISA_NAMESPACE {
 namespace {
 
-/// The keys of one block's random bits: each array draws its own.
-struct Keys {
-    u32 param, square, mean, buffer;
-    Keys() : param(0), square(0), mean(0), buffer(0) {}
-    Keys(std::uint64_t key, std::int64_t block)
-        : param(block_key(key, block, 0)),
-          square(block_key(key, block, 1)),
-          mean(block_key(key, block, 2)),
-          buffer(block_key(key, block, 3)) {}
-};
-
-template <class Format, class T>
-inline typename Format::Stored narrow(T x, u32 key, u32 i, u16& lost) {
-    if constexpr (Format::kRandom) return Format::store(x, random_bits(key, i), lost);
-    else return Format::store(x, 0, lost);
-}
-
-/// One step on n elements; `mean` only when Centered, `buffer` only when Buffered, `lost` only for a compensated Param.
+/// One step on a block of n elements; `mean` only when Centered, `buffer` only when Buffered, `lost` only for a
+/// compensated Param. Positions are 32-bit, of which the random bits are made: half as many vectors as of 64.
 template <class T, bool Centered, bool Buffered, bool Plain, class Param, class State>
-void span(typename Param::Stored* __restrict param, const typename Param::Stored* __restrict grad,
-          typename State::Square::Stored* __restrict square, typename State::Signed::Stored* __restrict mean,
-          typename State::Signed::Stored* __restrict buffer, u16* __restrict lost, std::ptrdiff_t n, const Rounded<T> c,
-          const Keys keys) {
-    // A block's positions fit in 32 bits, of which the random bits are made: half as many vectors as of 64.
-    using Index = std::conditional_t<Param::kBlockwise || State::Square::kBlockwise, i32, std::ptrdiff_t>;
-    const Index end = static_cast<Index>(n);
-    for (Index i = 0; i < end; ++i) {
-        const u32 at = static_cast<u32>(i);
+inline void step_block(typename Param::Stored* __restrict param, const typename Param::Stored* __restrict grad,
+                       typename State::Square::Stored* __restrict square,
+                       typename State::Signed::Stored* __restrict mean,
+                       typename State::Signed::Stored* __restrict buffer, u16* __restrict lost, i32 n,
+                       const Rounded<T> c, const Keys keys) {
+    for (i32 i = 0; i < n; ++i) {
         u16 rest = 0;
         if constexpr (Param::kCompensated) rest = lost[i];
         Element<T> e{};
@@ -50,36 +32,78 @@ void span(typename Param::Stored* __restrict param, const typename Param::Stored
         if constexpr (Centered) e.mean = State::Signed::load(mean[i], 0);
         if constexpr (Buffered) e.buffer = State::Signed::load(buffer[i], 0);
         step_element<T, Centered, Buffered, Plain>(e, Param::wide(grad[i]), c);
-        square[i] = narrow<typename State::Square>(e.square, keys.square, at, rest);
-        if constexpr (Centered) mean[i] = narrow<typename State::Signed>(e.mean, keys.mean, at, rest);
-        if constexpr (Buffered) buffer[i] = narrow<typename State::Signed>(e.buffer, keys.buffer, at, rest);
-        param[i] = narrow<Param>(e.param, keys.param, at, rest);
+        square[i] = narrow<typename State::Square>(e.square, keys.square, static_cast<u32>(i), rest);
+        if constexpr (Centered) mean[i] = narrow<typename State::Signed>(e.mean, keys.mean, static_cast<u32>(i), rest);
+        if constexpr (Buffered)
+            buffer[i] = narrow<typename State::Signed>(e.buffer, keys.buffer, static_cast<u32>(i), rest);
+        param[i] = narrow<Param>(e.param, keys.param, static_cast<u32>(i), rest);
         if constexpr (Param::kCompensated) lost[i] = rest;
     }
 }
 
-/// Which arrays a rule touches.
-template <class T, bool Plain, class Param = Direct<T>, class State = WideState<T>>
-void any_span(typename Param::Stored* param, const typename Param::Stored* grad, typename State::Square::Stored* square,
-              typename State::Signed::Stored* mean, typename State::Signed::Stored* buffer, u16* lost, std::ptrdiff_t n,
-              const Numbers& numbers, const Rounded<T>& c, const Keys& keys) {
-    if (numbers.centered) {
-        if (numbers.buffered)
-            span<T, true, true, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
-        else span<T, true, false, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
-    } else if (numbers.buffered) {
-        span<T, false, true, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
-    } else {
-        span<T, false, false, Plain, Param, State>(param, grad, square, mean, buffer, lost, n, c, keys);
+/// The bits of the largest finite of n floats that are not negative: they order like the floats.
+inline u32 largest_finite(const float* x, i32 n) {
+    u32 largest = 0;
+    for (i32 i = 0; i < n; ++i) {
+        const u32 b = bits_of(x[i]) & 0x7FFFFFFFu;
+        largest = greater(largest, b < 0x7F800000u ? b : 0u);
     }
+    return largest;
 }
 
-template <class T>
-void any_rule(T* param, const T* grad, T* square, T* mean, T* buffer, std::ptrdiff_t n, const Numbers& numbers,
-              const Rounded<T>& c) {
-    const Keys none;
-    if (c.is_plain()) any_span<T, true>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
-    else any_span<T, false>(param, grad, square, mean, buffer, nullptr, n, numbers, c, none);
+/// As above where the squares are codes, whose base is known once all statistics are: one pass for these, and one for
+/// the parameters and the codes, which share their random bits.
+template <bool Centered, bool Buffered, bool Plain, class Param>
+inline void step_coded_block(typename Param::Stored* __restrict param, const typename Param::Stored* __restrict grad,
+                             std::uint8_t* __restrict square, float* __restrict scale, u16* __restrict mean,
+                             u16* __restrict buffer, u16* __restrict lost, i32 n, const Rounded<float> c,
+                             const Keys keys) {
+    using Signed = Code8State::Signed;
+    float grads[kBlock], squares[kBlock], seen[kBlock];  // in the fastest cache
+    u32 codes[kBlock];  // bytes are widened and narrowed apart: beside the arithmetic they would set the vectors' width
+    for (i32 i = 0; i < n; ++i) codes[i] = square[i];
+    const u32 before = base8(bits_of(*scale));
+    u32 largest = 0;
+    for (i32 i = 0; i < n; ++i) {
+        u16 rest = 0;
+        Element<float> e{};
+        if constexpr (Param::kCompensated && !Plain) rest = lost[i];
+        if constexpr (!Plain) e.param = Param::load(param[i], rest);
+        if constexpr (Centered) e.mean = Signed::load(mean[i], 0);
+        e.square = decode8(codes[i], before);
+        grads[i] = limit_grad<float, Plain>(Param::wide(grad[i]), e.param, c);
+        seen[i] = update_statistics<float, Centered, Plain>(e, grads[i], c);
+        squares[i] = e.square;
+        largest = greater(largest, bits_of(e.square));
+        if constexpr (Centered) mean[i] = narrow<Signed>(e.mean, keys.mean, static_cast<u32>(i), rest);
+    }
+    if (largest >= 0x7F800000u) largest = largest_finite(squares, n);
+    const u32 base = base8(largest);
+    *scale = scale8(base);
+    for (i32 i = 0; i < n; ++i) {
+        u16 rest = 0;
+        if constexpr (Param::kCompensated) rest = lost[i];
+        Element<float> e{};
+        e.param = Param::load(param[i], rest);
+        if constexpr (Buffered) e.buffer = Signed::load(buffer[i], 0);
+        update_param<float, Buffered, Plain>(e, grads[i], seen[i], c);
+        if constexpr (Buffered) buffer[i] = narrow<Signed>(e.buffer, keys.buffer, static_cast<u32>(i), rest);
+        const u32 random = random_bits(keys.param, static_cast<u32>(i));
+        param[i] = Param::store(e.param, random, rest);
+        if constexpr (Param::kCompensated) lost[i] = rest;
+        codes[i] = encode8(squares[i], base, random);
+    }
+    for (i32 i = 0; i < n; ++i) square[i] = static_cast<std::uint8_t>(codes[i]);
+}
+
+/// Call `run` with switches as types: a loop is compiled for each combination.
+template <class Run>
+void with_switches(bool centered, bool buffered, bool plain, const Run& run) {
+    const std::true_type on;
+    const std::false_type off;
+    const auto with_plain = [&](auto c, auto b) { plain ? run(c, b, on) : run(c, b, off); };
+    const auto with_buffer = [&](auto c) { buffered ? with_plain(c, on) : with_plain(c, off); };
+    centered ? with_buffer(on) : with_buffer(off);
 }
 
 template <class T>
@@ -91,135 +115,93 @@ const T* at(const void* base, std::ptrdiff_t i) {
     return static_cast<const T*>(base) + i;
 }
 
-/// Read one block of a parameter or gradient as float32; float32 itself is not copied.
-float* widen(void* base, Dtype dtype, std::ptrdiff_t i, std::ptrdiff_t n, float* scratch) {
-    switch (dtype) {
-        case Dtype::float32: return at<float>(base, i);
-        case Dtype::bfloat16: load_bfloat16(at<u16>(base, i), scratch, n); return scratch;
-        default: load_float16(at<u16>(base, i), scratch, n); return scratch;
-    }
-}
-
-void store_param(const Tensor& t, std::ptrdiff_t i, i32 n, const float* values, u32 key) {
-    u16* to = at<u16>(t.param, i);
-    if (t.dtype == Dtype::bfloat16) {
-        switch (t.rounding) {
-            case Rounding::nearest: return store_bfloat16(values, to, n);
-            case Rounding::stochastic: return store_bfloat16_stochastic(values, to, n, key);
-            case Rounding::compensated: return store_compensated(values, to, t.lost + i, n);
-        }
-    }
-    if (t.rounding == Rounding::stochastic) return store_float16_stochastic(values, to, n, key);
-    store_float16(values, to, n);
-}
-
-/// Blocks whose arrays are not all float32: widened to the stack, stepped there, narrowed back.
-void staged(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
-            const Rounded<float>& c) {
-    float p_[kBlock], g_[kBlock], s_[kBlock], m_[kBlock], b_[kBlock];
-    const bool code8 = t.state == Dtype::code8;
-    const Dtype narrow = code8 ? Dtype::bfloat16 : t.state;  // of mean and buffer
-    for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
-        const std::ptrdiff_t n = end - i < kBlock ? end - i : kBlock;
-        const std::ptrdiff_t block = i / kBlock;
-        float* p = p_;
-        if (t.rounding == Rounding::compensated) load_compensated(at<u16>(t.param, i), t.lost + i, p_, n);
-        else p = widen(t.param, t.dtype, i, n, p_);
-        const float* g = widen(const_cast<void*>(t.grad), t.dtype, i, n, g_);
-        float* s = s_;
-        if (code8) load_code8(at<std::uint8_t>(t.square, i), t.square_max[block], s_, n);
-        else s = widen(t.square, t.state, i, n, s_);
-        float* m = numbers.centered ? widen(t.mean, narrow, i, n, m_) : nullptr;
-        float* b = numbers.buffered ? widen(t.buffer, narrow, i, n, b_) : nullptr;
-
-        any_rule<float>(p, g, s, m, b, n, numbers, c);
-
-        const Keys keys(t.key, block);
-        const i32 count = static_cast<i32>(n);
-        if (p == p_) store_param(t, i, count, p, keys.param);
-        if (code8) t.square_max[block] = store_code8(s, at<std::uint8_t>(t.square, i), count, keys.square);
-        else if (s == s_) store_bfloat16_square(s, at<u16>(t.square, i), count, keys.square);
-        if (m == m_) store_bfloat16_stochastic(m, at<u16>(t.mean, i), count, keys.mean);
-        if (b == b_) store_bfloat16_stochastic(b, at<u16>(t.buffer, i), count, keys.buffer);
-    }
-}
-
-/// Blocks of bfloat16 parameters or statistics under a plain rule: converted within the loop that steps them.
-template <class Param, class State>
-void fused(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers, const Rounded<float>& c) {
+template <class T, class Param, class State = WideState<T>>
+void step_blocks(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers) {
     using Value = typename Param::Stored;
     using Square = typename State::Square::Stored;
     using Signed = typename State::Signed::Stored;
-    for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
-        const std::ptrdiff_t n = end - i < kBlock ? end - i : kBlock;
-        any_span<float, true, Param, State>(
-            at<Value>(t.param, i), at<Value>(t.grad, i), at<Square>(t.square, i), at<Signed>(t.mean, i),
-            at<Signed>(t.buffer, i), t.lost == nullptr ? nullptr : t.lost + i, n, numbers, c, Keys(t.key, i / kBlock));
-    }
+    const Rounded<T> c(numbers, t);
+    with_switches(numbers.centered, numbers.buffered, c.is_plain(), [&](auto centered, auto buffered, auto plain) {
+        for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
+            const i32 n = static_cast<i32>(end - i < kBlock ? end - i : kBlock);
+            const Keys keys(t.key, i / kBlock);
+            Value* param = at<Value>(t.param, i);
+            const Value* grad = at<Value>(t.grad, i);
+            Square* square = at<Square>(t.square, i);
+            Signed* mean = at<Signed>(t.mean, i);
+            Signed* buffer = at<Signed>(t.buffer, i);
+            u16* lost = at<u16>(t.lost, i);
+            const auto step = [&](auto format, auto* p, const auto* g) {
+                using Format = decltype(format);
+                if constexpr (std::is_same_v<State, Code8State>)
+                    step_coded_block<centered, buffered, plain, Format>(p, g, square, t.square_scale + i / kBlock, mean,
+                                                                        buffer, lost, n, c, keys);
+                else
+                    step_block<T, centered, buffered, plain, Format, State>(p, g, square, mean, buffer, lost, n, c,
+                                                                            keys);
+            };
+            if constexpr (Param::kApart) {
+                float values[kBlock], grads[kBlock];
+                u16 none = 0;
+                for (i32 j = 0; j < n; ++j) values[j] = Param::wide(param[j]);
+                for (i32 j = 0; j < n; ++j) grads[j] = Param::wide(grad[j]);
+                step(Direct<float>(), values, grads);
+                for (i32 j = 0; j < n; ++j) param[j] = narrow<Param>(values[j], keys.param, static_cast<u32>(j), none);
+            } else {
+                step(Param(), param, grad);
+            }
+        }
+    });
 }
 
 template <class Param>
-void fused_state(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
-                 const Rounded<float>& c) {
-    if (t.state == Dtype::bfloat16) fused<Param, BFloat16State>(t, begin, end, numbers, c);
-    else fused<Param, WideState<float>>(t, begin, end, numbers, c);
-}
-
-/// What is kept in fewer bits than it is computed in.
-void narrow_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers,
-                  const Rounded<float>& c) {
-    if (!c.is_plain() || t.state == Dtype::code8 || t.dtype == Dtype::float16) {
-        staged(t, begin, end, numbers, c);
-    } else if (t.dtype == Dtype::float32) {
-        fused<Direct<float>, BFloat16State>(t, begin, end, numbers, c);
-    } else {
-        switch (t.rounding) {
-            case Rounding::nearest: return fused_state<NearestBFloat16>(t, begin, end, numbers, c);
-            case Rounding::stochastic: return fused_state<StochasticBFloat16>(t, begin, end, numbers, c);
-            case Rounding::compensated: return fused_state<CompensatedBFloat16>(t, begin, end, numbers, c);
-        }
+void step_states(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers) {
+    switch (t.state) {
+        case Dtype::code8: return step_blocks<float, Param, Code8State>(t, begin, end, numbers);
+        case Dtype::bfloat16: return step_blocks<float, Param, BFloat16State>(t, begin, end, numbers);
+        default: return step_blocks<float, Param>(t, begin, end, numbers);
     }
 }
 
 void step_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end, const Numbers& numbers) {
     const Ieee ieee;
-    if (t.dtype == Dtype::float64) {
-        any_rule<double>(at<double>(t.param, begin), at<double>(t.grad, begin), at<double>(t.square, begin),
-                         at<double>(t.mean, begin), at<double>(t.buffer, begin), end - begin, numbers,
-                         Rounded<double>(numbers, t));
-        return;
+    const bool stochastic = t.rounding == Rounding::stochastic;
+    switch (t.dtype) {
+        case Dtype::float64: return step_blocks<double, Direct<double>>(t, begin, end, numbers);
+        case Dtype::float32: return step_states<Direct<float>>(t, begin, end, numbers);
+        case Dtype::bfloat16:
+            if (t.rounding == Rounding::compensated) return step_states<CompensatedBFloat16>(t, begin, end, numbers);
+            if (stochastic) return step_states<StochasticBFloat16>(t, begin, end, numbers);
+            return step_states<NearestBFloat16>(t, begin, end, numbers);
+        default:
+            if (stochastic) return step_states<StochasticFloat16>(t, begin, end, numbers);
+            return step_states<NearestFloat16>(t, begin, end, numbers);
     }
-    const Rounded<float> c(numbers, t);
-    if (t.dtype == Dtype::float32 && t.state == Dtype::float32)
-        any_rule<float>(at<float>(t.param, begin), at<float>(t.grad, begin), at<float>(t.square, begin),
-                        at<float>(t.mean, begin), at<float>(t.buffer, begin), end - begin, numbers, c);
-    else narrow_range(t, begin, end, numbers, c);
 }
 
 /// Sixteen interleaved sums, so that the order of the additions is the same for every vector width.
 constexpr std::ptrdiff_t kLanes = 16;
 
-template <class T>
-void add_squares(const T* x, std::ptrdiff_t n, double* __restrict lanes) {
+template <class Format>
+void add_squares(const typename Format::Stored* grad, std::ptrdiff_t n, double* __restrict lanes) {
+    const auto add = [&](std::ptrdiff_t i, double& lane) {
+        const double x = Format::wide(grad[i]);
+        lane += x * x;
+    };
     std::ptrdiff_t i = 0;
     for (; i + kLanes <= n; i += kLanes)
-        for (std::ptrdiff_t j = 0; j < kLanes; ++j) lanes[j] += double(x[i + j]) * double(x[i + j]);
-    for (; i < n; ++i) lanes[i % kLanes] += double(x[i]) * double(x[i]);
+        for (std::ptrdiff_t j = 0; j < kLanes; ++j) add(i + j, lanes[j]);
+    for (; i < n; ++i) add(i, lanes[i % kLanes]);
 }
 
 double squares_range(const Tensor& t, std::ptrdiff_t begin, std::ptrdiff_t end) {
     const Ieee ieee;
     double lanes[kLanes] = {};
-    if (t.dtype == Dtype::float64) {
-        add_squares(at<double>(t.grad, begin), end - begin, lanes);
-    } else if (t.dtype == Dtype::float32) {
-        add_squares(at<float>(t.grad, begin), end - begin, lanes);
-    } else {
-        float g[kBlock];
-        for (std::ptrdiff_t i = begin; i < end; i += kBlock) {
-            const std::ptrdiff_t n = end - i < kBlock ? end - i : kBlock;
-            add_squares(widen(const_cast<void*>(t.grad), t.dtype, i, n, g), n, lanes);
-        }
+    switch (t.dtype) {
+        case Dtype::float64: add_squares<Direct<double>>(at<double>(t.grad, begin), end - begin, lanes); break;
+        case Dtype::float32: add_squares<Direct<float>>(at<float>(t.grad, begin), end - begin, lanes); break;
+        case Dtype::bfloat16: add_squares<NearestBFloat16>(at<u16>(t.grad, begin), end - begin, lanes); break;
+        default: add_squares<NearestFloat16>(at<u16>(t.grad, begin), end - begin, lanes);
     }
     double sum = 0;
     for (double lane : lanes) sum += lane;

@@ -57,7 +57,7 @@ struct Tensor {
     void* mean;           // mean gradient, centered only
     void* buffer;         // momentum buffer
     std::uint16_t* lost;  // Rounding::compensated: the bits of the float32 parameter that bfloat16 lost
-    float* square_max;    // Dtype::code8: the largest value of each block
+    float* square_scale;  // Dtype::code8: the value of the largest code of each block
     std::ptrdiff_t size;
     double rho;  // this step's decay, and 1 - decay, which bias correction changes with the step
     double fresh;

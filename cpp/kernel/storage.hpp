@@ -1,16 +1,17 @@
-// Number formats narrower than the arithmetic, read into and written from blocks of float32.
+// Number formats narrower than the arithmetic: how one element, or one block of codes, is read and written.
 //
-// Every conversion is a loop of plain integer and float operations that the compiler turns into vector code. Finite
-// values stay finite: what rounding would carry to infinity becomes the largest finite number. NaN stays NaN.
+// Plain integer and float operations that the compiler turns into vector code, for any target. Finite values stay
+// finite: what rounding would carry to infinity becomes the largest finite number. NaN stays NaN.
 //
 // bfloat16  the upper half of a float32.
 // float16   IEEE binary16, subnormals included.
-// code8     for a quantity that is never negative and ranges widely, in blocks of kBlock with the block's maximum M as
-//           float32. Code 0 is zero; code c in 1..255 is the float32 whose bits are bits(M) - (255 - c) * kCodeStep.
-//           The bits of a positive float32 are piecewise linear in its logarithm, so the codes are 2**-40 M ... M in
-//           steps of 8 to 16 %. A value below the smallest code takes that code, so nothing that is not zero becomes
-//           zero: a mean square rounded to zero would let the next step explode. What is not finite takes the largest
-//           code: its parameter is NaN already, and the other 255 of its block go on.
+// code8     for a quantity that is never negative and ranges widely, in blocks of kBlock. Code 0 is zero; code c in
+//           1..255 is the float32 whose bits are (base + c) * 2**20: three bits of mantissa, so neighbors are 6 to 13 %
+//           apart, and nearly 32 octaves. The base is that of the block's scale, the value of code 255 as a float32:
+//           the least multiple of 2**20 that is not below the bits of the block's maximum. A value below the smallest
+//           code takes that code, so nothing that is not zero becomes zero: a mean square rounded to zero would let the
+//           next step explode. What is not finite takes the largest code: its parameter is NaN already, and the other
+//           255 of its block go on.
 //
 // Statistics are rounded stochastically, each to one of its two neighbors with the expectation equal to the value.
 // Rounded to nearest, an average that moves by less than half a spacing per step would never move at all.
@@ -85,22 +86,6 @@ inline u16 square_bfloat16(float x, u32 random) {
     return static_cast<u16>((b != 0 ? least : 0u) >> 16);
 }
 
-inline void load_bfloat16(const u16* from, float* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = wide_bfloat16(from[i]);
-}
-
-inline void store_bfloat16(const float* from, u16* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = nearest_bfloat16(from[i]);
-}
-
-inline void store_bfloat16_stochastic(const float* from, u16* to, i32 n, u32 key) {
-    for (i32 i = 0; i < n; ++i) to[i] = stochastic_bfloat16(from[i], random_bits(key, static_cast<u32>(i)));
-}
-
-inline void store_bfloat16_square(const float* from, u16* to, i32 n, u32 key) {
-    for (i32 i = 0; i < n; ++i) to[i] = square_bfloat16(from[i], random_bits(key, static_cast<u32>(i)));
-}
-
 /// Read a bfloat16 parameter together with the 16 bits it lost: the float32 it stands for, exactly.
 inline float wide_compensated(u16 upper, u16 lost) {
     // The upper half was rounded to nearest, ties away from zero, so the lower half is a signed correction.
@@ -121,27 +106,82 @@ inline u32 compensated_bits(float x) {
     return (magnitude > 0x7F800000u) ? 0x7FC00000u : finite;
 }
 
-inline void load_compensated(const u16* from, const u16* lost, float* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = wide_compensated(from[i], lost[i]);
+// ---- float16 -------------------------------------------------------------------------------------------------------
+
+inline float wide_float16(u16 bits) {
+    const u32 magnitude = (bits & 0x7FFFu) << 13;
+    const float scaled = float_of(magnitude) * 0x1p112f;  // exact; makes subnormals normal
+    const u32 b = (magnitude >= 0x0F800000u) ? magnitude | 0x7F800000u : bits_of(scaled);
+    return float_of(b | ((bits & 0x8000u) << 16));
 }
 
-inline void store_compensated(const float* from, u16* to, u16* lost, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const u32 b = compensated_bits(from[i]);
-        to[i] = static_cast<u16>((b + 0x8000u) >> 16);
-        lost[i] = static_cast<u16>(b & 0xFFFFu);
-    }
+/// The smallest normal float16, as the bits of a float32. Below it a float16 is a whole number of 2**-24.
+inline constexpr u32 kLeastNormal16 = 0x38800000u;
+
+inline u32 lesser(u32 a, u32 b) { return a < b ? a : b; }
+inline u32 greater(u32 a, u32 b) { return a > b ? a : b; }
+
+inline u16 float16_bits(u32 bits, u32 rounded_up_by, float subnormal) {
+    const u32 magnitude = bits & 0x7FFFFFFFu;
+    const u32 normal = (magnitude + rounded_up_by - 0x38000000u) >> 13;
+    const u32 small = static_cast<u32>(static_cast<i32>(subnormal));
+    const u32 mask = 0u - static_cast<u32>(magnitude < kLeastNormal16);
+    u32 h = lesser((small & mask) | (normal & ~mask), 0x7BFFu);  // finite stays finite
+    h = magnitude == 0x7F800000u ? 0x7C00u : h;
+    h = magnitude > 0x7F800000u ? 0x7E00u : h;
+    return static_cast<u16>(h | ((bits >> 16) & 0x8000u));
+}
+
+inline u16 nearest_float16(float x) {
+    const u32 b = bits_of(x);
+    const u32 magnitude = b & 0x7FFFFFFFu;
+    // Adding and subtracting 2**23 rounds to a whole number, ties to even.
+    const float whole = (float_of(lesser(magnitude, kLeastNormal16)) * 0x1p24f + 0x1p23f) - 0x1p23f;
+    return float16_bits(b, 0xFFFu + ((magnitude >> 13) & 1u), whole);
+}
+
+inline u16 stochastic_float16(float x, u32 random) {
+    const u32 b = bits_of(x);
+    const u32 magnitude = b & 0x7FFFFFFFu;
+    const float uniform = static_cast<float>(static_cast<i32>(random >> 19)) * 0x1p-13f;  // [0, 1) in 13 bits
+    const float whole = float_of(lesser(magnitude, kLeastNormal16)) * 0x1p24f + uniform;  // truncated by the cast
+    return float16_bits(b, random & 0x1FFFu, whole);
+}
+
+// ---- code8 ---------------------------------------------------------------------------------------------------------
+
+/// The bits that a code does not keep, of which its random bits are made.
+inline constexpr u32 kCodeBits = 20;
+
+/// The base of a block whose scale, or whose largest finite value, has these bits.
+inline u32 base8(u32 largest_bits) {
+    const u32 top = (largest_bits >> kCodeBits) + ((largest_bits & ((1u << kCodeBits) - 1)) != 0 ? 1u : 0u);
+    return lesser(greater(top, 255u), 0x7F7u) - 255u;
+}
+
+/// The value of the largest code.
+inline float scale8(u32 base) { return float_of((base + 255u) << kCodeBits); }
+
+inline float decode8(u32 code, u32 base) { return code == 0 ? 0.0f : float_of((base + code) << kCodeBits); }
+
+/// Add random bits below those that are kept. The parameter's rounding may use the same number: it takes the upper 16
+/// bits, this one the lower 20, so the four that both take are the parameter's last.
+inline u32 encode8(float x, u32 base, u32 random) {
+    const u32 bits = bits_of(x);
+    const u32 most = lesser(bits, (base + 255u) << kCodeBits);  // infinity and NaN, whatever its sign, are above
+    const u32 sum = greater(most + (random & ((1u << kCodeBits) - 1)), (base + 1u) << kCodeBits);
+    return bits == 0 ? 0u : (sum >> kCodeBits) - base;
 }
 
 // ---- formats for one loop ------------------------------------------------------------------------------------------
 // Conversion and arithmetic in the same loop: the conversions then run in the shadow of the root and the division,
 // which keep another unit of the processor busy. `wide` reads what has lost nothing, `load` a parameter with what it
-// lost.
+// lost. kApart: conversions so long that loops of their own, over a block in the fastest cache, take less time.
 
 template <class T>
 struct Direct {
     using Stored = T;
-    static constexpr bool kBlockwise = false, kRandom = false, kCompensated = false;
+    static constexpr bool kRandom = false, kCompensated = false, kApart = false;
     static T wide(T x) { return x; }
     static T load(T x, u16) { return x; }
     static T store(T x, u32, u16&) { return x; }
@@ -149,7 +189,7 @@ struct Direct {
 
 struct NearestBFloat16 {
     using Stored = u16;
-    static constexpr bool kBlockwise = true, kRandom = false, kCompensated = false;
+    static constexpr bool kRandom = false, kCompensated = false, kApart = false;
     static float wide(u16 bits) { return wide_bfloat16(bits); }
     static float load(u16 bits, u16) { return wide_bfloat16(bits); }
     static u16 store(float x, u32, u16&) { return nearest_bfloat16(x); }
@@ -175,6 +215,24 @@ struct CompensatedBFloat16 : NearestBFloat16 {
     }
 };
 
+struct NearestFloat16 {
+    using Stored = u16;
+    static constexpr bool kRandom = false, kCompensated = false, kApart = true;
+    static float wide(u16 bits) { return wide_float16(bits); }
+    static float load(u16 bits, u16) { return wide_float16(bits); }
+    static u16 store(float x, u32, u16&) { return nearest_float16(x); }
+};
+
+struct StochasticFloat16 : NearestFloat16 {
+    static constexpr bool kRandom = true;
+    static u16 store(float x, u32 random, u16&) { return stochastic_float16(x, random); }
+};
+
+/// Codes are read and written by blocks: decode8, encode8.
+struct Code8 {
+    using Stored = std::uint8_t;
+};
+
 /// How the statistics are kept: `Square` the mean square or variance, `Signed` the mean and the momentum buffer.
 template <class T>
 struct WideState {
@@ -187,98 +245,10 @@ struct BFloat16State {
     using Signed = StochasticBFloat16;
 };
 
-// ---- float16 -------------------------------------------------------------------------------------------------------
-
-inline void load_float16(const u16* from, float* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const u32 h = from[i];
-        const u32 magnitude = (h & 0x7FFFu) << 13;
-        const float scaled = float_of(magnitude) * 0x1p112f;  // exact; makes subnormals normal
-        const u32 b = (magnitude >= 0x0F800000u) ? magnitude | 0x7F800000u : bits_of(scaled);
-        to[i] = float_of(b | ((h & 0x8000u) << 16));
-    }
-}
-
-/// The smallest normal float16, as the bits of a float32. Below it a float16 is a whole number of 2**-24.
-inline constexpr u32 kLeastNormal16 = 0x38800000u;
-
-inline u32 lesser(u32 a, u32 b) { return a < b ? a : b; }
-
-inline u16 float16_bits(u32 bits, u32 rounded_up_by, float subnormal) {
-    const u32 magnitude = bits & 0x7FFFFFFFu;
-    const u32 normal = (magnitude + rounded_up_by - 0x38000000u) >> 13;
-    const u32 small = static_cast<u32>(static_cast<i32>(subnormal));
-    const u32 mask = 0u - static_cast<u32>(magnitude < kLeastNormal16);
-    u32 h = lesser((small & mask) | (normal & ~mask), 0x7BFFu);  // finite stays finite
-    h = magnitude == 0x7F800000u ? 0x7C00u : h;
-    h = magnitude > 0x7F800000u ? 0x7E00u : h;
-    return static_cast<u16>(h | ((bits >> 16) & 0x8000u));
-}
-
-inline void store_float16(const float* from, u16* to, std::ptrdiff_t n) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) {
-        const u32 b = bits_of(from[i]);
-        const u32 magnitude = b & 0x7FFFFFFFu;
-        // Adding and subtracting 2**23 rounds to a whole number, ties to even.
-        const float whole = (float_of(lesser(magnitude, kLeastNormal16)) * 0x1p24f + 0x1p23f) - 0x1p23f;
-        to[i] = float16_bits(b, 0xFFFu + ((magnitude >> 13) & 1u), whole);
-    }
-}
-
-inline void store_float16_stochastic(const float* from, u16* to, i32 n, u32 key) {
-    for (i32 i = 0; i < n; ++i) {
-        const u32 b = bits_of(from[i]);
-        const u32 magnitude = b & 0x7FFFFFFFu;
-        const u32 random = random_bits(key, static_cast<u32>(i));
-        const float uniform = static_cast<float>(static_cast<i32>(random >> 19)) * 0x1p-13f;  // [0, 1) in 13 bits
-        const float whole = float_of(lesser(magnitude, kLeastNormal16)) * 0x1p24f + uniform;  // truncated by the cast
-        to[i] = float16_bits(b, random & 0x1FFFu, whole);
-    }
-}
-
-// ---- code8 ---------------------------------------------------------------------------------------------------------
-
-/// Distance of neighboring codes in the bits of a float32: 40 octaves in 254 steps.
-inline constexpr i32 kCodeStep = (40 << 23) / 254;
-
-inline float decode8(i32 code, i32 max_bits) {
-    const i32 b = max_bits - (255 - code) * kCodeStep;
-    return code == 0 ? 0.0f : float_of(static_cast<u32>(b < 1 ? 1 : b));
-}
-
-inline void load_code8(const std::uint8_t* from, float max, float* to, std::ptrdiff_t n) {
-    const i32 max_bits = static_cast<i32>(bits_of(max));
-    for (std::ptrdiff_t i = 0; i < n; ++i) to[i] = decode8(from[i], max_bits);
-}
-
-/// Write a block and return its maximum.
-inline float store_code8(const float* from, std::uint8_t* to, i32 n, u32 key) {
-    // The bits of floats that are not negative order like the floats: an integer maximum, of the finite ones.
-    i32 max_bits = 0;
-    for (i32 i = 0; i < n; ++i) {
-        const i32 b = static_cast<i32>(bits_of(from[i]) & 0x7FFFFFFFu);
-        const i32 finite = b < 0x7F800000 ? b : 0;
-        max_bits = finite > max_bits ? finite : max_bits;
-    }
-    // Subnormal differences are too coarse for the comparison below; scaling them up is exact.
-    const float up = max_bits < (64 << 23) ? 0x1p64f : 1.0f;
-    for (i32 i = 0; i < n; ++i) {
-        i32 b = static_cast<i32>(bits_of(from[i]) & 0x7FFFFFFFu);
-        b = b < max_bits ? b : max_bits;
-        const float x = float_of(static_cast<u32>(b));
-        const i32 steps = static_cast<i32>(static_cast<float>(max_bits - b) * (1.0f / kCodeStep));
-        i32 below = 254 - steps;  // `below` and `below + 1` enclose x
-        below = below < 1 ? 1 : below;
-        const i32 low_bits = max_bits - (255 - below) * kCodeStep;
-        const float low = float_of(static_cast<u32>(low_bits < 1 ? 1 : low_bits));
-        const float high = float_of(static_cast<u32>(low_bits < 1 - kCodeStep ? 1 : low_bits + kCodeStep));
-        const float uniform =
-            static_cast<float>(static_cast<i32>(random_bits(key, static_cast<u32>(i)) >> 8)) * 0x1p-24f;
-        const i32 code = below + (uniform * ((high - low) * up) < (x - low) * up ? 1 : 0);
-        to[i] = static_cast<std::uint8_t>(b == 0 ? 0 : code);
-    }
-    return float_of(static_cast<u32>(max_bits));
-}
+struct Code8State {
+    using Square = Code8;
+    using Signed = StochasticBFloat16;
+};
 
 }  // namespace RMSPROP_ISA_NAMESPACE
 }  // namespace rmsprop

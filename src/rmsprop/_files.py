@@ -1,4 +1,4 @@
-"""Files: written atomically, read only where they are regular files."""
+"""Files: written atomically, one writer for a folder of results, read only where they are regular files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rmsprop.errors import FileError
 __all__ = [
     "check_regular",
     "get_path_beside",
+    "lock_folder",
     "remove_stale",
     "write_atomically",
     "write_files_atomically",
@@ -44,6 +45,36 @@ def check_regular(path: str | Path) -> int:
 def get_path_beside(path: Path, kind: str) -> Path:
     """Return a new path beside `path`. `remove_stale` finds those of the kind "part" that a killed save left."""
     return path.with_name(f".{path.name}.{os.urandom(6).hex()}.{kind}")
+
+
+@contextlib.contextmanager
+def lock_folder(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a folder, which one process or thread at a time can have; the file `.lock` in it stays.
+
+    The system releases the lock when the process ends, however it ends. Where a file system has no locks, the file
+    itself is the lock, and one whose process on this machine has ended is ignored.
+
+    Args:
+        path: An existing folder.
+        wait: Seconds to wait for another process.
+
+    Raises:
+        FileError: Another process has the lock, or the file system cannot lock a file.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout as error:
+        raise FileError(f"{path}: another process writes there; wait until it ends, or choose another --out") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"{path}: its file system cannot lock a file ({reason}): choose an --out on a disk") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -103,7 +134,9 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     """Yield a path for a new folder, which takes the place of `path` on success and is removed on any error."""
     path = Path(os.path.realpath(path))
     remove_stale(path.parent)
-    temporary, old = get_path_beside(path, "part"), get_path_beside(path, "old")
+    part, old = get_path_beside(path, "part"), get_path_beside(path, "old")
+    part.mkdir()
+    temporary = part / path.name  # inside, because Orbax leaves a folder of its own beside it when it fails
     try:
         yield temporary
         if path.exists():
@@ -114,7 +147,7 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
             os.rename(old, path)
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         if path.exists() and old.is_dir():
             shutil.rmtree(old)
         elif path.exists():

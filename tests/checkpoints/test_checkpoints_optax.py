@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -250,7 +252,8 @@ def test_an_orbax_folder_is_replaced_only_by_force_and_only_if_the_write_succeed
     with pytest.raises(InputError, match="exists; nothing was written"):
         checkpoints.convert(tmp_path / "a", tmp_path / "b", to="optax")
 
-    def fail(*_args, **_options):
+    def fail(_self, path, *_args, **_options):
+        os.mkdir(f"{path}.orbax-checkpoint-tmp")  # as Orbax does
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:

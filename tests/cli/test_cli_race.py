@@ -68,7 +68,7 @@ def test_a_number_out_of_its_range_is_refused_by_its_option(call):
 @pytest.mark.slow
 def test_a_race_writes_its_three_files_and_prints_what_it_wrote(finished_race):
     out, output = finished_race
-    assert sorted(file.name for file in out.iterdir()) == ["curves.png", "report.html", "results.json"]
+    assert sorted(file.name for file in out.glob("[!.]*")) == ["curves.png", "report.html", "results.json"]
     *_, place, verdict = output.strip().splitlines()
     results = load(out)
     assert place == f"Report: {out / 'report.html'}"

@@ -30,7 +30,14 @@ CORPUS = Path(__file__).parent / "corpus"
 ROOT = Path(__file__).parents[2]
 NEW = ROOT / "build" / "fuzz"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-LIMITS = ["-timeout=60", "-rss_limit_mb=6000", "-max_len=100000", "-len_control=0", "-report_slow_units=60"]
+LIMITS = [
+    "-print_final_stats=1",
+    "-timeout=60",
+    "-rss_limit_mb=6000",
+    "-max_len=100000",
+    "-len_control=0",
+    "-report_slow_units=60",
+]
 ODD = [None, True, "", "x", "\ud800", [], {}, [[1]], 0, -1, 0.5, 7, 2**63, 10**400, math.inf, math.nan]
 
 
@@ -72,7 +79,8 @@ def prepare_reader(
 ) -> Callable[[bytes], Any]:
     """A checkpoint is a file; if it is `packed`, the zip archive of a folder `ckpt` or of files `ckpt.*`.
 
-    If the reader uses a C `package`, it runs in a fork, as `convert` runs it in a process of its own: it may crash.
+    If the reader uses a C `package`, it runs in a fork, as `convert` runs it in a process of its own: it may crash, or
+    be stopped after 3 seconds.
     """
     from rmsprop import checkpoints
     from rmsprop.checkpoints import _convert
@@ -104,9 +112,12 @@ def run_in_fork(function: Callable[[bytes], Any], data: bytes) -> None:
     if not child:
         for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        signal.alarm(20)
+        signal.alarm(3)
         os._exit(0 if accept(function, data) else 99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 99, "failed in the child"
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        print(f"the child ended by {signal.Signals(-code).name}: convert would say so", file=sys.stderr)
+    assert code != 99, "failed in the child"
 
 
 def accept(function: Callable[[bytes], Any], data: bytes) -> bool:

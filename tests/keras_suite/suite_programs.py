@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import itertools
 import json
 
 import keras
@@ -39,6 +40,18 @@ def test_only_given_arguments_change_the_dialect():
     assert ours.RMSprop().rule == rmsprop.dialect("keras3")
     assert float(ours.RMSprop(dialect="torch").learning_rate) == pytest.approx(0.01)
     assert float(ours.RMSprop(dialect="tensorflow1").learning_rate) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("dialect", rmsprop.dialects.names())
+def test_every_argument_is_honored_or_raises_for_every_dialect(dialect):
+    pairs = [*itertools.product(("rho", "momentum", "epsilon", "weight_decay"), (0.0, 0.5))]
+    for word, value in [*pairs, ("centered", False), ("centered", True)]:
+        try:
+            rule = ours.RMSprop(dialect=dialect, **{word: value}).rule
+        except (RuleError, InputError) as error:
+            assert word in str(error)  # noqa: PT017 (one of two right answers)
+        else:
+            assert getattr(rule, {"epsilon": "eps"}.get(word, word)) == value, word
 
 
 VALUES = {

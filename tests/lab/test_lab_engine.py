@@ -175,6 +175,11 @@ def test_the_script_prints_the_numbers_of_the_page(noise):
             assert line.endswith(f"{run['x'][-2:].tolist()} {float(run['f'][-1])}")
 
 
+def test_the_script_says_where_the_browser_computes_the_function():
+    for text, said in (("x^2/3 + sqrt(y)", False), ("sin(x)", True), ("x^1.5", True), ("2^x", True)):
+        assert ("within 4 units" in ask("run", make_state(SETTINGS[:1], text=text))["python"]) == said
+
+
 COMMANDS = [
     [SETTINGS[0], {"optimizer": "adagrad", "lr": 0.01}, {"optimizer": "adam", "lr": 0.01}],
     [{"optimizer": "adam", "lr": 0.02}, SETTINGS[1]],

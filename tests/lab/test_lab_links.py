@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from urllib.parse import parse_qs
+
 import pytest
 from labpage import Lab
 
+from pages import PAGES, shell_lines
 from rmsprop import landscapes
 
 pytestmark = pytest.mark.browser
@@ -54,6 +58,17 @@ def test_a_broken_link_opens_the_default_with_a_message(browser, url, hash):
     lab.page.get_by_role("button", name="Dismiss").click()
     assert lab.page.locator("#message").is_hidden()
     lab.close()
+
+
+def test_the_links_of_the_documents_open(browser, url):
+    commands = [line for page in PAGES for line in shell_lines(page) if line.text.startswith("rmsprop lab --link")]
+    assert len(commands) >= 10
+    for command in commands:
+        link = shlex.split(command.text)[-1]
+        lab = Lab(browser, url).open(link)
+        assert lab.page.locator("#message").is_hidden(), command
+        assert lab.get("__lab.app.state")["text"] == parse_qs(link.removeprefix("#"))["f"][0]
+        lab.close()
 
 
 def test_numbers_in_a_link_are_bounded(browser, url):

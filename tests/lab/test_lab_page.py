@@ -72,18 +72,18 @@ def test_a_long_computation_blocks_neither_the_page_nor_another_run(lab):
         """async () => {
           const { api, app } = __lab, done = [], signal = new AbortController().signal;
           const state = { ...app.state, text: "sin(x)*cos(y)*exp(-x^2)", steps: 2000 };
-          const heat = api.sweep(state, 0, "rho").then(() => done.push("heat"));
+          const heat = api.sweep(state, 0, "rho").then((found) => (done.push("heat"), found));
           await api.run({ ...state, steps: 20 }, signal).then(() => done.push("run"));
           await heat;
           const old = new AbortController();
           const first = api.sweep(state, 0, "rho", old.signal).catch(() => done.push("ended"));
           old.abort();
           await first;
-          await api.rates({ ...state, steps: 20 }, 0, Float64Array.of(0.1, 0.2));
-          return [...done, "rates"];
+          const [between, alone] = [await heat, await api.sweep(state, 0, "rho")];
+          return [...done, between.f.every((value, i) => Object.is(value, alone.f[i]))];
         }"""
     )
-    assert order == ["run", "heat", "ended", "rates"]
+    assert order == ["run", "heat", "ended", True]
 
 
 def test_the_points_are_identical_to_the_librarys(lab):
@@ -217,10 +217,12 @@ def test_a_run_that_leaves_is_marked_where_it_left(lab):
           const canvas = document.querySelector("#contour"), c = canvas.getContext("2d");
           const {width, height} = canvas, data = c.getImageData(0, 0, width, height).data;
           let n = 0;
+          // The ravine is twice as wide as high.
+          const left = Math.max(0, (width - 2 * height) / 2), top = Math.max(0, (height - width / 2) / 2);
           for (let y = 0; y < height; y += 1) for (let x = 0; x < width; x += 1) {
-            if (x > 24 && x < width - 24 && y > 24 && y < height - 24) continue;
+            if (x > left + 24 && x < width - left - 24 && y > top + 24 && y < height - top - 24) continue;
             const i = 4 * (y * width + x);
-            if (data[i] === 0xcc && data[i + 1] === 0x61 && data[i + 2] === 0xaf) n += 1;
+            if (data[i] === 0x09 && data[i + 1] === 0xe3 && data[i + 2] === 0xff) n += 1;
           }
           return n > 40;
         })()"""

@@ -171,6 +171,44 @@ def test_a_bad_grad_scale_raises_and_changes_nothing(scale):
     assert_same_bits(optimizer, before)
 
 
+@pytest.mark.parametrize(("shape", "strides"), [((4,), (0,)), ((2, 3), (0, 1)), ((3, 4), (1, 1)), ((2, 3), (3, 2))])
+def test_a_parameter_whose_elements_share_memory_raises_and_others_step(shape, strides):
+    memory = torch.ones(20)
+    weight = torch.nn.Parameter(memory.as_strided(shape, strides))
+    weight.grad = torch.ones(shape)
+    if strides == (3, 2):  # its axes interleave and share nothing
+        RMSprop([weight]).step()
+        assert torch.equal(weight, torch.full(shape, weight[0, 0].item()))
+        return
+    with pytest.raises(InputError, match=r"params'\]\[0\]: strides .* several elements into one memory location"):
+        RMSprop([weight]).step()
+    assert torch.equal(memory, torch.ones(20))
+
+
+@pytest.mark.parametrize("is_wrapped_outside", [False, True])
+def test_inference_tensors_step_where_torch_steps_them(is_wrapped_outside):
+    def step(cls):
+        with torch.inference_mode():
+            weight = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+            optimizer = cls([weight], lr=0.1)
+            if not is_wrapped_outside:
+                weight.grad = torch.ones(3)
+                optimizer.step()
+        if is_wrapped_outside:
+            weight = torch.nn.Parameter(weight, requires_grad=False)
+            optimizer = cls([weight], lr=0.1)
+        weight.grad = torch.ones(3)
+        try:
+            optimizer.step()
+        except (RuntimeError, InputError):
+            return "raised", weight.tolist()
+        return "stepped", weight.tolist()
+
+    ours, theirs = step(RMSprop), step(torch.optim.RMSprop)
+    assert ours[0] == theirs[0]
+    assert ours[1] == pytest.approx(theirs[1], rel=1e-6, abs=1e-6)
+
+
 def test_an_expanded_parameter_raises_by_name():
     weight = torch.ones(1).expand(4).requires_grad_()
     weight.grad = torch.ones(4)

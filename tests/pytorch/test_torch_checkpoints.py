@@ -24,6 +24,7 @@ from torch_helpers import (
 
 from rmsprop import Rule
 from rmsprop.errors import RMSpropWarning, StateError
+from rmsprop.torch.state import read_square
 
 TOLERANCES = [(torch.float32, 2e-5), (torch.float64, 1e-12), (torch.complex128, 1e-12)]
 
@@ -266,7 +267,7 @@ BAD = {
     "no step": (delete("step"), {}, r"^state\[3\]\['step'\] is missing; nothing was loaded$"),
     "no momentum_buffer": (delete("momentum_buffer"), {"momentum": 0.9}, r"state\[3\]\['momentum_buffer'\] is missing"),
     "no grad_avg": (delete("grad_avg"), {"centered": True}, r"state\[3\]\['grad_avg'\] is missing"),
-    "no maxima": (delete("square_avg_max"), {"state_dtype": "8bit"}, r"state\[3\]\['square_avg_max'\] is missing"),
+    "no scales": (delete("square_avg_scale"), {"state_dtype": "8bit"}, r"state\[3\]\['square_avg_scale'\] is missing"),
     "shape of square_avg": (
         replace("square_avg", torch.zeros(5, 3)),
         {},
@@ -283,9 +284,9 @@ BAD = {
         r"state\[3\]\['square_avg_8bit'\]: shape \(3,\), expected \(3, 5\)",
     ),
     "shape of maxima": (
-        replace("square_avg_max", torch.ones(2)),
+        replace("square_avg_scale", torch.ones(2)),
         {"state_dtype": "8bit"},
-        r"state\[3\]\['square_avg_max'\]: shape \(2,\), expected 1 block maxima",
+        r"state\[3\]\['square_avg_scale'\]: shape \(2,\), expected 1, one for each block",
     ),
     "two steps": (replace("step", torch.zeros(2)), {}, r"state\[3\]\['step'\]: shape \(2,\), expected one number"),
     "alpha above 1": (lambda d: d["param_groups"][0].update(alpha=1.5), {}, "alpha=1.5"),
@@ -337,3 +338,26 @@ def test_another_number_of_groups_or_parameters_raises_torchs_error(change):
             optimizer.load_state_dict(state_dict)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_a_checkpoint_of_the_former_8_bit_code_is_converted(centered):
+    """That code had 254 steps over 40 octaves below the largest value of a block, kept under `..._max`."""
+    optimizer = RMSprop(make_params([(300,)]), state_dtype="8bit", centered=centered)
+    train(optimizer, 2)
+    saved = copy.deepcopy(optimizer.state_dict())
+    state, key = saved["state"][0], "grad_var" if centered else "square_avg"
+    codes = torch.randint(0, 256, (300,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    maxima = torch.tensor([3.0, 0.02])
+    state[f"{key}_8bit"], state[f"{key}_max"] = codes, maxima
+    del state[f"{key}_scale"]
+    state.pop("square_avg", None)
+    bits = maxima.view(torch.int32).repeat_interleave(256)[:300] - (255 - codes.int()) * ((40 << 23) // 254)
+    values = torch.where(codes == 0, 0, bits).view(torch.float32)
+    optimizer.load_state_dict(saved)
+    loaded = optimizer.state[optimizer.param_groups[0]["params"][0]]
+    assert f"{key}_max" not in loaded
+    new = read_square(loaded, key, codes)
+    assert torch.equal(new == 0, values == 0)
+    near = values > maxima.repeat_interleave(256)[:300] * 2.0**-31  # the new code ends there
+    torch.testing.assert_close(new[near], values[near], rtol=0.0625, atol=0.0)

@@ -237,7 +237,7 @@ def test_an_older_pickle_gets_the_defaults_of_newer_keys():
     train(optimizer, 1)
     newer = ("maximize", "capturable", "differentiable", "foreach", "switches", "param_rounding", "state_dtype", "lazy")
     for key in newer:
-        del optimizer.param_groups[0][key]
+        optimizer.param_groups[0].pop(key, None)
     optimizer.__setstate__({"state": optimizer.state, "param_groups": optimizer.param_groups})
     train(optimizer, 1, start=1)
     assert optimizer.param_groups[0]["state_dtype"] == "float32"

@@ -1,13 +1,20 @@
 """The results folder: files are written atomically, corrupt ones are refused, and earlier results are kept."""
 
+import contextlib
 import errno
 import functools
 import itertools
 import json
 import operator
+import os
+import socket
+import subprocess
+import sys
 
+import filelock
 import pytest
 
+from rmsprop._files import lock_folder
 from rmsprop.errors import FileError, RMSpropError
 from rmsprop.race import Folder, Results
 from small_tasks import ValleyTask, collect_curves, run_command, run_race
@@ -34,7 +41,7 @@ def disk(monkeypatch):
 
 
 def read_files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 def test_results_are_read_as_they_were_written(document):
@@ -133,6 +140,49 @@ def test_a_folder_that_cannot_be_made_raises_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RMSpropError, match="choose another --out"):
         Folder(tmp_path / "file" / "runs")
+
+
+def test_a_second_benchmark_in_a_folder_raises_and_changes_nothing(tmp_path, command_tasks):
+    run_command("valley", tmp_path)
+    before = read_files(tmp_path)
+    for options in ({}, {"resume": True}):
+        with lock_folder(tmp_path), pytest.raises(FileError, match="another process writes there; wait until it ends"):
+            run_command("valley", tmp_path, **options)
+    assert read_files(tmp_path) == before
+    run_command("valley", tmp_path, resume=True)
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
+    program = "import sys, time\nfrom pathlib import Path\nfrom rmsprop._files import lock_folder\n"
+    program += "with lock_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(100)"
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "locked\n"
+    with pytest.raises(FileError, match="another process writes there"), lock_folder(tmp_path):
+        pass
+    other.kill()
+    other.communicate()
+    with lock_folder(tmp_path):
+        pass
+
+
+def test_a_lock_without_flock_is_ignored_if_its_process_has_ended(tmp_path, monkeypatch):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid, is_free in ((ended.pid, True), (os.getppid(), False)):
+        (tmp_path / ".lock").write_text(f"{pid}\n{socket.gethostname()}\n")
+        monkeypatch.setattr(filelock, "FileLock", filelock.SoftFileLock)
+        with contextlib.nullcontext() if is_free else pytest.raises(FileError, match="another"), lock_folder(tmp_path):
+            pass
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", fail)
+    message = r"cannot lock a file \(No locks available\): choose an --out on a disk"
+    with pytest.raises(FileError, match=message), lock_folder(tmp_path):
+        pass
 
 
 def test_earlier_results_are_renamed_to_a_new_name_and_their_report_is_removed(tmp_path):

@@ -294,3 +294,38 @@ def test_the_picture_is_a_png_of_readable_size(task, results):
         colors = picture.convert("RGB").getcolors(maxcolors=2**24)
     assert max(colors)[1] == (255, 255, 255)
     assert tuple(bytes.fromhex(TABLE["rmsprop"].light[1:])) in {color for _, color in colors}
+
+
+# ---- in a notebook ---------------------------------------------------------------------------------------------------
+
+
+def test_results_show_verdict_table_and_curves(task, results):
+    table = make_table(task, results)
+    page = PageReader(results._repr_html_())
+    assert not page.open
+    assert not page.unbalanced
+    text = "".join(page.text)
+    assert describe_verdict(table, task.metric) in text
+    assert all(row.text(task.metric) in text for row in table)
+    assert dict(page.attributes)["src"].startswith("data:image/png;base64,")
+
+
+def test_results_in_text_are_a_line_and_the_verdict(task, results):
+    head, verdict = repr(results).splitlines()
+    assert head == f"Results(digits, {len(results.trials)} trials)"
+    assert verdict == describe_verdict(make_table(task, results), task.metric)
+
+
+def test_results_without_matplotlib_show_the_table(results, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = PageReader(results._repr_html_())
+    assert "src" not in dict(page.attributes)
+    assert "RMSprop" in page.text
+
+
+def test_results_of_an_own_task_are_a_line():
+    results = run_race(ValleyTask())
+    assert repr(results) == f"Results(valley, {len(results.trials)} trials)"
+    assert results._repr_html_() is None

@@ -271,11 +271,12 @@ def test_an_error_while_writing_leaves_the_old_file(pair, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("run.gif", {"seconds": 0}, "seconds=0, expected a finite number above 0"),
+        ("run.gif", {"seconds": 0}, r"seconds=0, expected a number in \[0.001, 1e\+06\]"),
         ("run.gif", {"seconds": float("nan")}, "seconds=nan"),
         ("run.gif", {"seconds": 1e6}, "seconds.* expected at most 10000"),
         ("run.gif", {"fps": 60}, "fps=60, expected at most 50 for a GIF"),
-        ("run.gif", {"fps": 0}, r"fps=0, expected a number in \(0, 120\]"),
+        ("run.gif", {"fps": 0}, r"fps=0, expected a number in \[0.02, 120\]"),
+        ("run.gif", {"fps": 0.001}, r"fps=0.001, expected a number in \[0.02, 120\]"),
         ("run.gif", {"theme": "sepia"}, "theme='sepia', expected 'light' or 'dark'"),
         ("run.gif", {"size": (0, 10)}, r"size=\(0, 10\)"),
         ("run.gif", {"size": "big"}, "size='big'"),

@@ -1,30 +1,13 @@
 // The map: heights as colors and lines, paths, balls with their squares. One function draws every frame, on any canvas.
 import { app, at, nameOf } from "./app";
-import { fit, flat, h, perFrame, show } from "./dom";
+import { clamp, fit, flat, h, perFrame, show } from "./dom";
 import { color } from "./height";
 import { colorOf, shapeOf, trace } from "./look";
+import { type Frame, fromPixels, isotropic, toPixels } from "./plane";
 import { drawAtBall, squaresOf } from "./squares";
 import type { Run } from "./types";
 
-interface Frame {
-  width: number;
-  height: number;
-  /** Device pixels per pixel. */
-  ratio: number;
-}
-
 let base: { key: unknown; canvas: HTMLCanvasElement } | null = null;
-
-/** Pixels of a point of the plane. */
-export function toPixels(x: number, y: number, frame: Frame): [number, number] {
-  const [[left, right], [bottom, top]] = app.surface?.domain ?? app.state.domain;
-  return [((x - left) / (right - left)) * frame.width, ((top - y) / (top - bottom)) * frame.height];
-}
-
-export function fromPixels(px: number, py: number, frame: Frame): [number, number] {
-  const [[left, right], [bottom, top]] = app.surface?.domain ?? app.state.domain;
-  return [left + (px / frame.width) * (right - left), top - (py / frame.height) * (top - bottom)];
-}
 
 function ground(frame: Frame): HTMLCanvasElement | null {
   const { surface, height } = app;
@@ -38,7 +21,9 @@ function ground(frame: Frame): HTMLCanvasElement | null {
   const units = Float64Array.from(surface.f, (value) => height.unit(value));
   for (let row = 0; row < side; row += 1) {
     for (let column = 0; column < side; column += 1) {
-      const [r, g, b] = color(units[row * side + column]!);
+      const unit = units[row * side + column]!;
+      if (Number.isNaN(unit)) continue;
+      const [r, g, b] = color(unit);
       pixels.data.set([r, g, b, 255], 4 * ((side - 1 - row) * side + column));
     }
   }
@@ -76,7 +61,7 @@ export function levelLines(units: Float64Array, side: number): number[][] {
         for (let edge = 0; edge < 4; edge += 1) {
           const a = corner[edge]!;
           const b = corner[(edge + 1) % 4]!;
-          if (a < level === b < level) continue;
+          if (Number.isNaN(a + b) || a < level === b < level) continue;
           const part = (level - a) / (b - a);
           const x = edge === 0 ? part : edge === 1 ? 1 : edge === 2 ? 1 - part : 0;
           const y = edge === 0 ? 0 : edge === 1 ? part : edge === 2 ? 1 : 1 - part;
@@ -118,13 +103,15 @@ function pathTo(context: CanvasRenderingContext2D, run: Run, from: number, to: n
 }
 
 /** Draw one frame: everything the map shows at a time. */
-export function drawContour(context: CanvasRenderingContext2D, frame: Frame, time: number, extras = true): void {
-  const { width, height } = frame;
-  const picture = ground(frame);
+export function drawContour(context: CanvasRenderingContext2D, outer: Frame, time: number, extras = true): void {
   context.fillStyle = "#0a1020";
-  context.fillRect(0, 0, width, height);
-  if (picture) context.drawImage(picture, 0, 0, width, height);
+  context.fillRect(0, 0, outer.width, outer.height);
+  const { left, top, width, height } = isotropic(outer.width, outer.height);
+  const frame = { width, height, ratio: outer.ratio };
+  const picture = ground(frame);
   context.save();
+  context.translate(left, top);
+  if (picture) context.drawImage(picture, 0, 0, width, height);
   context.beginPath();
   context.rect(0, 0, width, height);
   context.clip();
@@ -318,11 +305,10 @@ export function contour(): HTMLElement {
   });
   const place = (event: PointerEvent): [number, number] => {
     const box = canvas.getBoundingClientRect();
-    return fromPixels(event.clientX - box.left, event.clientY - box.top, {
-      width: box.width,
-      height: box.height,
-      ratio: 1,
-    });
+    const { left, top, width, height } = isotropic(box.width, box.height);
+    const px = clamp(event.clientX - box.left - left, 0, width);
+    const py = clamp(event.clientY - box.top - top, 0, height);
+    return fromPixels(px, py, { width, height, ratio: 1 });
   };
   let dragging = false;
   canvas.addEventListener("pointerdown", (event) => {

@@ -126,8 +126,8 @@ class Chart {
       }
     }
     // A run that diverges leaves the chart at the top instead of flattening the others.
-    const first = Math.max(...data.slice(1).map((row) => row.find((value) => value !== null) ?? 0));
-    this.cap = isLoss || this.quantity.id === "norm" || this.quantity.id === "length" ? 1e3 * first : 1e100;
+    const first = Math.max(...data.slice(1).map((row) => Math.abs(row.find((value) => value !== null) ?? 0)));
+    this.cap = isLoss || this.quantity.id === "norm" || this.quantity.id === "length" ? 1e3 * (first || 1) : 1e100;
     const style = getComputedStyle(document.documentElement);
     const ink = style.getPropertyValue("--muted").trim();
     const grid = { stroke: style.getPropertyValue("--line").trim(), width: 1 };

@@ -2,7 +2,7 @@
 import { app } from "./app";
 import { fill, h } from "./dom";
 import { openExport, openShare } from "./share";
-import { hinton, ofScene } from "./state";
+import { hinton, missing, ofScene } from "./state";
 
 export function header(root: HTMLElement): void {
   const scenes = h(
@@ -58,10 +58,11 @@ export function header(root: HTMLElement): void {
   const showScene = () => {
     const { noise } = app.state;
     scenes.value = noise.kind === "hinton" ? "#hinton" : (app.scene?.name ?? "#own");
-    teaches.textContent =
+    const caption =
       noise.kind === "hinton"
         ? "The sum of the ten gradients is 0; dividing each by its own size (rho 0, as rprop does) makes the weight drift."
         : (app.scene?.teaches ?? "Your own function: its gradient is exact, and the text is never executed as code.");
+    teaches.textContent = missing(caption, app.state.runs).length ? "" : caption;
   };
   app.on(["state"], () => {
     text.value = app.state.text;

@@ -3,7 +3,7 @@ import { clamp } from "./dom";
 import type { Surface } from "./types";
 
 export interface Height {
-  /** 0 at the lowest value worth showing, 1 at the highest. */
+  /** 0 at the lowest value worth showing, 1 at the highest; NaN where the function has no finite value. */
   unit(value: number): number;
   logarithmic: boolean;
   low: number;
@@ -12,16 +12,17 @@ export interface Height {
 /** Quantiles, not extremes, so that one steep corner does not flatten the rest. */
 export function heightOf(surface: Surface, logarithmic: boolean | null): Height {
   const sorted = surface.f.filter((value) => Number.isFinite(value)).sort();
-  if (!sorted.length) return { unit: () => 0, logarithmic: false, low: 0 };
+  if (!sorted.length) return { unit: () => Number.NaN, logarithmic: false, low: 0 };
   const quantile = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
-  const low = quantile(0);
+  // The lowest value, unless a few points are far below all others.
+  const low = Math.max(quantile(0), quantile(0.01) - 3 * (quantile(0.5) - quantile(0.01)));
   const high = quantile(0.98);
   const middle = quantile(0.5);
   const log = logarithmic ?? (high - low) / Math.max(middle - low, 1e-300) > 12;
   if (!log) {
     const range = high - low || 1;
     return {
-      unit: (value) => (Number.isFinite(value) ? clamp((value - low) / range, 0, 1.02) : 1),
+      unit: (value) => (Number.isFinite(value) ? clamp((value - low) / range, 0, 1.02) : Number.NaN),
       logarithmic: false,
       low,
     };
@@ -29,7 +30,7 @@ export function heightOf(surface: Surface, logarithmic: boolean | null): Height 
   const floor = Math.max(quantile(0.01) - low, (middle - low) * 2e-3, 1e-300);
   const top = Math.log1p((high - low) / floor);
   const unit = (value: number) =>
-    Number.isFinite(value) ? clamp(Math.log1p(Math.max(0, value - low) / floor) / top, 0, 1.02) : 1;
+    Number.isFinite(value) ? clamp(Math.log1p(Math.max(0, value - low) / floor) / top, 0, 1.02) : Number.NaN;
   return { unit, logarithmic: true, low };
 }
 

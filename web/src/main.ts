@@ -6,6 +6,7 @@ import { controls } from "./controls";
 import { dock } from "./dock";
 import { fill, h } from "./dom";
 import { header, theme } from "./header";
+import { heatEnds } from "./maps";
 import { setOptimizers } from "./optimizers";
 import { announce } from "./readings";
 import { squaresOf } from "./squares";
@@ -86,6 +87,7 @@ declare global {
       app: typeof app;
       api: typeof api;
       squares(run: number): ReturnType<typeof squaresOf>;
+      heatEnds: typeof heatEnds;
     };
   }
 }
@@ -96,6 +98,7 @@ window.__lab = {
   },
   app,
   api,
+  heatEnds,
   squares: (run) => (app.result?.runs[run] ? squaresOf(app.result.runs[run], app.time) : null),
 };
 

@@ -4,6 +4,7 @@ import { app, nameOf } from "./app";
 import { floor } from "./curves";
 import { clamp, fill, fit, flat, h, perFrame, show } from "./dom";
 import { rgb } from "./height";
+import { isotropic } from "./plane";
 
 const HEAT = ["#4be38f", "#27b88c", "#1e8b86", "#20607a", "#1f3d63", "#172343", "#0d1226"].map(rgb);
 const LOST = rgb("#4a2233");
@@ -22,6 +23,8 @@ const TINTS = [
   "#f7a8d8",
   "#b7c4d6",
 ];
+/** What the labels -1, -2 and -3 of the basins mean. */
+const ENDS = ["still moving", "at rest, not at a minimum", "diverged"];
 const MARGIN = { left: 58, bottom: 34, top: 8, right: 8 };
 
 function heatColor(unit: number): [number, number, number] {
@@ -29,6 +32,13 @@ function heatColor(unit: number): [number, number, number] {
   const i = Math.min(HEAT.length - 2, Math.floor(place));
   const mix = (k: 0 | 1 | 2) => Math.round(HEAT[i]![k] + (HEAT[i + 1]![k] - HEAT[i]![k]) * (place - i));
   return [mix(0), mix(1), mix(2)];
+}
+
+/** The ends of the color scale: the best and the worst 3 % lie outside, so that one lucky cell does not flatten the rest. */
+export function heatEnds(values: Float64Array): [number, number] {
+  const sorted = values.filter(Number.isFinite).sort();
+  const at = (part: number) => sorted[Math.floor(part * (sorted.length - 1))];
+  return [at(0.03) ?? 0, at(0.97) ?? 1];
 }
 
 /** Paint square cells without seams: one pixel each, enlarged. Row 0 is the lowest. */
@@ -125,9 +135,7 @@ export function heat(): HTMLElement {
     const low = floor();
     const base = low.known ? low.value : Math.min(...map.f.filter(Number.isFinite));
     const gap = (v: number) => (Number.isFinite(v) ? Math.log10(Math.max(v - base, 1e-14)) : Number.NaN);
-    const sorted = map.f.map(gap).filter(Number.isFinite).sort();
-    const from = sorted[0] ?? 0;
-    const to = sorted[Math.floor(0.97 * (sorted.length - 1))] ?? 1;
+    const [from, to] = heatEnds(map.f.map(gap));
     const w = (width - MARGIN.left - MARGIN.right) / side();
     const t = (height - MARGIN.top - MARGIN.bottom) / side();
     paintCells(context, side(), [MARGIN.left, MARGIN.top, w * side(), t * side()], (i) => {
@@ -160,13 +168,12 @@ export function heat(): HTMLElement {
     const v = value(...cell);
     text.textContent = `lr ${show(map.lr[cell[0]], 3)}, ${name.value} ${show(map.other[cell[1]], 4)}: ${
       Number.isFinite(v) ? `f = ${show(v, 3)}` : "diverges"
-    } after ${Math.min(app.state.steps, 2000)} steps. Click or Enter loads it.`;
+    } after ${app.state.steps} steps. Click or Enter loads it.`;
   };
   const load = () => {
     if (!map || !cell) return;
     const i = Number(select.value);
-    const lr = Number(map.lr[cell[0]]!.toPrecision(3));
-    const other = Number(map.other[cell[1]]!.toPrecision(name.value === "rho" ? 5 : 3));
+    const [lr, other] = [map.lr[cell[0]]!, map.other[cell[1]]!];
     app.change({
       runs: app.state.runs.map((run, k) => (k === i ? { ...run, lr, own: { ...run.own, [name.value]: other } } : run)),
     });
@@ -218,7 +225,7 @@ export function heat(): HTMLElement {
     (signal) => api.sweep(app.state, Number(select.value), name.value as "rho" | "eps", signal),
     (answer, ms) => {
       map = answer;
-      said.textContent = `${(side() * side()).toLocaleString("en")} runs of ${Math.min(app.state.steps, 2000)} steps in ${show(ms / 1000, 2)} s`;
+      said.textContent = `${(side() * side()).toLocaleString("en")} runs of ${app.state.steps} steps in ${show(ms / 1000, 2)} s`;
       draw();
     },
     (why) => {
@@ -320,13 +327,14 @@ export function basins(): HTMLElement {
     context.fillRect(0, 0, width, height);
     const { count, label } = found;
     const tints = TINTS.map((hex) => rgb(hex).map((part) => part * 0.8) as [number, number, number]);
-    paintCells(context, count, [0, 0, width, height], (i) =>
+    const box = isotropic(width, height);
+    paintCells(context, count, [box.left, box.top, box.width, box.height], (i) =>
       label[i]! < 0 ? NOWHERE : tints[label[i]! % tints.length]!,
     );
     const [[left, right], [bottom, top]] = app.state.domain;
     for (let i = 0; i < found.minima.length; i += 2) {
-      const x = ((found.minima[i]! - left) / (right - left)) * width;
-      const y = ((top - found.minima[i + 1]!) / (top - bottom)) * height;
+      const x = ((found.minima[i]! - left) / (right - left)) * box.width + box.left;
+      const y = ((top - found.minima[i + 1]!) / (top - bottom)) * box.height + box.top;
       context.beginPath();
       context.arc(x, y, 5, 0, 7);
       context.fillStyle = TINTS[(i / 2) % TINTS.length]!;
@@ -346,7 +354,7 @@ export function basins(): HTMLElement {
     (answer, ms) => {
       found = answer;
       const starts = answer.count ** 2;
-      said.textContent = `${starts.toLocaleString("en")} starts, ${Math.min(app.state.steps, 1000)} steps each, in ${show(ms / 1000, 2)} s: ${(100 * answer.share).toFixed(0)} % end at a minimum`;
+      said.textContent = `${starts.toLocaleString("en")} starts, ${app.state.steps} steps each, in ${show(ms / 1000, 2)} s: ${(100 * answer.share).toFixed(0)} % end at a minimum`;
       const items: HTMLElement[] = [];
       for (let i = 0; i < answer.minima.length / 2; i += 1) {
         const share = answer.label.filter((which) => which === i).length / starts;
@@ -362,11 +370,11 @@ export function basins(): HTMLElement {
           ),
         );
       }
-      const lost = answer.label.filter((which) => which < 0).length / starts;
-      if (lost)
-        items.push(
-          h("li", {}, h("span", { class: "dot none" }), "elsewhere", h("b", {}, `${(100 * lost).toFixed(1)} %`)),
-        );
+      for (const [k, why] of ENDS.entries()) {
+        const share = answer.label.filter((which) => which === -1 - k).length / starts;
+        if (share)
+          items.push(h("li", {}, h("span", { class: "dot none" }), why, h("b", {}, `${(100 * share).toFixed(1)} %`)));
+      }
       fill(list, ...items);
       draw();
     },

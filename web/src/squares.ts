@@ -5,20 +5,25 @@ import { colorOf } from "./look";
 import type { Run } from "./types";
 
 const LARGEST = 34;
+/** A square on the map is at most this long: AdaGrad's sum must not hide the paths. */
+const LIMIT = 80;
 const DECADES = 8;
 export const scale = { logarithmic: false };
 
 let reference = { result: null as unknown, value: 1 };
 
-/** The largest statistic of any RMSprop run: its square gets the largest side. */
+/** What gets a square of side LARGEST: the largest statistic of any RMSprop, or more, so that no square is above LIMIT. */
 function largest(): number {
   if (reference.result === app.result) return reference.value;
-  const runs = app.result?.runs ?? [];
+  const runs = (app.result?.runs ?? []).filter((run) => run.accumulates && run.broken === null);
   const own = runs.filter((run) => run.optimizer === "rmsprop");
-  let value = 0;
-  for (const run of own.length ? own : runs) {
-    for (const v of run.statistic) if (v > value && Number.isFinite(v)) value = v;
-  }
+  const most = (values: Float64Array[]) => {
+    let found = 0;
+    for (const array of values) for (const v of array) if (v > found && Number.isFinite(v)) found = v;
+    return found;
+  };
+  const all = Math.max(most(runs.map((run) => run.statistic)), most(runs.map((run) => run.grad.map((g) => g * g))));
+  const value = Math.max(most((own.length ? own : runs).map((run) => run.statistic)), all * (LARGEST / LIMIT) ** 2);
   reference = { result: app.result, value: value || 1 };
   return reference.value;
 }
@@ -101,7 +106,7 @@ export function panel(): HTMLElement {
   let cells: { canvas: HTMLCanvasElement; text: HTMLElement }[] = [];
   const build = () => {
     const runs = app.result?.runs ?? [];
-    const shown = runs.map((run, i) => [run, i] as const).filter(([run]) => !Number.isNaN(run.statistic[0]));
+    const shown = runs.map((run, i) => [run, i] as const).filter(([run]) => run.accumulates);
     cells = [];
     if (!shown.length) {
       fill(body, h("p", { class: "hint" }, "None of these optimizers has an accumulator of squared gradients."));
@@ -134,22 +139,17 @@ export function panel(): HTMLElement {
       const tint = colorOf(i);
       for (const axis of [0, 1] as const) {
         const middle = width * (axis ? 0.75 : 0.25);
-        const room = Math.min(width / 2, height) - 3;
+        // One scale for all runs, in which the largest square has room.
+        const part = Math.min(1, (Math.min(width / 2, height) - 3) / LIMIT);
         const box = (length: number, outline: boolean) => {
-          const shown = Math.min(length, room);
+          const shown = part * length;
           context.globalAlpha = outline ? 1 : 0.4;
           context.fillStyle = context.strokeStyle = tint;
           if (outline) context.strokeRect(middle - shown / 2, height / 2 - shown / 2, shown, shown);
           else context.fillRect(middle - shown / 2, height / 2 - shown / 2, shown, shown);
-          if (length > room && !outline) {
-            context.globalAlpha = 1;
-            context.font = "600 10px 'IBM Plex Sans', sans-serif";
-            context.textAlign = "center";
-            context.fillText(`×${show((length / room) ** 2, 2)}`, middle, height / 2 + 3);
-          }
         };
         box(squares.sides[axis], false);
-        if (squares.sides[axis] <= room || squares.outlines[axis] > room) box(squares.outlines[axis], true);
+        box(squares.outlines[axis], true);
       }
     }
   };

@@ -5,23 +5,48 @@ import type { Catalog, Noise, Pair, RunSetting, Scene, State, Switch } from "./t
 
 const VERSION = "1";
 const FAR = 1e6;
+/** The number of runs in a catalog's limits. */
+const MOST_RUNS = 8;
 const TABS = ["curves", "steps", "heat", "basins", "apart", "notes", "table"];
 
 export function setting(optimizer: string, lr: number): RunSetting {
   return { optimizer, lr, dialect: null, own: { ...optimizerOf(optimizer)?.hyperparameters } };
 }
 
+/** Whom a caption speaks of: its words, and a run that fits them. */
+const CAST: [words: RegExp, fits: (run: RunSetting) => boolean, run: () => RunSetting][] = [
+  [/RMSprop|mean square/, (run) => run.optimizer === "rmsprop", () => setting("rmsprop", 0)],
+  [/gradient descent/, (run) => run.optimizer === "gradient_descent", () => setting("gradient_descent", 0)],
+  [
+    /with momentum 0\.9/,
+    (run) => run.optimizer === "rmsprop" && run.own.momentum === 0.9,
+    () => ({ ...setting("rmsprop", 0), own: { momentum: 0.9 } }),
+  ],
+  [/rho 0,/, (run) => run.own.rho === 0, () => ({ ...setting("rmsprop", 0), own: { rho: 0 } })],
+];
+
+/** The runs that a caption speaks of and that are not on stage. */
+export const missing = (caption: string, runs: RunSetting[]): RunSetting[] =>
+  CAST.filter(([words, fits]) => words.test(caption) && !runs.some(fits)).map(([, , run]) => run());
+
 export function ofScene(scene: Scene, runs?: RunSetting[]): State {
   // Rates far above 1 / curvature make plain descent diverge.
   const gentle = (name: string) => Number((scene.lr * (optimizerOf(name)?.lr_scale ?? 1)).toPrecision(3));
-  const usual = ["rmsprop", "adagrad", "momentum", "adam"].map((name) => setting(name, gentle(name)));
+  const usual = [
+    "rmsprop",
+    "adagrad",
+    /gradient descent/.test(scene.teaches) ? "gradient_descent" : "momentum",
+    "adam",
+  ].map((name) => setting(name, gentle(name)));
+  const brought = runs ? runs.map((run) => ({ ...run, lr: gentle(run.optimizer) })) : usual;
+  const cast = missing(scene.teaches, brought).map((run) => ({ ...run, lr: gentle(run.optimizer) }));
   return {
     text: scene.text,
     domain: structuredClone(scene.domain),
     start: [...scene.start],
     steps: scene.steps,
     noise: { kind: "none", scale: 1, seed: 0 },
-    runs: runs ? runs.map((run) => ({ ...run, lr: gentle(run.optimizer) })) : usual,
+    runs: [...brought, ...cast].slice(0, MOST_RUNS),
     step: 0,
     tab: "curves",
   };

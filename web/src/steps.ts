@@ -46,6 +46,8 @@ function partsOf(run: Run, rule: Rule, t: number): Part[] {
   const before = (axis: number) => (t ? of(run.statistic, axis, t - 1) : start);
   const rate = (axis: number) => of(run.rate, axis);
   const denominator = (axis: number) => run.lr / rate(axis);
+  const unit = (axis: number) => g(axis) / denominator(axis);
+  const isAboutOne = [0, 1].every((axis) => Math.abs(Math.abs(unit(axis)) - 1) <= 0.25);
   const centered = rule.centered === true;
   const mode = String(rule.eps_mode);
   return [
@@ -54,7 +56,7 @@ function partsOf(run: Run, rule: Rule, t: number): Part[] {
       formula: "square",
       title: "Square",
       says: "the size of the gradient, without its sign",
-      values: both((a) => `${show(g(a))}² = ${show(g(a) ** 2)}`),
+      values: both((a) => `${g(a) < 0 ? `(${show(g(a))})` : show(g(a))}² = ${show(g(a) ** 2)}`),
     },
     {
       formula: centered ? "variance" : "mean",
@@ -75,8 +77,8 @@ function partsOf(run: Run, rule: Rule, t: number): Part[] {
     {
       formula: "unit",
       title: "Divide",
-      says: "about ±1 for any gradient",
-      values: both((a) => `${show(g(a))} / ${show(denominator(a))} = ${show(g(a) / denominator(a))}`),
+      says: isAboutOne ? "about ±1: the size of the gradient cancels" : "in units of its usual size",
+      values: both((a) => `${show(g(a))} / ${show(denominator(a))} = ${show(unit(a))}`),
     },
     {
       formula: rule.buffer === "none" ? "step" : "buffer",

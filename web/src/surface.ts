@@ -63,7 +63,8 @@ function build(): void {
   for (let row = 0; row < side; row += 1) {
     for (let column = 0; column < side; column += 1) {
       const i = row * side + column;
-      const up = heights[i]!;
+      // A vertex of a hole belongs to no triangle.
+      const up = heights[i]! || 0;
       positions.set(
         [((2 * column) / (side - 1) - 1) * a, up * TALL - TALL / 2, (1 - (2 * row) / (side - 1)) * b],
         3 * i,
@@ -73,7 +74,7 @@ function build(): void {
         heights[row * side + Math.min(side - 1, column + 1)]! - heights[row * side + Math.max(0, column - 1)]!;
       const along =
         heights[Math.min(side - 1, row + 1) * side + column]! - heights[Math.max(0, row - 1) * side + column]!;
-      const light = clamp(1.06 - slope * 5 + along * 3, 0.62, 1.5);
+      const light = clamp(1.06 - (slope || 0) * 5 + (along || 0) * 3, 0.62, 1.5);
       const [r, g, bl] = color(up);
       const f = light / 255;
       paint.setRGB(clamp(r * f + 0.015, 0, 1), clamp(g * f + 0.02, 0, 1), clamp(bl * f + 0.03, 0, 1), SRGBColorSpace);
@@ -84,7 +85,12 @@ function build(): void {
   for (let row = 0; row + 1 < side; row += 1) {
     for (let column = 0; column + 1 < side; column += 1) {
       const i = row * side + column;
-      index.push(i, i + 1, i + side, i + 1, i + side + 1, i + side);
+      for (const triangle of [
+        [i, i + 1, i + side],
+        [i + 1, i + side + 1, i + side],
+      ]) {
+        if (!triangle.some((corner) => Number.isNaN(heights[corner]!))) index.push(...triangle);
+      }
     }
   }
   const geometry = new BufferGeometry();
@@ -204,11 +210,11 @@ function wayOf(run: Run, width: number, height: number): Way {
   let from: [number, number] = [run.x[0]!, run.x[1]!];
   let joined = false;
   const add = (x: number, y: number) => {
-    if (!(x >= left && x <= right && y >= bottom && y <= top)) {
+    const point = place(x, y);
+    if (!(x >= left && x <= right && y >= bottom && y <= top) || Number.isNaN(point.y)) {
       joined = false;
       return;
     }
-    const point = place(x, y);
     point.y += LIFT;
     way.behind.push(hidden(point));
     const [px, py] = project(point, width, height);
@@ -263,6 +269,7 @@ function paths(context: CanvasRenderingContext2D, width: number, height: number,
     context.globalAlpha = 1;
     if (!(x >= left && x <= right && y >= bottom && y <= top)) continue;
     const point = place(x, y);
+    if (Number.isNaN(point.y)) continue;
     point.y += 0.03;
     context.globalAlpha = hidden(point) ? 0.5 : 1;
     ball(context, i, ...project(point, width, height), 6.5, tint);

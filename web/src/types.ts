@@ -88,6 +88,8 @@ export interface RunAbout {
   lr: number;
   rule: Rule | null;
   own: Record<string, number>;
+  /** Whether the optimizer keeps a mean or sum of squared gradients. */
+  accumulates: boolean;
   broken: number | null;
   exit: number | null;
 }
@@ -140,6 +142,7 @@ export interface Heat {
 
 export interface Basins {
   count: number;
+  /** For each start the number of its minimum; -1: still moving, -2: at rest elsewhere, -3: diverged. */
   label: Float64Array;
   minima: Float64Array;
   share: number;

@@ -54,6 +54,7 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
     quick: Annotated[bool, typer.Option("--quick", help="Two rates per decade, two seeds, few epochs.")] = False,
     device: Annotated[str | None, typer.Option(help="A torch device. [the task's own]", metavar="D")] = None,
 ) -> None:
+    from rmsprop._files import lock_folder
     from rmsprop.commands import words
     from rmsprop.race import choice
     from rmsprop.race import task as tasks
@@ -65,25 +66,26 @@ def sensitivity(  # noqa: D103 (HELP is the docstring)
     chosen = prepare_task(tasks.get(task), quick=quick, device=device)
     names = None if optimizers is None else choice.parse(optimizers)
     folder = Folder(out or Path("runs") / f"{chosen.name}{'-quick' if quick else ''}-sensitivity")
-    file, earlier = folder.path / RESULTS, None
-    if resume and file.exists():
-        earlier = Sensitivity.from_json(file.read_text(encoding="utf-8", errors="replace"), where=file)
-        names = names or earlier.settings.optimizers
-        seeds = earlier.settings.seeds if seeds is None else seeds
-        epochs = earlier.settings.epochs if epochs is None else epochs
-    elif resume:
-        console.print(f"Nothing to resume in {folder.path}: a new measurement starts.")
-    settings = Settings.of(chosen, optimizers=names, seeds=seeds, epochs=epochs, quick=quick)
-    if earlier is not None:
-        settings = settings.extend(earlier.settings)
-    elif file.exists():
-        # A measurement that was started again by mistake must not overwrite the first one.
-        paths = (file.with_name(f"{file.stem}.previous-{number}.json") for number in itertools.count(1))
-        previous = next(path for path in paths if not path.exists())
-        os.replace(file, previous)
-        (folder.path / PICTURE).unlink(missing_ok=True)
-        console.print(f"The earlier results are kept as {previous}.", style="dim", soft_wrap=True)
-    _run(chosen, settings, earlier, folder, console)
+    with lock_folder(folder.path):
+        file, earlier = folder.path / RESULTS, None
+        if resume and file.exists():
+            earlier = Sensitivity.from_json(file.read_text(encoding="utf-8", errors="replace"), where=file)
+            names = names or earlier.settings.optimizers
+            seeds = earlier.settings.seeds if seeds is None else seeds
+            epochs = earlier.settings.epochs if epochs is None else epochs
+        elif resume:
+            console.print(f"Nothing to resume in {folder.path}: a new measurement starts.")
+        settings = Settings.of(chosen, optimizers=names, seeds=seeds, epochs=epochs, quick=quick)
+        if earlier is not None:
+            settings = settings.extend(earlier.settings)
+        elif file.exists():
+            # A measurement that was started again by mistake must not overwrite the first one.
+            paths = (file.with_name(f"{file.stem}.previous-{number}.json") for number in itertools.count(1))
+            previous = next(path for path in paths if not path.exists())
+            os.replace(file, previous)
+            (folder.path / PICTURE).unlink(missing_ok=True)
+            console.print(f"The earlier results are kept as {previous}.", style="dim", soft_wrap=True)
+        _run(chosen, settings, earlier, folder, console)
 
 
 sensitivity.__doc__ = HELP

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["tune"]
 
 INTERRUPTED = 130
+SECONDS_TO_WAIT = 60.0
 TRIALS, QUICK_TRIALS = 50, 12
 HELP = """Search RMSprop's lr, rho, eps, momentum and centering for a benchmark task.
 
@@ -58,6 +59,7 @@ def tune(  # noqa: D103 (HELP is the docstring)
 ) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from rmsprop._files import lock_folder
     from rmsprop.commands import words
     from rmsprop.errors import InputError
     from rmsprop.race import task as tasks
@@ -101,7 +103,8 @@ def tune(  # noqa: D103 (HELP is the docstring)
         )  # fmt: skip
     if result.resumed >= count:
         console.print(f"Study {name} has {result.resumed} trials already: --trials {result.resumed + count} adds more.")
-    _print_result(console, chosen, result, folder)
+    with lock_folder(folder, wait=SECONDS_TO_WAIT):  # several processes may share a study, and end together
+        _print_result(console, chosen, result, folder)
     if result.interrupted:
         console.print(
             f"Interrupted: {result.done} finished trials are kept; the same command continues.", style="yellow"

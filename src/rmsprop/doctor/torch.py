@@ -182,10 +182,9 @@ class Watch(BaseWatch):
         return (limit / norm if limit and norm > limit else 1.0) / (1.0 if scale is None else float(scale))
 
 
-def _rule_of(optimizer: Any, group: Mapping[str, Any]) -> Rule:
+def _rule_of(optimizer: Any, group: dict[str, Any]) -> Rule:
     # The groups of torch.optim may hold the switches of a checkpoint of this library, which torch does not read.
-    own = {} if isinstance(optimizer, RMSprop) else {"switches": TORCH_SWITCHES}
-    return rule_of({**group, **own})
+    return rule_of(group if isinstance(optimizer, RMSprop) else {**group, "switches": TORCH_SWITCHES})
 
 
 def _read_names(names: Any) -> dict[int, str]:
@@ -260,7 +259,7 @@ def gather_statistics(state: Mapping[str, Any], grid: Grid, index: Tensor | None
         if torch.is_tensor(state.get(key)):
             found = {name: gather(state[key], grid, index)}
         elif key + "_8bit" in state:
-            found = {name: _decode(_get_local(state[key + "_8bit"]), _get_local(state[key + "_max"]), grid)}
+            found = {name: _decode(_get_local(state[key + "_8bit"]), _get_local(state[key + "_scale"]), grid)}
         if found:
             break
     if found and torch.is_tensor(state.get("grad_avg")):
@@ -273,12 +272,11 @@ def _to_numpy(x: Tensor) -> Array:
     return array
 
 
-def _decode(codes: Tensor, maxima: Tensor, grid: Grid) -> Array:
+def _decode(codes: Tensor, scales: Tensor, grid: Grid) -> Array:
     """Return the values of the sampled 8-bit codes; blocks follow the order of memory."""
     where = np.unravel_index(grid.flat(), tuple(codes.shape)) if codes.ndim else ()
     places = sum((axis * stride for axis, stride in zip(where, codes.stride())), np.zeros(grid.flat().size, np.int64))
     index = torch.from_numpy(places).to(codes.device)
-    flat = _state.flatten(codes).index_select(0, index).to(torch.int32)
-    blocks = torch.div(index, _state.BLOCK, rounding_mode="floor")
-    top = maxima.to(torch.float32).view(torch.int32).index_select(0, blocks)
-    return _to_numpy(_state.decode_codes(flat, top)).reshape(grid.rows.size, grid.columns.size)
+    flat = _state.flatten(codes).index_select(0, index)
+    scale = scales.float().index_select(0, torch.div(index, _state.BLOCK, rounding_mode="floor"))
+    return _to_numpy(_state.decode_codes(flat, scale)).reshape(grid.rows.size, grid.columns.size)

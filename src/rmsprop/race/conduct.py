@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rmsprop._files import lock_folder
 from rmsprop.errors import InputError, MissingDependency, RMSpropError
 from rmsprop.race import choice, fetch
 from rmsprop.race import task as tasks
@@ -65,7 +67,8 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
     """Run the benchmark of a task, write its folder, and print the table and the verdict.
 
     Raises:
-        RMSpropError: An option or the folder is unusable, the data are missing, or the report cannot be written.
+        RMSpropError: An option or the folder is unusable, another process writes there, the data are missing, or the
+            report cannot be written.
     """
 
     def log(line: str) -> None:
@@ -77,6 +80,13 @@ def run_task(name: str, options: RaceOptions, out: Path | None, console: Console
     for source in task.needs if options.fetch else ():
         fetch.fetch(source, say=log)
     folder = Folder(out or Path("runs") / _name_folder(name, options))
+    with lock_folder(folder.path):
+        return _run_task(task, options, folder, console, log)
+
+
+def _run_task(
+    task: Task, options: RaceOptions, folder: Folder, console: Console, log: Callable[[str], None]
+) -> Outcome:
     earlier = folder.load() if options.resume else None
     if options.resume and earlier is None:
         console.print(f"Nothing to resume in {folder.path}: a new benchmark begins.")

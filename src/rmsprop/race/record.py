@@ -208,9 +208,9 @@ def average_last_quarter(curve: Sequence[float]) -> float:
     return statistics.fmean(curve[-max(1, len(curve) // 4) :])
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(kw_only=True, repr=False)
 class Results:
-    """A benchmark so far; trials are added as they end."""
+    """A benchmark so far; trials are added as they end. A notebook shows the verdict, the table and the curves."""
 
     settings: Settings
     data: dict[str, Any]  # "fingerprint" and "sizes" of `rmsprop.race.task.Data`
@@ -220,6 +220,16 @@ class Results:
     sample: str = ""  # what RMSprop's first reported model generated, for tasks that generate something
     model: str = ""  # what was trained, in the task's words; empty if the file does not say
     later: list[dict[str, str]] = dataclasses.field(default_factory=list)  # environments of trials that were added
+
+    def __repr__(self) -> str:
+        from rmsprop.race import report
+
+        return report.write_text(self)
+
+    def _repr_html_(self) -> str | None:
+        from rmsprop.race import report
+
+        return report.write_html(self)
 
     @property
     def environments(self) -> list[dict[str, str]]:

@@ -1,28 +1,31 @@
-"""Write what a benchmark leaves behind: results.json while it runs, curves.png and report.html at its end.
+"""Write what a benchmark leaves behind: results.json while it runs, curves.png and report.html at its end; and what a
+notebook shows of its results.
 
 The page loads nothing: styles and pictures are inside it, and its content policy forbids the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rmsprop import _display
 from rmsprop._theme import css_variables
-from rmsprop.errors import FileError
+from rmsprop.errors import FileError, MissingDependency
 from rmsprop.optimizers import TABLE, Optimizer
 from rmsprop.race import choice
 from rmsprop.race.folder import Folder
 from rmsprop.race.picture import PANELS, draw_png, draw_svg
 from rmsprop.race.record import Results
 from rmsprop.race.run import is_complete
-from rmsprop.race.task import Task, import_package
+from rmsprop.race.task import Task, get, import_package, names
 from rmsprop.race.verdict import LEVEL, describe_verdict, explain_step_time, format_number, make_table
 
-__all__ = ["ResultsWriter", "render_json", "render_page", "render_template"]
+__all__ = ["ResultsWriter", "render_json", "render_page", "render_template", "write_html", "write_text"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -169,3 +172,33 @@ def render_template(name: str, *, policy: str = POLICY, **values: Any) -> str:
 
 def _format_dash(entry: Optimizer) -> str:
     return "" if isinstance(entry.dash, str) else " ".join(f"{1.8 * length:g}" for length in entry.dash[1])
+
+
+def write_text(results: Results) -> str:
+    """Return the benchmark in a line, and the verdict in another if the task is one of this library's."""
+    head = f"Results({results.settings.task}, {len(results.trials)} trials)"
+    if results.settings.task not in names():
+        return head
+    task = get(results.settings.task)
+    return f"{head}\n{describe_verdict(make_table(task, results), task.metric)}"
+
+
+def write_html(results: Results) -> str | None:
+    """Return the verdict, the table and, if matplotlib is there, the curves; None if the task is not this library's."""
+    if results.settings.task not in names():
+        return None
+    task = get(results.settings.task)
+    table = make_table(task, results)
+    verdict = describe_verdict(table, task.metric)
+    parts = [_display.make_list([f"{task.title}: {verdict}"])]
+    if table:
+        heads = ("optimizer", "learning rate", f"test {task.metric.name}", "worst to best", "loss", "diverged")
+        rows = [
+            (row.label, f"{row.lr:g}", row.text(task.metric), row.extremes(task.metric), format_number(row.loss),
+             f"{row.diverged} of {row.seeds}")
+            for row in table
+        ]  # fmt: skip
+        parts.append(_display.make_table(heads, rows))
+        with contextlib.suppress(MissingDependency):
+            parts.append(_display.embed_image(draw_png(task, results, verdict), format="png", text=verdict))
+    return "".join(parts)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rmsprop import _step
-from rmsprop.errors import InputError, InputTypeError
+from rmsprop.errors import InputTypeError
 from rmsprop.rule import Rule
 from rmsprop.torch import foreach, groups, layout
 from rmsprop.torch import state as _state
@@ -69,12 +69,13 @@ class Plan:
         self.first = first
         self.handle = _step.handle(self.rule, rounding=group["param_rounding"]) if KERNEL else None
         self.keys = _state.list_keys(self.rule, group)
-        self.wide_keys = _state.list_keys(self.rule, {**group, "state_dtype": "float32"})
+        self.wide_keys = _state.list_keys(self.rule, groups.ParamGroup({**group, "state_dtype": "float32"}))
         self.params: list[Tensor] = group["params"]
         self.others: list[int] = []
         self.idle: list[Tensor] = []
         self.singles: list[int] = []
         self._table = table
+        self._in_inference_mode = torch.is_inference_mode_enabled()
         self._made_for = _get_numbers(group), dict(group["switches"]), list(self.params)
         recorded = is_recorded(group)
         states: list[dict[str, Any] | None] = []
@@ -92,11 +93,7 @@ class Plan:
                     "expected a plain CPU tensor without `differentiable` and `capturable`: only the compiled step "
                     f"does {option}"
                 )
-            if param.layout == torch.strided and any(s == 0 and n > 1 for s, n in zip(param.stride(), param.shape)):
-                raise InputError(
-                    f"param_groups[{number}]['params'][{i}]: strides {param.stride()} put several elements into one "
-                    "memory location, expected memory of its own for each; pass a clone()"
-                )
+            layout.check_memory(param, f"param_groups[{number}]['params'][{i}]")
             state = table[param]
             _state.prepare(param, state, self.rule, group)
             _state.refit(param, state, self.rule, group)
@@ -117,6 +114,7 @@ class Plan:
         return (
             table is self._table
             and self._version == table.version
+            and torch.is_inference_mode_enabled() == self._in_inference_mode
             and group["params"] is self.params
             and first == self.first
             and _get_numbers(group) == numbers

@@ -2,11 +2,12 @@
 
 A group keeps what torch.optim.RMSprop keeps (`alpha`, `eps`, `momentum`, `centered`, `weight_decay`, `maximize`, ...),
 so that schedulers and checkpoints work. Switches that torch does not have are under "switches", the dialect's name is
-under "dialect".
+under "dialect"; in a `ParamGroup` these are entries only if they are not torch's.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from rmsprop.errors import InputTypeError, RuleError
 from rmsprop.rule import Rule
 from rmsprop.select import describe_unknown, select, translate_words
 
-__all__ = ["TORCH_SWITCHES", "WORDS", "check_numbers", "param_groups", "resolve", "rule_of"]
+__all__ = ["TORCH_SWITCHES", "WORDS", "ParamGroup", "check_numbers", "param_groups", "resolve", "rule_of"]
 
 WORDS = {
     "alpha": "rho",
@@ -42,6 +43,36 @@ TORCH_SWITCHES = {
     "weight_decay_mode": "l2",
 }
 """The other switches of torch.optim.RMSprop. "buffer" and "weight_decay_mode" act only if their number is above 0."""
+
+_STOCK = {
+    "switches": TORCH_SWITCHES,
+    "dialect": "torch",
+    "param_rounding": "nearest",
+    "state_dtype": "float32",
+    "lazy": False,
+}
+"""What torch.optim.RMSprop does, by this library's keys."""
+
+
+class ParamGroup(dict[str, Any]):
+    """A group that has torch's keys alone, as long as it asks for nothing that torch does not have.
+
+    torch.distributed.checkpoint looks for every key of a group in a flattened checkpoint.
+    """
+
+    def __init__(self, group: Mapping[str, Any]) -> None:
+        super().__init__({key: value for key, value in group.items() if key not in _STOCK or value != _STOCK[key]})
+
+    def __missing__(self, key: str) -> Any:
+        return copy.copy(_STOCK[key])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParamGroup, (dict(self),)
+
+    def complete(self) -> dict[str, Any]:
+        """Return all entries, those of torch too."""
+        return {**copy.deepcopy(_STOCK), **self}
+
 
 _OF_THE_OPTIMIZER = ("max_norm", "seed", "eager_state")
 _OF_OTHERS = {"epsilon", "decay", "learning_rate", *(field.name for field in dataclasses.fields(Rule))}

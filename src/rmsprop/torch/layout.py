@@ -25,6 +25,7 @@ __all__ = [
     "PLAIN_TYPES",
     "Piece",
     "align_grads",
+    "check_memory",
     "check_overlap",
     "gather_rows",
     "get_local",
@@ -161,6 +162,31 @@ def align_grads(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> tup
             grad = torch.empty_like(param, requires_grad=False).copy_(grad.detach())  # noqa: PLW2901
         aligned.append(grad)
     return aligned, odd
+
+
+def check_memory(param: Tensor, label: str) -> None:
+    """Raise `InputError` if two elements share memory, or torch forbids to write to the parameter."""
+    if param.is_inference():
+        try:
+            with torch.no_grad():
+                param.copy_(param)  # does nothing, where torch would step
+        except RuntimeError as error:
+            raise InputError(f"{label}: an inference tensor: step in torch.inference_mode(), or clone it") from error
+    if param.layout == torch.strided and _has_inner_overlap(param.shape, param.stride()):
+        raise InputError(
+            f"{label}: strides {param.stride()} put several elements into one memory location, expected memory of its "
+            "own for each; pass a clone()"
+        )
+
+
+def _has_inner_overlap(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    last = 0
+    for stride, n in sorted((s, n) for s, n in zip(strides, shape) if n != 1):
+        if stride <= last:  # axes that are not inside one another: only as_strided makes them
+            places = torch.arange(1 + sum((n - 1) * s for n, s in zip(shape, strides))).as_strided(shape, strides)
+            return places.unique().numel() < places.numel()
+        last += stride * (n - 1)
+    return False
 
 
 def check_overlap(param_groups: Iterable[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from rmsprop.errors import RMSpropWarning, StateError
-from rmsprop.torch.groups import rule_of
+from rmsprop.torch.groups import ParamGroup, rule_of
 from rmsprop.torch.settings import check_rounding
 from rmsprop.torch.state import ParamState, StateTable, import_state
 
@@ -53,6 +53,8 @@ def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[st
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
             )
+        if "dialect" in saved:  # else torch's, or converted from elsewhere: its numbers, by this group's switches
+            saved = ParamGroup(saved).complete()  # noqa: PLW2901
         theirs = saved.get("dialect", mine["dialect"])
         if theirs != mine["dialect"]:
             warnings.warn(
@@ -61,7 +63,7 @@ def _merge_groups(param_groups: list[dict[str, Any]], saved_groups: list[dict[st
                 RMSpropWarning,
                 stacklevel=4,
             )
-        group = {**mine, **copy.deepcopy(saved), **{key: mine[key] for key in _OWN}}
+        group = {**ParamGroup(mine).complete(), **copy.deepcopy(saved), **{key: mine[key] for key in _OWN}}
         try:
             rule_of(group)
             check_rounding(group)

@@ -122,6 +122,7 @@ class RMSprop(torch.optim.RMSprop):
         self._traced: Any = None  # a `compiled.Traced` from the first compiled step on
         super().__init__(params, **defaults, capturable=capturable, foreach=foreach, differentiable=differentiable)
         self.defaults["dialect"] = name
+        self._shrink_groups()
         self.state: Any = StateTable(self.state)
         settings.log_advice(self.param_groups)
         if eager_state:
@@ -156,7 +157,11 @@ class RMSprop(torch.optim.RMSprop):
     def __repr__(self) -> str:
         lines = ["RMSprop ("]
         for number, group in enumerate(self.param_groups):
-            shown = {key: group[key] for key in sorted(group) if key not in ("params", "switches", "dialect")}
+            shown = {
+                key: value
+                for key, value in sorted(groups.ParamGroup(group).complete().items())
+                if key not in ("params", "switches", "dialect")
+            }
             shown["rule"] = f"dialect {group['dialect']!r}, {groups.rule_of(group)!r}"
             lines += [f"Parameter Group {number}", *(f"    {key}: {value}" for key, value in shown.items()), ""]
         return "\n".join((*lines[:-1], ")"))
@@ -242,7 +247,13 @@ class RMSprop(torch.optim.RMSprop):
         except (ValueError, TypeError):
             self.param_groups.pop()
             raise
+        self._shrink_groups()
         self._traced = None
+
+    def _shrink_groups(self) -> None:
+        """Keep torch's keys alone in groups without anything beyond torch, if that is what a new group would be too."""
+        if self.defaults.get("dialect") == "torch":
+            self.param_groups[:] = [groups.ParamGroup(group) for group in self.param_groups]
 
     def _create_state(self) -> None:
         self._engine.find_plans(self, everything=True)
@@ -312,6 +323,7 @@ class RMSprop(torch.optim.RMSprop):
         for group in state["param_groups"]:
             group.update({**self._extra, "switches": dict(groups.TORCH_SWITCHES), "dialect": "torch", **group})
         super().__setstate__(state)
+        self._shrink_groups()
         if not isinstance(self.state, StateTable):
             self.state = StateTable(self.state)
 

@@ -4,8 +4,9 @@ In memory the state has torch's names: `step`, `square_avg`, `momentum_buffer`, 
 
 * centered keeps `grad_var`, the variance, instead of `square_avg`. `state_dict()` adds square_avg = grad_var +
   grad_avg^2, so that torch.optim.RMSprop can read it.
-* `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_max` (one float32 per 256 elements). torch
-  cannot read those: it raises a KeyError for `square_avg` instead of training on codes.
+* `state_dtype="8bit"` keeps `square_avg_8bit` (uint8 codes) and `square_avg_scale` (one float32 per 256 elements).
+  torch cannot read those: it raises a KeyError for `square_avg` instead of training on codes. Checkpoints of the former
+  code, with `square_avg_max`, are converted.
 * `param_rounding="compensated"` keeps `lost_bits` (int16), the bits of a float32 that a bfloat16 parameter cuts off.
 """
 
@@ -30,16 +31,18 @@ __all__ = [
 
 STATE_DTYPES = ("float32", "bfloat16", "8bit")
 BLOCK = 256
-"""Elements that share one maximum in the 8-bit code; the kernel's kBlock."""
+"""Elements that share one scale in the 8-bit code; the kernel's kBlock."""
 _CHUNK = 64
 """Blocks encoded at once: it takes 40 bytes per element, and torch starts no threads for so few."""
-_CODE_STEP = (40 << 23) // 254
-"""Distance of neighboring 8-bit codes in the bits of a float32; the kernel's kCodeStep."""
+_CODE_BITS = 20
+"""The bits of a float32 that an 8-bit code does not keep; the kernel's kCodeBits."""
 
 _TORCH_KEYS = {
     "mean_sq": "square_avg", "mean_grad": "grad_avg", "grad_var": "grad_var", "momentum_buf": "momentum_buffer",
 }  # fmt: skip
 _PER_ELEMENT = {*_TORCH_KEYS.values(), "lost_bits", "square_avg_8bit", "grad_var_8bit"}
+_PER_BLOCK = ("_scale", "_max")
+"""What the name of a block's number ends with, now and in the former code."""
 
 
 class ParamState(dict[str, Any]):
@@ -52,9 +55,9 @@ class ParamState(dict[str, Any]):
         if key == "square_avg":
             with torch.inference_mode():  # torch raises if such a tensor is written to
                 if "square_avg_8bit" in self:
-                    return _decode(self["square_avg_8bit"], self["square_avg_max"])
+                    return _read_codes(self, "square_avg")
                 if "grad_var_8bit" in self:
-                    return _compute_square({**self, "grad_var": _decode(self["grad_var_8bit"], self["grad_var_max"])})
+                    return _compute_square({**self, "grad_var": _read_codes(self, "grad_var")})
                 if "grad_var" in self:
                     return _compute_square(self)
         raise KeyError(key)
@@ -96,7 +99,7 @@ def list_keys(rule: Rule, group: Mapping[str, Any]) -> tuple[str, ...]:
     keys = [_TORCH_KEYS[name] for name in rule.buffers]
     if group["state_dtype"] == "8bit":
         square = keys.index("grad_var" if rule.centered else "square_avg")
-        keys.append(keys[square] + "_max")
+        keys.append(keys[square] + "_scale")
         keys[square] += "_8bit"
     if group["param_rounding"] == "compensated":
         keys.append("lost_bits")
@@ -129,7 +132,7 @@ def prepare(param: Tensor, state: dict[str, Any], rule: Rule, group: Mapping[str
     dtype = state_dtype(param, group)
     eight = group["state_dtype"] == "8bit" and dtype == torch.bfloat16
     mine, other = ("grad_var", "square_avg") if rule.centered else ("square_avg", "grad_var")
-    if mine + ("_8bit" if eight else "") not in state:
+    if mine + ("_scale" if eight else "") not in state:
         # Read before it is removed, so that a change of the dtype or of centering converts what is there.
         square = read_square(state, mine, param)
         if square is None:
@@ -165,7 +168,7 @@ def refit(param: Tensor, state: dict[str, Any], rule: Rule, group: Mapping[str, 
             continue
         if key.endswith("_8bit"):  # blocks follow the memory order
             name = key.removesuffix("_8bit")
-            square = _decode(value, state[name + "_max"])
+            square = _read_codes(state, name)
             _remove_square(state, name)
             _write_square(state, name, param, square, rule, True, dtype)
         else:
@@ -177,7 +180,7 @@ def read_square(state: Mapping[str, Any], key: str, param: Tensor) -> Tensor | N
     if key in state:
         value = state[key]
         return value.to(arithmetic_dtype(param)) if torch.is_tensor(value) else None
-    return _decode(state[key + "_8bit"], state[key + "_max"]) if key + "_8bit" in state else None
+    return _read_codes(state, key) if key + "_8bit" in state else None
 
 
 def _write_square(
@@ -193,21 +196,23 @@ def _write_square(
             state[key] = _convert(square, param, dtype)
         return
     codes = state[key + "_8bit"] = _zeros_like(param, torch.uint8)
-    maxima = state[key + "_max"] = torch.full((_count_blocks(param),), init, dtype=torch.float32, device=param.device)
+    scales = state[key + "_scale"] = torch.zeros(_count_blocks(param), dtype=torch.float32, device=param.device)
     if square is None:
-        codes.fill_(255 if init else 0)  # the code of a block's maximum
+        code, scale = _encode(torch.full((1,), init))
+        codes.fill_(code.item())
+        scales.fill_(scale.item())
         return
     if square.stride() != codes.stride() or square.device != codes.device or get_local(square) is not square:
         square = _zeros_like(param, torch.float32).copy_(square)  # blocks follow the memory order of the parameter
     flat, flat_codes = flatten(square), flatten(codes)
-    for i in range(0, maxima.numel(), _CHUNK):
+    for i in range(0, scales.numel(), _CHUNK):
         part = slice(i * BLOCK, (i + _CHUNK) * BLOCK)
-        flat_codes[part], maxima[i : i + _CHUNK] = _encode(flat[part])
+        flat_codes[part], scales[i : i + _CHUNK] = _encode(flat[part])
 
 
 def _remove_square(state: dict[str, Any], key: str) -> None:
-    for form in (key, key + "_8bit", key + "_max"):
-        state.pop(form, None)
+    for ending in ("", "_8bit", *_PER_BLOCK):
+        state.pop(key + ending, None)
 
 
 def export_state(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,8 +222,8 @@ def export_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     sharded = [key for key in ("square_avg", "grad_var") if hasattr(state.get(key + "_8bit"), "to_local")]
     if sharded:
-        rest = {name: value for name, value in state.items() if not name.endswith(("_8bit", "_max"))}
-        state = {**rest, **{key: _decode(state[key + "_8bit"], state[key + "_max"]) for key in sharded}}
+        rest = {name: value for name, value in state.items() if not name.endswith(("_8bit", *_PER_BLOCK))}
+        state = {**rest, **{key: _read_codes(state, key) for key in sharded}}
     if "grad_var" not in state:
         return dict(state)
     return {**state, "square_avg": _compute_square(state)}
@@ -243,9 +248,9 @@ def import_state(
     eight = group["state_dtype"] == "8bit" and dtype == torch.bfloat16
     mine = "grad_var" if rule.centered else "square_avg"
     new: dict[str, Any] = {"step": step.detach().to(param.device if group["capturable"] else step.device, copy=True)}
-    if eight and mine + "_8bit" in state and state[mine + "_8bit"].stride() == param.stride():
+    if eight and mine + "_scale" in state and state[mine + "_8bit"].stride() == param.stride():
         new[mine + "_8bit"] = _zeros_like(param, torch.uint8).copy_(state[mine + "_8bit"])
-        new[mine + "_max"] = state[mine + "_max"].to(param.device, torch.float32).clone()
+        new[mine + "_scale"] = state[mine + "_scale"].to(param.device, torch.float32).clone()
     else:
         square = _read_variance(state, param) if rule.centered else read_square(state, mine, param)
         _write_square(new, mine, param, square, rule, eight, dtype)
@@ -253,7 +258,7 @@ def import_state(
         if key in state:
             new[key] = _convert(state[key], param, own)
     known = {"step", *_PER_ELEMENT}
-    extra = {key: v for key, v in state.items() if key not in known and not key.endswith(("_8bit", "_max"))}
+    extra = {key: v for key, v in state.items() if key not in known and not key.endswith(("_8bit", *_PER_BLOCK))}
     return new | extra
 
 
@@ -266,7 +271,8 @@ def _check_entries(state: Mapping[str, Any], param: Tensor, rule: Rule, name: st
             f"{name}['square_avg'] is missing; found {found}: the state of another optimizer? Nothing was loaded"
         )
     needed = ["step", *(["grad_avg"] if rule.centered else []), *(["momentum_buffer"] if rule.buffer != "none" else [])]
-    needed += [key.removesuffix("_8bit") + "_max" for key in state if key.endswith("_8bit")]
+    for square in (key.removesuffix("_8bit") for key in state if key.endswith("_8bit")):
+        needed += [] if square + "_max" in state else [square + "_scale"]
     for key in needed:
         if key not in state:
             raise StateError(f"{name}[{key!r}] is missing; nothing was loaded")
@@ -276,8 +282,8 @@ def _check_entries(state: Mapping[str, Any], param: Tensor, rule: Rule, name: st
     for key, value in {**state, "step": step}.items():
         if key == "step":
             fits, expected = value.numel() == 1, "one number"
-        elif key.endswith("_max"):
-            fits, expected = value.numel() == _count_blocks(param), f"{_count_blocks(param)} block maxima"
+        elif key.endswith(_PER_BLOCK):
+            fits, expected = value.numel() == _count_blocks(param), f"{_count_blocks(param)}, one for each block"
         else:
             fits, expected = not torch.is_tensor(value) or value.shape == param.shape, str(tuple(param.shape))
         if not fits:
@@ -340,31 +346,45 @@ def flatten(x: Tensor) -> Tensor:
     return x.as_strided((x.numel(),), (1,))
 
 
-def _decode(codes: Tensor, maxima: Tensor) -> Tensor:
-    """Return the values of 8-bit codes, in their memory order, which is that of the blocks."""
-    flat = flatten(codes).to(torch.int32)
-    top = maxima.to(torch.float32).view(torch.int32).repeat_interleave(BLOCK)[: flat.numel()]
+def _read_codes(state: Mapping[str, Any], key: str) -> Tensor:
+    """Return the values of the codes of square_avg or grad_var, in their memory order, which is that of the blocks."""
+    codes = state[f"{key}_8bit"]
+    is_former = f"{key}_max" in state
+    decode, blocks = (_decode_former, state[f"{key}_max"]) if is_former else (decode_codes, state[f"{key}_scale"])
+    flat = flatten(codes)
     out = _zeros_like(codes, torch.float32)
-    flatten(out).copy_(decode_codes(flat, top))
+    flatten(out).copy_(decode(flat, blocks.float().repeat_interleave(BLOCK)[: flat.numel()]))
     return out
 
 
-def decode_codes(codes: Tensor, top: Tensor) -> Tensor:
-    """Return the float32 values of int32 codes; `top` holds the bits of their blocks' maxima."""
-    bits = (top - (255 - codes) * _CODE_STEP).clamp_min(1)
+def _find_base(scale: Tensor) -> Tensor:
+    """Return what is added to the codes of a block. Its scale, or its largest value, is at most that of code 255."""
+    bits = scale.view(torch.int32)
+    top = (bits >> _CODE_BITS) + ((bits & ((1 << _CODE_BITS) - 1)) != 0)
+    return top.clamp(255, 0x7F7).int() - 255
+
+
+def decode_codes(codes: Tensor, scale: Tensor) -> Tensor:
+    """Return the float32 values of uint8 codes; `scale` is that of each one's block."""
+    codes = codes.int()
+    return torch.where(codes == 0, 0, (_find_base(scale) + codes) << _CODE_BITS).view(torch.float32)
+
+
+def _decode_former(codes: Tensor, maximum: Tensor) -> Tensor:
+    """Return the values of the former code: 254 steps over 40 octaves below the block's maximum."""
+    bits = (maximum.view(torch.int32) - (255 - codes.int()) * ((40 << 23) // 254)).clamp_min(1)
     return torch.where(codes == 0, 0, bits).view(torch.float32)
 
 
 def _encode(square: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (codes in memory order, block maxima): each value takes the nearer of its two neighbors."""
+    """Return (codes in memory order, block scales): each value takes the nearer of its two neighbors."""
     flat = flatten(square).float()
     n = flat.numel()
     padded = torch.nn.functional.pad(flat, (0, -n % BLOCK)).view(-(-n // BLOCK), BLOCK)
-    maxima = torch.where(padded.isfinite(), padded, 0.0).amax(1)
-    top = maxima.view(torch.int32).unsqueeze(1)
-    x = padded.nan_to_num(nan=torch.inf).minimum(maxima.unsqueeze(1))  # as the kernel treats what is not finite
-    steps = (top - x.view(torch.int32)).div(_CODE_STEP, rounding_mode="floor")
-    below = (254 - steps).clamp_min(1)
-    low, high = decode_codes(below, top), decode_codes(below + 1, top)
-    codes = torch.where(x == 0, 0, below + (x - low > high - x).int())
-    return codes.view(-1)[:n].to(torch.uint8), maxima
+    base = _find_base(torch.where(padded.isfinite(), padded, 0.0).amax(1, keepdim=True))
+    scale = ((base + 255) << _CODE_BITS).view(torch.float32)
+    x = padded.nan_to_num(nan=torch.inf).minimum(scale)  # as the kernel treats what is not finite
+    # Between two codes the bits are linear in the value: adding half a step and cutting takes the nearer one.
+    nearest = ((x.view(torch.int32) + (1 << (_CODE_BITS - 1))) >> _CODE_BITS).maximum(base + 1)
+    codes = torch.where(x == 0, 0, nearest - base)
+    return codes.view(-1)[:n].to(torch.uint8), scale.view(-1)

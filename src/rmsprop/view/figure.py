@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -116,7 +115,7 @@ def animate(
         title: The heading.
         panels: Which curves; see `plot`.
         seconds: Its duration, above 0.
-        fps: Frames per second, in (0, 120]; at most 50 for a GIF, because viewers slow down faster ones.
+        fps: Frames per second, in [0.02, 120]; at most 50 for a GIF, because viewers slow down faster ones.
         theme: "light" or "dark".
         size: Width and height in pixels.
         dpi: Pixels per inch: how large text and lines are.
@@ -230,10 +229,10 @@ class FrameRenderer:
 
 
 def _count_frames(seconds: Any, fps: Any) -> int:
-    for name, value, most in (("seconds", seconds, math.inf), ("fps", fps, 120.0)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
-            expected = "a finite number above 0" if math.isinf(most) else f"a number in (0, {most:g}]"
-            raise InputError(f"{name}={value!r}, expected {expected}")
+    # A PNG shows a frame for at most 65 seconds.
+    for name, value, least, most in (("seconds", seconds, 1e-3, 1e6), ("fps", fps, 0.02, 120.0)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise InputError(f"{name}={value!r}, expected a number in [{least:g}, {most:g}]")
     count = max(1, round(seconds * fps))
     if count > MOST_FRAMES:
         raise InputError(f"seconds={seconds:g} at fps={fps:g} are {count} frames, expected at most {MOST_FRAMES}")

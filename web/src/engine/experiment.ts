@@ -1,6 +1,6 @@
 // Runs, maps and basins of an experiment: what a loop of `step` in Python computes.
 import tables from "tables:data";
-import type { Basins, Heat, Noise, Pair, Rule, Run, RunSetting, Scene, State } from "../types";
+import type { Heat, Noise, Pair, Rule, Run, RunSetting, Scene, State } from "../types";
 import { BASELINES } from "./baselines";
 import { Expression } from "./dual";
 import { Kernel, MOST_POINTS } from "./kernel";
@@ -10,10 +10,7 @@ import { checkNumber, InputError, ruleOf } from "./rule";
 
 export const HINTON = [...Array<number>(9).fill(0.1), -0.9];
 /** The largest coordinate of a start. */
-const FAR = 1e6;
-/** Two ends belong to one basin if their distance is below this part of the picture's diagonal. */
-const NEAR = 0.03;
-const MOST_BASINS = 12;
+export const FAR = 1e6;
 
 /** Lets other work go on between two parts of a long one; throws when nobody wants the result any more. */
 export type Pause = () => Promise<void>;
@@ -25,8 +22,8 @@ export function functionOf(text: string): Expression {
   return last.f;
 }
 
-export const sceneOf = (f: Expression): Scene | undefined =>
-  tables.scenes.find((scene) => JSON.stringify(parse(scene.text)) === JSON.stringify(f.tree));
+const scenes = new Map(tables.scenes.map((scene) => [JSON.stringify(parse(scene.text)), scene]));
+export const sceneOf = (f: Expression): Scene | undefined => scenes.get(JSON.stringify(f.tree));
 
 /** A run's own numbers, all of them: a baseline's, or none for RMSprop. */
 export function numbersOf(setting: RunSetting): Record<string, number> {
@@ -43,7 +40,7 @@ export function numbersOf(setting: RunSetting): Record<string, number> {
 
 /** The noise of every step, x and y in turn, or null. */
 let drawn: { key: string; noise: Float64Array } | null = null;
-function draw({ kind, scale, seed }: Noise, steps: number): Float64Array | null {
+export function draw({ kind, scale, seed }: Noise, steps: number): Float64Array | null {
   if (kind === "none" || scale === 0) return null;
   const key = `${kind} ${scale} ${seed} ${steps}`;
   if (drawn?.key !== key) {
@@ -57,7 +54,7 @@ function draw({ kind, scale, seed }: Noise, steps: number): Float64Array | null 
 }
 
 /** Many points under one optimizer: x of all before y of all. */
-class Walk {
+export class Walk {
   readonly count: number;
   readonly rule: Rule | null;
   readonly own: Record<string, number>;
@@ -179,6 +176,7 @@ export function walk(state: State, setting: RunSetting): Run {
     lr,
     rule: walk.rule,
     own: walk.own,
+    accumulates: walk.rule !== null || BASELINES.get(optimizer)!.statistic !== null,
     broken,
     exit: findExit(x.subarray(0, 2 * done + 2), state.domain),
     steps: done,
@@ -226,7 +224,7 @@ export const spread = (low: number, high: number, count: number): Float64Array =
     i === 0 ? low : i === count - 1 ? high : low * (high / low) ** (i / (count - 1)),
   );
 
-async function finish(walk: Walk, steps: number, pause: Pause, after?: (t: number) => void): Promise<void> {
+export async function finish(walk: Walk, steps: number, pause: Pause, after?: (t: number) => void): Promise<void> {
   for (let t = 1; t <= steps; t += 1) {
     walk.look(t, null);
     walk.step(t);
@@ -273,62 +271,4 @@ async function final(
   await finish(walk, state.steps, pause);
   walk.look(1, value);
   return value;
-}
-
-/** Where runs from a grid of starts end: the number of the minimum, or -1. */
-export async function basins(state: State, setting: RunSetting, pause: Pause): Promise<Basins> {
-  const count = tables.limits.cells;
-  checkExperiment(state, setting);
-  const f = functionOf(state.text);
-  const [[left, right], [bottom, top]] = state.domain;
-  const total = count * count;
-  // Centers of cells: no start lies on the edge.
-  const starts = Float64Array.from({ length: 2 * total }, (_, i) =>
-    i < total
-      ? left + (right - left) * (((i % count) + 0.5) / count)
-      : bottom + (top - bottom) * ((Math.floor((i - total) / count) + 0.5) / count),
-  );
-  const walk = new Walk(f, setting, draw(state.noise, state.steps), starts);
-  // The mean over the last tenth: a run that oscillates around a minimum has found it.
-  const tail = Math.max(1, Math.floor(state.steps / 10));
-  const center = new Float64Array(2 * total);
-  await finish(walk, state.steps, pause, (t) => {
-    if (t <= state.steps - tail) return;
-    for (let i = 0; i < total; i += 1) {
-      center[i]! += walk.x[i]!;
-      center[total + i]! += walk.y[i]!;
-    }
-  });
-  const [x, y] = [center.subarray(0, total), center.subarray(total)];
-  for (let i = 0; i < 2 * total; i += 1) center[i]! /= tail;
-  const value = new Float64Array(total);
-  f.evaluate(x, y, total, value, null, null);
-  const near = NEAR * Math.hypot(right - left, top - bottom);
-  const minima = addMinima(sceneOf(f)?.minima ?? [], x, y, value, near);
-  const label = new Float64Array(total).fill(-1);
-  for (let i = 0; i < total; i += 1) {
-    let least = near;
-    for (const [which, [u, v]] of minima.entries()) {
-      const distance = Math.hypot(x[i]! - u, y[i]! - v);
-      if (distance <= least && (label[i]! < 0 || distance < least)) [least, label[i]] = [distance, which];
-    }
-  }
-  const share = label.filter((which) => which >= 0).length / total;
-  return { count, label, minima: Float64Array.from(minima.flat()), share };
-}
-
-/** Add to the known minima the points where at least 1 % of the runs end, lowest first. */
-function addMinima(known: Pair[], x: Float64Array, y: Float64Array, value: Float64Array, near: number): Pair[] {
-  const found = [...known];
-  const isNear = ([u, v]: Pair, i: number) => Math.hypot(x[i]! - u, y[i]! - v) <= near;
-  const isUsable = (i: number) => Math.abs(x[i]!) < FAR && Math.abs(y[i]!) < FAR && Number.isFinite(value[i]!);
-  let free = Array.from(value.keys()).filter((i) => isUsable(i) && !known.some((point) => isNear(point, i)));
-  while (free.length && found.length < Math.max(MOST_BASINS, known.length)) {
-    const lowest = free.reduce((best, i) => (value[i]! < value[best]! ? i : best));
-    const point: Pair = [x[lowest]!, y[lowest]!];
-    const members = free.filter((i) => isNear(point, i));
-    if (members.length >= Math.max(2, Math.floor(value.length / 100))) found.push(point);
-    free = free.filter((i) => !isNear(point, i));
-  }
-  return found;
 }

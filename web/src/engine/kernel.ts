@@ -2,6 +2,7 @@
 import bytes from "kernel:wasm";
 import type { Rule } from "../types";
 import { integerPower } from "./power";
+import { startOf } from "./rule";
 
 export const MOST_POINTS = 64 * 64;
 
@@ -92,11 +93,6 @@ export class Kernel {
     const isFirst = Boolean(this.rule.centered && this.rule.bias_correction) && t === 1;
     kernel.step(this.lr.length, this.rho.length, this.points, Number(isFirst));
   }
-}
-
-/** The mean square before the first step. */
-export function startOf(rule: Rule, eps: number): number {
-  return { zeros: 0, ones: 1, eps }[String(rule.init)] ?? Number(rule.init);
 }
 
 /** rho_t and 1 - rho_t with bias correction; without a step, rho and 1 - rho. */

@@ -1,6 +1,6 @@
 // Sentences about the runs, computed from their numbers, for the page and for a screen reader.
 import type { Note, Run } from "../types";
-import { startOf } from "./kernel";
+import { startOf } from "./rule";
 import { general } from "./words";
 
 type Sentence = [step: number | null, text: string];
@@ -34,7 +34,7 @@ function describeFirstStep({ rule, x, grad, lr, steps }: Run): Sentence[] {
     return [];
   }
   const usual = lr / Math.sqrt(1 - Number(rule.rho));
-  const start = startOf(rule, Number(rule.eps));
+  const start = startOf(rule);
   if (start === 0 && moved.every((length) => Math.abs(length - usual) <= 0.02 * usual)) {
     return [[1, `The first step is ${format(usual)} along each axis: lr / sqrt(1 - rho), for any gradient.`]];
   }

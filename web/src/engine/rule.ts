@@ -93,13 +93,17 @@ function check(rule: Rule): Rule {
   if (rule.bias_correction && rule.rho === 1) {
     throw new InputError("bias_correction=True divides by 1 - rho**t, which is 0 at rho=1");
   }
-  const starts = rule.init === "eps" ? Number(rule.eps) : rule.init === "zeros" ? 0 : Number(rule.init) || 1;
-  if (rule.bias_correction && rule.init !== 0 && starts !== 0) {
+  if (rule.bias_correction && startOf(rule) !== 0) {
     throw new InputError(
       `bias_correction=True corrects a start at zero, but init=${shown(rule.init!)}: choose one of the two`,
     );
   }
   return rule;
+}
+
+/** The mean square before the first step. */
+export function startOf(rule: Rule, eps = Number(rule.eps)): number {
+  return { zeros: 0, ones: 1, eps }[String(rule.init)] ?? Number(rule.init);
 }
 
 /** A finite number in [low, high], or InputError. */

@@ -48,6 +48,7 @@ export function writePython(state: State): string {
     `from rmsprop import ${[...names].sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1)).join(", ")}`,
     "",
     `f = expression.parse(${quote(state.text)}, variables=("x", "y"))`,
+    ...(isExact(functionOf(state.text).tree) ? [] : [INEXACT]),
     ...(hasNoise ? drawn : []),
     "optimizers = {",
     ...runs.map((each, i) => `    '${i + 1} ${each.dialect ?? each.optimizer}': lambda p: ${writeMaker(each)},`),
@@ -101,6 +102,16 @@ export function writeCommand(state: State): string | null {
   const all = text.startsWith("-") ? [...name, ...words, "--", text] : [...name, text, ...words];
   return all.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`)).join(" ");
 }
+
+const EXACT = ["negate", "+", "-", "*", "/", "sqrt", "abs", "sign", "floor", "relu"];
+const INEXACT = "# The page has the browser's sin, exp, log and so on: within 4 units in the last place of NumPy's.";
+
+/** Whether its values have the same bits in the browser and in NumPy. */
+const isExact = (tree: Tree): boolean =>
+  typeof tree !== "object" ||
+  (tree.name === "^"
+    ? Number.isInteger(tree.parts[1]) && Math.abs(Number(tree.parts[1])) <= 16 && isExact(tree.parts[0])
+    : EXACT.includes(tree.name) && tree.parts.every(isExact));
 
 const hasY = (tree: Tree): boolean => tree === "y" || (typeof tree === "object" && tree.parts.some(hasY));
 

@@ -1,6 +1,7 @@
 // The worker that computes. One request after another, but a long one pauses for those that come meanwhile.
 import type { Answer, Request, Run, RunSetting, State } from "../types";
-import { basins, functionOf, rates, sceneOf, surface, sweep, walk } from "./experiment";
+import { basins } from "./basins";
+import { functionOf, rates, sceneOf, surface, sweep, walk } from "./experiment";
 import { writeNotes } from "./notes";
 import { ExpressionError } from "./parse";
 import { writeCommand, writePython } from "./script";

@@ -181,8 +181,11 @@ def test_a_browser_asks_no_other_host(site):
         page.on("pageerror", lambda error: errors.append(str(error)))
         for path in ("index.html", "api/torch.html", "reference/rule.html", "reference/commands.html"):
             page.goto(home + path)
-        page.fill(".md-search__input", "effective_lr")
-        page.wait_for_selector(".md-search-result__item")
+        found = page.locator(".md-search-result__item")
+        while not found.count():  # the page forgets what is typed before its search index is read
+            page.fill(".md-search__input", "")
+            page.fill(".md-search__input", "effective_lr")
+            page.wait_for_timeout(500)
         browser.close()
         server.shutdown()
     assert [url for url in asked if not url.startswith((home, "data:", "blob:"))] == []

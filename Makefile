@@ -169,6 +169,6 @@ $(VENV)/.page: $(VENV)/.built requirements/page.txt
 
 # The page has the library's kernel and tables inside.
 TABLES := $(addprefix src/rmsprop/,lab/tables.py landscapes.py optimizers.py rule.py dialects/*.py expression/*.py)
-KERNEL := cpp/wasm/lab.cpp cpp/border/rule.cpp cpp/kernel/element.hpp
+KERNEL := cpp/wasm/lab.cpp cpp/kernel/element.hpp cpp/kernel/rule.hpp
 $(PAGE): $(wildcard web/src/* web/src/*/* web/*.mjs web/*.json $(TABLES)) $(KERNEL) web/node_modules/.installed $(VENV)/.page
 	cd web && PYTHON=$(abspath $(BIN)/python) npm run --silent build

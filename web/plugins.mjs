@@ -24,23 +24,9 @@ async function buildKernel() {
   const out = await mkdtemp(join(tmpdir(), "rmsprop-"));
   try {
     const flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra"];
-    const objects = await Promise.all(
-      ["wasm/lab", "border/rule"].map(async (name, i) => {
-        await run(
-          ...ZIG,
-          "c++",
-          "-target",
-          "wasm32-wasi",
-          ...flags,
-          "-c",
-          `cpp/${name}.cpp`,
-          "-o",
-          join(out, `${i}.o`),
-        );
-        return join(out, `${i}.o`);
-      }),
-    );
-    await run(...ZIG, "wasm-ld", "--no-entry", "--strip-all", ...objects, "-o", join(out, "lab.wasm"));
+    const object = join(out, "lab.o");
+    await run(...ZIG, "c++", "-target", "wasm32-wasi", ...flags, "-c", "cpp/wasm/lab.cpp", "-o", object);
+    await run(...ZIG, "wasm-ld", "--no-entry", "--strip-all", object, "-o", join(out, "lab.wasm"));
     return await readFile(join(out, "lab.wasm"));
   } finally {
     await rm(out, { recursive: true });

@@ -85,7 +85,7 @@ EXPORT(step) void step(int columns, int rows, int points, bool first) {
         Rounded<double> c(rule.numbers(lr[column], lr[column], 1.0), tensor);
         double& row_eps = rule.eps_mode == rmsprop::Rule::Eps::inside    ? c.eps_inside
                           : rule.eps_mode == rmsprop::Rule::Eps::outside ? c.eps_outside
-                                                                        : c.eps_floor;
+                                                                         : c.eps_floor;
         for (int row = 0; row < rows; ++row, at += points) {
             c.rho = rho[row];
             c.fresh = fresh[row];

@@ -286,7 +286,7 @@ inline void norm_chunk(const Row* rows, const u32* row_of_chunk, const Launch& l
 }  // namespace grid
 }  // namespace rmsprop
 
-// The variant: what the compiler is told by -D.
+// The variant, from the macros that cuda.py defines.
 #if defined(RMSPROP_PARAM)
 #define RMSPROP_VARIANT \
     RMSPROP_TYPE, RMSPROP_CENTERED, RMSPROP_BUFFERED, rmsprop::grid::RMSPROP_PARAM, rmsprop::grid::RMSPROP_STATE
